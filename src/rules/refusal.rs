@@ -1,0 +1,72 @@
+//! Why a single op can be refused. The text goes to the caller as `error`.
+
+use thiserror::Error;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalCode {
+    Validation,
+    Oversized,
+    Conflict,
+}
+
+impl RefusalCode {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            RefusalCode::Validation => "VALIDATION_ERROR",
+            RefusalCode::Oversized => "OVERSIZED",
+            RefusalCode::Conflict => "CONFLICT",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Refusal {
+    #[error("an op must be a JSON object")]
+    NotAnObject,
+    #[error("operation must be \"put\" or \"delete\"")]
+    Operation,
+    #[error("{field} must be a string of 1 to {max} bytes")]
+    Text { field: &'static str, max: usize },
+    #[error("{field} must not contain NUL or a lone surrogate")]
+    Characters { field: &'static str },
+    #[error("the payload of a put must be an object")]
+    PutPayload,
+    #[error("the payload of a delete must be an object, null or absent")]
+    DeletePayload,
+    #[error("opId must be a hyphenated UUID")]
+    OpId,
+    #[error("clock must be an integer from 0 to 9007199254740991, without fraction or exponent")]
+    Clock,
+    #[error("table \"{table}\" is not registered; register it with sync_register_table")]
+    Unregistered { table: String },
+    #[error("payload field \"{field}\" must equal pk")]
+    PkField { field: String },
+    #[error("payload field \"workspace_id\" must equal the workspace")]
+    WorkspaceField,
+    #[error("the payload has {size} bytes, more than sync_ext.max_payload_bytes ({max})")]
+    Oversized { size: usize, max: usize },
+    #[error("opId stands more than once in this batch, with different content")]
+    ConflictInBatch,
+    #[error("opId was pushed before with different content")]
+    ConflictWithLog,
+}
+
+impl Refusal {
+    pub const fn code(&self) -> RefusalCode {
+        match self {
+            Refusal::NotAnObject
+            | Refusal::Operation
+            | Refusal::Text { .. }
+            | Refusal::Characters { .. }
+            | Refusal::PutPayload
+            | Refusal::DeletePayload
+            | Refusal::OpId
+            | Refusal::Clock
+            | Refusal::Unregistered { .. }
+            | Refusal::PkField { .. }
+            | Refusal::WorkspaceField => RefusalCode::Validation,
+            Refusal::Oversized { .. } => RefusalCode::Oversized,
+            Refusal::ConflictInBatch | Refusal::ConflictWithLog => RefusalCode::Conflict,
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Storing rows, with their index entries.
+
+use pgrx::pg_sys;
+
+use super::arena::Arena;
+use super::compat::{self, IndexesToUpdate};
+use super::relation::Table;
+use super::row_lock::{RowId, Slot};
+use super::snapshot::Snapshot;
+use super::values::{Value, fill_slot};
+
+/// Rows that are stored together: one page lock and one WAL record for many.
+/// As many as COPY's are more than a page holds of most rows.
+const CHUNK: usize = 64;
+
+/// Fewer if they are large: what is buffered is memory.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Writes to one table. Rows are buffered; `finish` stores the last of them.
+pub struct Writer<'t> {
+    table: &'t Table,
+    snapshot: &'t Snapshot,
+    estate: *mut pg_sys::EState,
+    target: *mut pg_sys::ResultRelInfo,
+    slots: Vec<Slot>,
+    filled: usize,
+    filled_bytes: usize,
+    arena: Arena,
+}
+
+impl<'t> Writer<'t> {
+    pub fn new(table: &'t Table, snapshot: &'t Snapshot) -> Writer<'t> {
+        // SAFETY: the table is open for writing. Range table index 0: there is
+        // no query; the executor's index code asks it for nothing but a hint.
+        let (estate, target) = unsafe {
+            let estate = pg_sys::CreateExecutorState();
+            let target =
+                pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>()).cast::<pg_sys::ResultRelInfo>();
+            pg_sys::InitResultRelInfo(target, table.as_ptr(), 0, std::ptr::null_mut(), 0);
+            pg_sys::ExecOpenIndices(target, false);
+            (estate, target)
+        };
+        Writer {
+            table,
+            snapshot,
+            estate,
+            target,
+            slots: Vec::new(),
+            filled: 0,
+            filled_bytes: 0,
+            arena: Arena::new(),
+        }
+    }
+
+    pub fn insert(&mut self, values: &[Value<'_>]) {
+        if self.filled == CHUNK || self.filled_bytes > CHUNK_BYTES {
+            self.flush();
+        }
+        if self.filled == self.slots.len() {
+            self.slots.push(Slot::new(self.table));
+        }
+        // SAFETY: the slot is of this table; callers name its columns' types.
+        unsafe { fill_slot(self.slots[self.filled].0, &self.arena, values) };
+        self.filled += 1;
+        self.filled_bytes += values.iter().map(Value::bytes).sum::<usize>();
+    }
+
+    /// Replaces a row that nobody else can be changing: its workspace or, for
+    /// a device, the row itself is locked.
+    pub fn update(&mut self, row: RowId, values: &[Value<'_>]) {
+        let slot = Slot::new(self.table);
+        let mut tid = row.0;
+        // SAFETY: as in `insert`; the arena keeps the values until the flush,
+        // which is after the row was stored.
+        unsafe {
+            fill_slot(slot.0, &self.arena, values);
+            let (table, snapshot) = (self.table.as_ptr(), self.snapshot.as_ptr());
+            self.arena.enter(|| {
+                let indexes = compat::simple_table_tuple_update(table, &mut tid, slot.0, snapshot);
+                if indexes != IndexesToUpdate::None && (*self.target).ri_NumIndices > 0 {
+                    compat::insert_index_tuples(self.target, slot.0, self.estate, Some(indexes));
+                }
+            });
+        }
+    }
+
+    pub fn finish(mut self) {
+        self.flush();
+        // SAFETY: opened and created by `new`, closed once. While an error
+        // unwinds this is not reached; the resource owner closes the indexes.
+        unsafe {
+            pg_sys::ExecCloseIndices(self.target);
+            pg_sys::FreeExecutorState(self.estate);
+        }
+    }
+
+    fn flush(&mut self) {
+        if self.filled > 0 {
+            let mut slots: Vec<_> = self.slots[..self.filled].iter().map(|slot| slot.0).collect();
+            // SAFETY: the slots hold rows in the table's shape. What the calls
+            // allocate goes with the arena.
+            unsafe {
+                let command = pg_sys::GetCurrentCommandId(true);
+                self.arena.enter(|| {
+                    compat::table_multi_insert(self.table.as_ptr(), &mut slots, command);
+                    if (*self.target).ri_NumIndices > 0 {
+                        for slot in &slots {
+                            compat::insert_index_tuples(self.target, *slot, self.estate, None);
+                        }
+                    }
+                });
+                for slot in slots {
+                    compat::clear_slot(slot);
+                }
+            }
+            self.filled = 0;
+            self.filled_bytes = 0;
+        }
+        self.arena.reset();
+    }
+}

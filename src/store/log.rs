@@ -1,0 +1,231 @@
+//! `sync_ext.change_log`: ops by version.
+
+use super::Result;
+use super::insert::Writer;
+use super::relation::{Access, Index, Table};
+use super::row_lock;
+use super::scan::{By, Key, Row, Scan};
+use super::snapshot::Snapshot;
+use super::values::Value;
+use crate::error::SyncError;
+use crate::rules::history::{Proof, ProofEntry};
+use crate::rules::merge::Decision;
+use crate::rules::op::{Op, Operation, RecordKey, Revision, Timestamp, Version};
+use uuid::Uuid;
+
+mod column {
+    pub const SERVER_VERSION: usize = 2;
+    pub const TABLE_NAME: usize = 3;
+    pub const PK: usize = 4;
+    pub const OPERATION: usize = 5;
+    pub const PAYLOAD: usize = 6;
+    pub const CLOCK: usize = 7;
+    pub const HLC: usize = 8;
+    pub const DEVICE_ID: usize = 9;
+    pub const OP_ID: usize = 10;
+    pub const APPLIED: usize = 11;
+    pub const SUPERSEDES: usize = 12;
+    pub const CREATED_AT: usize = 13;
+}
+
+/// The log of one workspace.
+pub struct Log {
+    workspace_key: i64,
+    table: Table,
+    by_version: Index,
+    by_op: Index,
+}
+
+impl Log {
+    pub fn open(workspace_key: i64, access: Access) -> Result<Log> {
+        let table = Table::open(c"change_log", access)?;
+        let by_version = table.index(c"change_log_pkey")?;
+        let by_op = table.index(c"change_log_workspace_key_op_id_key")?;
+        Ok(Log { workspace_key, table, by_version, by_op })
+    }
+
+    /// For looking up entries by version.
+    pub fn versions<'s>(&'s self, snapshot: &'s Snapshot) -> Versions<'s> {
+        let by = [By::Int8, By::Int8];
+        Versions { log: self, scan: Scan::new(&self.table, &self.by_version, snapshot, &by) }
+    }
+
+    /// For looking up entries by opId.
+    pub fn op_ids<'s>(&'s self, snapshot: &'s Snapshot) -> OpIds<'s> {
+        let by = [By::Int8, By::Uuid];
+        OpIds { log: self, scan: Scan::new(&self.table, &self.by_op, snapshot, &by) }
+    }
+
+    /// The entries after `version`, in order.
+    pub fn after<'s>(&'s self, version: Version, snapshot: &'s Snapshot) -> Entries<'s> {
+        let by = [By::Int8, By::Int8After];
+        let mut scan = Scan::new(&self.table, &self.by_version, snapshot, &by);
+        scan.seek(&[Key::Int8(self.workspace_key), Key::Int8(version.get())]);
+        Entries { scan }
+    }
+
+    pub fn writer<'s>(&'s self, snapshot: &'s Snapshot, created_at: Timestamp) -> LogWriter<'s> {
+        LogWriter { log: self, writer: Writer::new(&self.table, snapshot), created_at }
+    }
+
+    /// Deletes the entry at `version`; false if there is none.
+    pub fn delete(
+        &self,
+        version: Version,
+        versions: &mut Versions<'_>,
+        snapshot: &Snapshot,
+    ) -> bool {
+        let Some(row) = versions.find(version).map(|entry| entry.row.id()) else {
+            return false;
+        };
+        row_lock::delete(&self.table, row, snapshot);
+        true
+    }
+}
+
+pub struct Versions<'s> {
+    log: &'s Log,
+    scan: Scan<'s>,
+}
+
+impl Versions<'_> {
+    pub fn find(&mut self, version: Version) -> Option<Entry<'_>> {
+        let keys = [Key::Int8(self.log.workspace_key), Key::Int8(version.get())];
+        self.scan.find(&keys).map(|row| Entry { row })
+    }
+
+    /// The proof of the history up to `head`, whose entry is never purged.
+    pub fn proof(&mut self, workspace_id: &str, head: Version) -> Result<Option<Proof>> {
+        if head == Version::ZERO {
+            return Ok(None);
+        }
+        let Some(entry) = self.find(head) else {
+            return Err(SyncError::Damaged {
+                what: format!("The log has no entry at the head, {}.", head.get()),
+            });
+        };
+        Ok(Some(Proof::of(workspace_id, head, entry.op_id()?, entry.created_at()?)))
+    }
+
+    /// What the log holds where `proof` points.
+    pub fn check(&mut self, workspace_id: &str, proof: &Proof) -> Result<ProofEntry> {
+        let Some(entry) = self.find(proof.head) else {
+            return Ok(ProofEntry::Missing);
+        };
+        let now = Proof::of(workspace_id, proof.head, entry.op_id()?, entry.created_at()?);
+        Ok(if now == *proof { ProofEntry::Same } else { ProofEntry::Other })
+    }
+}
+
+pub struct OpIds<'s> {
+    log: &'s Log,
+    scan: Scan<'s>,
+}
+
+impl OpIds<'_> {
+    pub fn find(&mut self, op_id: Uuid) -> Option<Entry<'_>> {
+        let keys = [Key::Int8(self.log.workspace_key), Key::Uuid(op_id)];
+        self.scan.find(&keys).map(|row| Entry { row })
+    }
+}
+
+pub struct Entries<'s> {
+    scan: Scan<'s>,
+}
+
+impl Entries<'_> {
+    pub fn next(&mut self) -> Option<Entry<'_>> {
+        self.scan.next().map(|row| Entry { row })
+    }
+}
+
+/// A log entry where it lies; columns are decoded when asked for.
+pub struct Entry<'r> {
+    row: Row<'r>,
+}
+
+impl<'r> Entry<'r> {
+    pub fn version(&self) -> Result<Version> {
+        self.row.int8(column::SERVER_VERSION).map(Version::stored)
+    }
+
+    pub fn table(&self) -> Result<&'r str> {
+        self.row.text(column::TABLE_NAME)
+    }
+
+    pub fn pk(&self) -> Result<&'r str> {
+        self.row.text(column::PK)
+    }
+
+    pub fn operation(&self) -> Result<Operation> {
+        let word = self.row.text(column::OPERATION)?;
+        Operation::parse(word).ok_or_else(|| SyncError::Damaged {
+            what: "A log entry is neither put nor delete.".to_owned(),
+        })
+    }
+
+    pub fn payload(&self) -> Result<Option<&'r str>> {
+        self.row.text_or_null(column::PAYLOAD)
+    }
+
+    pub fn op_id(&self) -> Result<Uuid> {
+        self.row.uuid(column::OP_ID)
+    }
+
+    pub fn applied(&self) -> Result<bool> {
+        self.row.bool(column::APPLIED)
+    }
+
+    pub fn supersedes(&self) -> Option<Version> {
+        self.row.int8_or_null(column::SUPERSEDES).map(Version::stored)
+    }
+
+    pub fn created_at(&self) -> Result<Timestamp> {
+        self.row.timestamp(column::CREATED_AT)
+    }
+
+    /// The op as it was pushed.
+    pub fn op(&self) -> Result<Op<'r>> {
+        Ok(Op {
+            key: RecordKey { table: self.table()?.into(), pk: self.pk()?.into() },
+            operation: self.operation()?,
+            payload: self.payload()?,
+            revision: Revision {
+                clock: self.row.int8(column::CLOCK)?,
+                hlc: self.row.text(column::HLC)?.into(),
+                op_id: self.op_id()?,
+            },
+            device_id: self.row.text(column::DEVICE_ID)?.into(),
+        })
+    }
+}
+
+pub struct LogWriter<'s> {
+    log: &'s Log,
+    writer: Writer<'s>,
+    created_at: Timestamp,
+}
+
+impl LogWriter<'_> {
+    pub fn append(&mut self, op: &Op<'_>, decision: &Decision) {
+        self.writer.insert(&[
+            Value::Int8(self.log.workspace_key),
+            Value::Int8(decision.version.get()),
+            Value::Text(&op.key.table),
+            Value::Text(&op.key.pk),
+            Value::Text(op.operation.as_str()),
+            op.payload.map_or(Value::Null, Value::Text),
+            Value::Int8(op.revision.clock),
+            Value::Text(&op.revision.hlc),
+            Value::Text(&op.device_id),
+            Value::Uuid(op.op_id()),
+            Value::Bool(decision.applied),
+            decision.supersedes.map_or(Value::Null, |version| Value::Int8(version.get())),
+            Value::Time(self.created_at),
+        ]);
+    }
+
+    pub fn finish(self) {
+        self.writer.finish();
+    }
+}

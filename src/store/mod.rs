@@ -1,0 +1,54 @@
+//! Everything that touches tables: the only place for SQL text and `unsafe`.
+//!
+//! # Access paths
+//!
+//! Whatever runs per op or per row goes straight to a table and one of its
+//! indexes, the way Postgres treats its own catalogs: [`scan`] reads through a
+//! named index, [`insert`] writes tuples and their index entries, as COPY does.
+//! No plan is involved, so no statistics, no planner setting and no cached plan
+//! can turn a look-up into a scan of the table. Plain SQL is left where it is
+//! an INSERT or DELETE of a single row that no plan can spoil: a workspace's
+//! and a device's first row, the registry.
+//!
+//! What goes past the executor goes past what the executor adds: triggers,
+//! CHECK and NOT NULL constraints, defaults, generated columns, row security
+//! and foreign keys on these tables are not applied. `wire` and `rules`
+//! validate instead. Indexes that somebody adds are maintained.
+//!
+//! # Locks and snapshots
+//!
+//! Every writer of a workspace's log, records or counters first locks the
+//! workspace's row ([`workspace::lock`]) until its transaction ends, then takes
+//! a new snapshot. So it sees all that the writer before it committed, and
+//! versions come into being in commit order. Acknowledging a cursor locks the
+//! device's row alone. Readers lock nothing and read one snapshot.
+//!
+//! # Layout
+//!
+//! * [`compat`]: what differs between Postgres versions
+//! * [`arena`], [`relation`], [`snapshot`], [`scan`], [`values`], [`insert`],
+//!   [`row_lock`]: tables, indexes, rows as safe types
+//! * [`workspace`], [`log`], [`record`], [`device`], [`registry`]: our tables
+//! * [`server`]: the clock, the role of this server
+
+mod arena;
+mod compat;
+pub mod device;
+mod insert;
+pub mod log;
+pub mod record;
+pub mod registry;
+mod relation;
+mod row_lock;
+mod scan;
+pub mod server;
+pub mod snapshot;
+mod values;
+pub mod workspace;
+
+use crate::error::SyncError;
+
+pub type Result<T> = std::result::Result<T, SyncError>;
+
+pub use relation::Access;
+pub use row_lock::{Locked, RowId, Wait};

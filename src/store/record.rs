@@ -1,0 +1,159 @@
+//! `sync_ext.record`: the LWW register of every record.
+
+use std::borrow::Cow;
+
+use super::Result;
+use super::insert::Writer;
+use super::relation::{Access, Index, Table};
+use super::row_lock::RowId;
+use super::scan::{By, Key, Row, Scan};
+use super::snapshot::Snapshot;
+use super::values::Value;
+use crate::rules::merge::Register;
+use crate::rules::op::{RecordKey, Revision, Version};
+
+mod column {
+    pub const TABLE_NAME: usize = 2;
+    pub const PK: usize = 3;
+    pub const SERVER_VERSION: usize = 4;
+    pub const CLOCK: usize = 5;
+    pub const HLC: usize = 6;
+    pub const OP_ID: usize = 7;
+    pub const DELETED: usize = 8;
+}
+
+/// The records of one workspace.
+pub struct Records {
+    workspace_key: i64,
+    table: Table,
+    by_name: Index,
+}
+
+impl Records {
+    pub fn open(workspace_key: i64, access: Access) -> Result<Records> {
+        let table = Table::open(c"record", access)?;
+        let by_name = table.index(c"record_pkey")?;
+        Ok(Records { workspace_key, table, by_name })
+    }
+
+    /// For looking up records by name.
+    pub fn names<'s>(&'s self, snapshot: &'s Snapshot) -> Names<'s> {
+        let by = [By::Int8, By::Text, By::Text];
+        Names { records: self, scan: Scan::new(&self.table, &self.by_name, snapshot, &by) }
+    }
+
+    /// The records of one table after `pk`, in byte order of their pk.
+    pub fn of_table<'s>(&'s self, table: &str, pk: &str, snapshot: &'s Snapshot) -> Range<'s> {
+        let by = [By::Int8, By::Text, By::TextAfter];
+        let mut scan = Scan::new(&self.table, &self.by_name, snapshot, &by);
+        scan.seek(&[Key::Int8(self.workspace_key), Key::Text(table), Key::Text(pk)]);
+        Range { scan }
+    }
+
+    /// The records of all tables after `table`, in byte order.
+    pub fn of_tables_after<'s>(&'s self, table: &str, snapshot: &'s Snapshot) -> Range<'s> {
+        let by = [By::Int8, By::TextAfter];
+        let mut scan = Scan::new(&self.table, &self.by_name, snapshot, &by);
+        scan.seek(&[Key::Int8(self.workspace_key), Key::Text(table)]);
+        Range { scan }
+    }
+
+    pub fn writer<'s>(&'s self, snapshot: &'s Snapshot) -> RecordWriter<'s> {
+        RecordWriter { records: self, writer: Writer::new(&self.table, snapshot) }
+    }
+}
+
+pub struct Names<'s> {
+    records: &'s Records,
+    scan: Scan<'s>,
+}
+
+impl Names<'_> {
+    pub fn find(&mut self, table: &str, pk: &str) -> Option<Record<'_>> {
+        let keys = [Key::Int8(self.records.workspace_key), Key::Text(table), Key::Text(pk)];
+        self.scan.find(&keys).map(|row| Record { row })
+    }
+}
+
+pub struct Range<'s> {
+    scan: Scan<'s>,
+}
+
+impl Range<'_> {
+    pub fn next(&mut self) -> Option<Record<'_>> {
+        self.scan.next().map(|row| Record { row })
+    }
+}
+
+/// A record where it lies.
+pub struct Record<'r> {
+    row: Row<'r>,
+}
+
+impl<'r> Record<'r> {
+    pub fn id(&self) -> RowId {
+        self.row.id()
+    }
+
+    pub fn table(&self) -> Result<&'r str> {
+        self.row.text(column::TABLE_NAME)
+    }
+
+    pub fn pk(&self) -> Result<&'r str> {
+        self.row.text(column::PK)
+    }
+
+    /// The version of the winner.
+    pub fn version(&self) -> Result<Version> {
+        self.row.int8(column::SERVER_VERSION).map(Version::stored)
+    }
+
+    pub fn register(&self) -> Result<Register<'r>> {
+        Ok(Register {
+            revision: Revision {
+                clock: self.row.int8(column::CLOCK)?,
+                hlc: self.row.text(column::HLC)?.into(),
+                op_id: self.row.uuid(column::OP_ID)?,
+            },
+            version: self.version()?,
+            deleted: self.row.bool(column::DELETED)?,
+        })
+    }
+
+    /// The same, independent of the scan.
+    pub fn into_register(self) -> Result<Register<'static>> {
+        let Register { revision: Revision { clock, hlc, op_id }, version, deleted } =
+            self.register()?;
+        let hlc = Cow::Owned(hlc.into_owned());
+        Ok(Register { revision: Revision { clock, hlc, op_id }, version, deleted })
+    }
+}
+
+pub struct RecordWriter<'s> {
+    records: &'s Records,
+    writer: Writer<'s>,
+}
+
+impl RecordWriter<'_> {
+    /// Stores a record: a new one, or a new version of the one at `stored`.
+    pub fn write(&mut self, key: &RecordKey<'_>, register: &Register<'_>, stored: Option<RowId>) {
+        let values = [
+            Value::Int8(self.records.workspace_key),
+            Value::Text(&key.table),
+            Value::Text(&key.pk),
+            Value::Int8(register.version.get()),
+            Value::Int8(register.revision.clock),
+            Value::Text(&register.revision.hlc),
+            Value::Uuid(register.revision.op_id),
+            Value::Bool(register.deleted),
+        ];
+        match stored {
+            Some(row) => self.writer.update(row, &values),
+            None => self.writer.insert(&values),
+        }
+    }
+
+    pub fn finish(self) {
+        self.writer.finish();
+    }
+}

@@ -1,0 +1,112 @@
+//! Locking, updating and deleting a row that a scan found.
+
+use pgrx::pg_sys;
+
+use super::Result;
+use super::arena::Arena;
+use super::compat;
+use super::relation::Table;
+use super::scan::Row;
+use super::snapshot::Snapshot;
+use crate::error::SyncError;
+
+/// Where a row's version is stored. Good while its workspace is locked.
+#[derive(Clone, Copy)]
+pub struct RowId(pub(super) pg_sys::ItemPointerData);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    Block,
+    Skip,
+}
+
+pub enum Locked<T> {
+    Row(T),
+    /// Deleted since the snapshot was taken.
+    Gone,
+    /// Locked by somebody else, with [`Wait::Skip`].
+    Busy,
+}
+
+/// Locks a row until the transaction ends, as UPDATE would, and reads its
+/// latest version.
+///
+/// At READ COMMITTED that may be newer than the snapshot: the caller takes a
+/// fresh one. At higher levels a newer version is 40001, as everywhere in
+/// Postgres: the transaction's snapshot could not see what came with it.
+pub fn lock<T>(
+    table: &Table,
+    row: RowId,
+    snapshot: &Snapshot,
+    wait: Wait,
+    read: impl FnOnce(Row<'_>) -> Result<T>,
+) -> Result<Locked<T>> {
+    let wait_policy = match wait {
+        Wait::Block => pg_sys::LockWaitPolicy::LockWaitBlock,
+        Wait::Skip => pg_sys::LockWaitPolicy::LockWaitSkip,
+    };
+    // SAFETY: the isolation level is a plain variable of this backend.
+    let repeatable = unsafe { pg_sys::XactIsoLevel } >= pg_sys::XACT_REPEATABLE_READ as i32;
+    let flags = if repeatable { 0 } else { pg_sys::TUPLE_LOCK_FLAG_FIND_LAST_VERSION as u8 };
+    let mut tid = row.0;
+    let slot = Slot::new(table);
+    // SAFETY: the row was found in this table with this snapshot.
+    let result = unsafe {
+        let command = pg_sys::GetCurrentCommandId(true);
+        compat::table_tuple_lock(
+            table.as_ptr(),
+            &mut tid,
+            snapshot.as_ptr(),
+            slot.0,
+            command,
+            wait_policy,
+            flags,
+        )
+    };
+    use pg_sys::TM_Result as tm;
+    match result {
+        tm::TM_Ok => {
+            let values = Arena::new();
+            // SAFETY: a lock that was got leaves the row in the slot, which
+            // lives until after `read`.
+            let row = unsafe {
+                pg_sys::slot_getsomeattrs_int(slot.0, table.columns() as i32);
+                Row::new(slot.0, &values)
+            };
+            read(row).map(Locked::Row)
+        }
+        tm::TM_WouldBlock => Ok(Locked::Busy),
+        tm::TM_Deleted if !repeatable => Ok(Locked::Gone),
+        // SelfModified: a trigger or a CTE of this very command changed it.
+        tm::TM_Updated | tm::TM_Deleted | tm::TM_SelfModified => Err(SyncError::ConcurrentSync),
+        _ => Err(SyncError::Damaged { what: "A row to lock is not visible.".to_owned() }),
+    }
+}
+
+pub fn delete(table: &Table, row: RowId, snapshot: &Snapshot) {
+    let mut tid = row.0;
+    // SAFETY: the row is live and, by the lock on its workspace, only ours to
+    // change; were it not, the call raises an error.
+    unsafe { pg_sys::simple_table_tuple_delete(table.as_ptr(), &mut tid, snapshot.as_ptr()) };
+}
+
+/// A slot of a table.
+pub struct Slot(pub(super) *mut pg_sys::TupleTableSlot);
+
+impl Slot {
+    pub fn new(table: &Table) -> Slot {
+        // SAFETY: the table is open; the slot holds its own reference to the
+        // table's descriptor.
+        Slot(unsafe { pg_sys::table_slot_create(table.as_ptr(), std::ptr::null_mut()) })
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        // While an error unwinds, the resource owner drops pins and references.
+        if !std::thread::panicking() {
+            // SAFETY: created by `new`, dropped once.
+            unsafe { pg_sys::ExecDropSingleTupleTableSlot(self.0) };
+        }
+    }
+}

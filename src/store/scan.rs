@@ -1,0 +1,253 @@
+//! Reading rows through a named index, in its order.
+
+use std::marker::PhantomData;
+
+use pgrx::pg_sys;
+use pgrx::varlena::{varatt_is_1b_e, varatt_is_4b_c, varlena_to_byte_slice};
+use uuid::Uuid;
+
+use super::Result;
+use super::arena::Arena;
+use super::compat;
+use super::relation::{Index, Table};
+use super::row_lock::RowId;
+use super::snapshot::Snapshot;
+use crate::error::SyncError;
+use crate::rules::op::Timestamp;
+
+/// What the n-th column of an index is compared by. The comparison must be of
+/// the column's own type: it is looked up by function, not by planner.
+#[derive(Clone, Copy)]
+pub enum By {
+    Int8,
+    Int8After,
+    Text,
+    TextAfter,
+    Uuid,
+}
+
+impl By {
+    fn strategy(self) -> pg_sys::StrategyNumber {
+        let strategy = match self {
+            By::Int8 | By::Text | By::Uuid => pg_sys::BTEqualStrategyNumber,
+            By::Int8After | By::TextAfter => pg_sys::BTGreaterStrategyNumber,
+        };
+        strategy as pg_sys::StrategyNumber
+    }
+
+    fn function(self) -> pg_sys::Oid {
+        pg_sys::Oid::from(match self {
+            By::Int8 => pg_sys::F_INT8EQ,
+            By::Int8After => pg_sys::F_INT8GT,
+            By::Text => pg_sys::F_TEXTEQ,
+            By::TextAfter => pg_sys::F_TEXT_GT,
+            By::Uuid => pg_sys::F_UUID_EQ,
+        })
+    }
+}
+
+/// A value to look for.
+#[derive(Clone, Copy)]
+pub enum Key<'a> {
+    Int8(i64),
+    Text(&'a str),
+    Uuid(Uuid),
+}
+
+/// A scan of an index whose leading columns are compared with keys. It can be
+/// repositioned at will, which is much cheaper than a scan per look-up.
+pub struct Scan<'s> {
+    scan: pg_sys::IndexScanDesc,
+    slot: *mut pg_sys::TupleTableSlot,
+    keys: Vec<pg_sys::ScanKeyData>,
+    /// What the keys point at, until the next `seek`.
+    key_values: Arena,
+    /// Detoasted values of the current row.
+    row_values: Arena,
+    _borrows: PhantomData<(&'s Table, &'s Index, &'s Snapshot)>,
+}
+
+impl<'s> Scan<'s> {
+    /// `by` compares the index's first columns, one each.
+    pub fn new(table: &'s Table, index: &'s Index, snapshot: &'s Snapshot, by: &[By]) -> Scan<'s> {
+        let mut keys = vec![pg_sys::ScanKeyData::default(); by.len()];
+        for (column, (key, by)) in keys.iter_mut().zip(by).enumerate() {
+            // SAFETY: `key` is ours to fill in. ScanKeyInit compares with the C
+            // collation, which is our text columns' own; the argument is set
+            // by `seek`.
+            unsafe {
+                pg_sys::ScanKeyInit(
+                    key,
+                    column as pg_sys::AttrNumber + 1,
+                    by.strategy(),
+                    by.function(),
+                    pg_sys::Datum::from(0),
+                );
+            }
+        }
+        // SAFETY: relations and snapshot are borrowed for as long as the scan
+        // lives; the slot is made for this table.
+        let (scan, slot) = unsafe {
+            (
+                compat::index_beginscan(
+                    table.as_ptr(),
+                    index.as_ptr(),
+                    snapshot.as_ptr(),
+                    keys.len() as i32,
+                ),
+                pg_sys::table_slot_create(table.as_ptr(), std::ptr::null_mut()),
+            )
+        };
+        Scan {
+            scan,
+            slot,
+            keys,
+            key_values: Arena::new(),
+            row_values: Arena::new(),
+            _borrows: PhantomData,
+        }
+    }
+
+    /// Goes to before the first row that satisfies the comparisons.
+    pub fn seek(&mut self, values: &[Key<'_>]) {
+        debug_assert_eq!(values.len(), self.keys.len());
+        self.key_values.reset();
+        for (key, value) in self.keys.iter_mut().zip(values) {
+            key.sk_argument = match value {
+                Key::Int8(value) => pg_sys::Datum::from(*value),
+                Key::Text(text) => super::values::text_datum(&self.key_values, text),
+                Key::Uuid(uuid) => super::values::uuid_datum(&self.key_values, uuid),
+            };
+        }
+        // SAFETY: the scan was begun with as many keys; it copies them, and
+        // what they point at lives until the next seek.
+        unsafe {
+            pg_sys::index_rescan(
+                self.scan,
+                self.keys.as_mut_ptr(),
+                self.keys.len() as i32,
+                std::ptr::null_mut(),
+                0,
+            );
+        }
+    }
+
+    /// The next row, in index order.
+    pub fn next(&mut self) -> Option<Row<'_>> {
+        pg_sys::check_for_interrupts!();
+        self.row_values.reset();
+        let forward = pg_sys::ScanDirection::ForwardScanDirection;
+        // SAFETY: scan and slot are valid and of the same table.
+        let found = unsafe { pg_sys::index_getnext_slot(self.scan, forward, self.slot) };
+        if !found {
+            return None;
+        }
+        // SAFETY: the slot holds a row; this reads all its columns into it.
+        unsafe {
+            let columns = (*(*self.slot).tts_tupleDescriptor).natts;
+            pg_sys::slot_getsomeattrs_int(self.slot, columns);
+        }
+        Some(Row { slot: self.slot, values: &self.row_values })
+    }
+
+    /// `seek` for a key that at most one row has.
+    pub fn find(&mut self, values: &[Key<'_>]) -> Option<Row<'_>> {
+        self.seek(values);
+        self.next()
+    }
+}
+
+impl Drop for Scan<'_> {
+    fn drop(&mut self) {
+        // While an error unwinds, the resource owner drops pins and scans.
+        if !std::thread::panicking() {
+            // SAFETY: begun and created by `new`, ended once.
+            unsafe {
+                pg_sys::index_endscan(self.scan);
+                pg_sys::ExecDropSingleTupleTableSlot(self.slot);
+            }
+        }
+    }
+}
+
+/// A row that the slot holds: its columns by number, from 1. Valid until the
+/// scan moves on, which the borrow of the scan ensures.
+pub struct Row<'r> {
+    slot: *mut pg_sys::TupleTableSlot,
+    values: &'r Arena,
+}
+
+impl<'r> Row<'r> {
+    /// # Safety
+    /// The slot holds a row, read into its values, and keeps it for `'r`.
+    pub(super) unsafe fn new(slot: *mut pg_sys::TupleTableSlot, values: &'r Arena) -> Row<'r> {
+        Row { slot, values }
+    }
+
+    pub fn id(&self) -> RowId {
+        // SAFETY: the slot holds a stored row, so its tid is set.
+        RowId(unsafe { (*self.slot).tts_tid })
+    }
+
+    fn datum(&self, column: usize) -> Option<pg_sys::Datum> {
+        // SAFETY: the slot's values are filled for all columns of the table;
+        // ours are among the first of them.
+        unsafe {
+            let place = column - 1;
+            debug_assert!(place < (*self.slot).tts_nvalid as usize);
+            (!*(*self.slot).tts_isnull.add(place)).then(|| *(*self.slot).tts_values.add(place))
+        }
+    }
+
+    fn required(&self, column: usize) -> Result<pg_sys::Datum> {
+        self.datum(column).ok_or_else(|| SyncError::Damaged {
+            what: format!("Column {column} of a row is NULL and must not be."),
+        })
+    }
+
+    pub fn int8(&self, column: usize) -> Result<i64> {
+        Ok(self.required(column)?.value() as i64)
+    }
+
+    pub fn int8_or_null(&self, column: usize) -> Option<i64> {
+        self.datum(column).map(|datum| datum.value() as i64)
+    }
+
+    pub fn timestamp(&self, column: usize) -> Result<Timestamp> {
+        self.int8(column)
+    }
+
+    pub fn bool(&self, column: usize) -> Result<bool> {
+        Ok(self.required(column)?.value() & 0xff != 0)
+    }
+
+    pub fn uuid(&self, column: usize) -> Result<Uuid> {
+        let datum = self.required(column)?;
+        // SAFETY: a uuid is 16 bytes by reference, in the row's memory.
+        Ok(Uuid::from_bytes(unsafe { *datum.cast_mut_ptr::<[u8; 16]>() }))
+    }
+
+    pub fn text(&self, column: usize) -> Result<&'r str> {
+        self.as_text(self.required(column)?)
+    }
+
+    /// A text or json column that may be NULL.
+    pub fn text_or_null(&self, column: usize) -> Result<Option<&'r str>> {
+        self.datum(column).map(|datum| self.as_text(datum)).transpose()
+    }
+
+    fn as_text(&self, datum: pg_sys::Datum) -> Result<&'r str> {
+        // SAFETY: text and json are varlenas in the row's memory, which the
+        // slot pins for 'r; what is compressed or stored apart is copied into
+        // `values`, which lives for 'r too.
+        let bytes: &'r [u8] = unsafe {
+            let mut varlena = datum.cast_mut_ptr::<pg_sys::varlena>();
+            if varatt_is_1b_e(varlena) || varatt_is_4b_c(varlena) {
+                varlena = self.values.enter(|| pg_sys::pg_detoast_datum_packed(varlena));
+            }
+            varlena_to_byte_slice(varlena)
+        };
+        std::str::from_utf8(bytes)
+            .map_err(|_| SyncError::Damaged { what: "A stored text is not UTF-8.".to_owned() })
+    }
+}

@@ -1,0 +1,45 @@
+//! The server and the transaction that a call runs in.
+
+use std::ffi::CStr;
+
+use pgrx::pg_sys;
+use uuid::Uuid;
+
+use crate::rules::op::Timestamp;
+
+/// Raises Postgres' own error where writing is not possible: 25006 on a
+/// standby or in a read-only transaction, 25000 in a parallel worker.
+pub fn require_writable(function: &CStr) {
+    // SAFETY: both take a NUL-terminated name for their message.
+    unsafe {
+        pg_sys::PreventCommandIfReadOnly(function.as_ptr());
+        pg_sys::PreventCommandIfParallelMode(function.as_ptr());
+    }
+}
+
+/// The wall clock, not the start of the transaction.
+pub fn now() -> Timestamp {
+    // SAFETY: reads the clock.
+    unsafe { pg_sys::GetCurrentTimestamp() }
+}
+
+pub fn is_standby() -> bool {
+    // SAFETY: reads shared state that only ever goes from true to false.
+    unsafe { pg_sys::RecoveryInProgress() }
+}
+
+/// A version 4 UUID from Postgres' random source.
+pub fn random_uuid() -> Uuid {
+    let mut bytes = [0u8; 16];
+    // SAFETY: fills the 16 bytes. It fails only without an entropy source,
+    // and Postgres does not start without one.
+    unsafe { pg_sys::pg_strong_random(bytes.as_mut_ptr().cast(), bytes.len()) };
+    uuid::Builder::from_random_bytes(bytes).into_uuid()
+}
+
+/// Makes what this call wrote visible to later commands of the transaction,
+/// other calls in the same statement included.
+pub fn end_command() {
+    // SAFETY: writers run neither in parallel mode nor inside an open scan.
+    unsafe { pg_sys::CommandCounterIncrement() };
+}

@@ -1,0 +1,46 @@
+//! Which rows a scan sees.
+
+use std::marker::PhantomData;
+
+use pgrx::pg_sys;
+
+/// An active snapshot. Not `Send`: it belongs to this backend's stack of them.
+pub struct Snapshot {
+    pushed: bool,
+    _stack: PhantomData<*const ()>,
+}
+
+impl Snapshot {
+    /// The calling statement's snapshot: what a reader sees is one state, and
+    /// the same one as the rest of its statement.
+    pub fn of_statement() -> Snapshot {
+        Snapshot { pushed: false, _stack: PhantomData }
+    }
+
+    /// A new snapshot, for a writer that has waited for a lock. At READ
+    /// COMMITTED it sees all that was committed before now; at higher levels
+    /// it is the transaction's own. Either way it sees this transaction's
+    /// earlier commands.
+    pub fn fresh() -> Snapshot {
+        // SAFETY: a function runs inside a transaction; the copy that is
+        // pushed lives until it is popped.
+        unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
+        Snapshot { pushed: true, _stack: PhantomData }
+    }
+
+    pub fn as_ptr(&self) -> pg_sys::Snapshot {
+        // SAFETY: a function called by SQL always has an active snapshot. Ours
+        // is on top: a later one is dropped before this one is used again.
+        unsafe { pg_sys::GetActiveSnapshot() }
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        // While an error unwinds, the abort of the (sub)transaction pops it.
+        if self.pushed && !std::thread::panicking() {
+            // SAFETY: pushed by `fresh`, popped once, last pushed first.
+            unsafe { pg_sys::PopActiveSnapshot() };
+        }
+    }
+}

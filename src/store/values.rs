@@ -1,0 +1,79 @@
+//! Rust values as Postgres' datums, and rows of them in slots.
+
+use pgrx::pg_sys;
+use pgrx::varlena::set_varsize_4b;
+use uuid::Uuid;
+
+use super::arena::Arena;
+use super::compat;
+use crate::rules::op::Timestamp;
+
+/// A column's value to store.
+#[derive(Clone, Copy)]
+pub enum Value<'a> {
+    Null,
+    Int8(i64),
+    Bool(bool),
+    /// For text and json columns.
+    Text(&'a str),
+    Uuid(Uuid),
+    Time(Timestamp),
+}
+
+impl Value<'_> {
+    /// What its text takes; the rest is small.
+    pub fn bytes(&self) -> usize {
+        if let Value::Text(text) = self { text.len() } else { 0 }
+    }
+
+    fn datum(&self, arena: &Arena) -> Option<pg_sys::Datum> {
+        Some(match self {
+            Value::Null => return None,
+            Value::Int8(value) | Value::Time(value) => pg_sys::Datum::from(*value),
+            Value::Bool(value) => pg_sys::Datum::from(*value),
+            Value::Text(text) => text_datum(arena, text),
+            Value::Uuid(uuid) => uuid_datum(arena, uuid),
+        })
+    }
+}
+
+pub fn text_datum(arena: &Arena, text: &str) -> pg_sys::Datum {
+    const HEADER: usize = 4;
+    let bytes = HEADER + text.len();
+    let start = arena.allocate(bytes);
+    // SAFETY: the allocation has `bytes` bytes, aligned for the header. A
+    // length that the header cannot hold was refused as an allocation.
+    unsafe {
+        set_varsize_4b(start.cast(), bytes as i32);
+        std::ptr::copy_nonoverlapping(text.as_ptr(), start.add(HEADER), text.len());
+    }
+    pg_sys::Datum::from(start)
+}
+
+pub fn uuid_datum(arena: &Arena, uuid: &Uuid) -> pg_sys::Datum {
+    let bytes = uuid.as_bytes();
+    let start = arena.allocate(bytes.len());
+    // SAFETY: the allocation has as many bytes.
+    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), start, bytes.len()) };
+    pg_sys::Datum::from(start)
+}
+
+/// Makes `slot` hold a row of these values, NULL in the columns after them.
+/// What they point at is in `arena` and must live until the row is stored.
+///
+/// # Safety
+/// The slot is of a table that has at least as many columns, of these types.
+pub unsafe fn fill_slot(slot: *mut pg_sys::TupleTableSlot, arena: &Arena, values: &[Value<'_>]) {
+    // SAFETY: a slot has room for a value and a null flag per column.
+    unsafe {
+        compat::clear_slot(slot);
+        let columns = (*(*slot).tts_tupleDescriptor).natts as usize;
+        debug_assert!(values.len() <= columns);
+        for column in 0..columns {
+            let datum = values.get(column).and_then(|value| value.datum(arena));
+            *(*slot).tts_isnull.add(column) = datum.is_none();
+            *(*slot).tts_values.add(column) = datum.unwrap_or(pg_sys::Datum::from(0));
+        }
+        pg_sys::ExecStoreVirtualTuple(slot);
+    }
+}

@@ -1,0 +1,140 @@
+//! `sync_ext.workspace`: tenants, their counters, and the lock on them.
+
+use pgrx::Spi;
+
+use super::Result;
+use super::insert::Writer;
+use super::relation::{Access, Table};
+use super::row_lock::{self, Locked, RowId, Wait};
+use super::scan::{By, Key, Row, Scan};
+use super::snapshot::Snapshot;
+use super::values::Value;
+use crate::error::SyncError;
+use crate::rules::history::Progress;
+use crate::rules::op::{Timestamp, Version};
+
+const NAME: &std::ffi::CStr = c"workspace";
+const BY_ID: &std::ffi::CStr = c"workspace_workspace_id_key";
+const BY_KEY: &std::ffi::CStr = c"workspace_pkey";
+
+mod column {
+    pub const WORKSPACE_KEY: usize = 1;
+    pub const WORKSPACE_ID: usize = 2;
+    pub const HEAD: usize = 3;
+    pub const HORIZON: usize = 4;
+    pub const GC_THROUGH: usize = 5;
+    pub const CREATED_AT: usize = 6;
+}
+
+/// A workspace as read: its key in the other tables, and how far it has come.
+#[derive(Clone, Copy, Debug)]
+pub struct Workspace {
+    pub key: i64,
+    pub progress: Progress,
+}
+
+impl Workspace {
+    fn read(row: &Row<'_>) -> Result<Workspace> {
+        Ok(Workspace {
+            key: row.int8(column::WORKSPACE_KEY)?,
+            progress: Progress {
+                head: Version::stored(row.int8(column::HEAD)?),
+                horizon: Version::stored(row.int8(column::HORIZON)?),
+                gc_through: Version::stored(row.int8(column::GC_THROUGH)?),
+            },
+        })
+    }
+}
+
+pub fn find(workspace_id: &str, snapshot: &Snapshot) -> Result<Option<Workspace>> {
+    let table = Table::open(NAME, Access::Read)?;
+    let index = table.index(BY_ID)?;
+    let mut scan = Scan::new(&table, &index, snapshot, &[By::Text]);
+    scan.find(&[Key::Text(workspace_id)]).map(|row| Workspace::read(&row)).transpose()
+}
+
+/// Calls `visit` with the name of every workspace, in the order of their keys.
+pub fn for_each(
+    snapshot: &Snapshot,
+    mut visit: impl FnMut(&str, Workspace) -> Result<()>,
+) -> Result<()> {
+    let table = Table::open(NAME, Access::Read)?;
+    let index = table.index(BY_KEY)?;
+    let mut scan = Scan::new(&table, &index, snapshot, &[]);
+    scan.seek(&[]);
+    while let Some(row) = scan.next() {
+        visit(row.text(column::WORKSPACE_ID)?, Workspace::read(&row)?)?;
+    }
+    Ok(())
+}
+
+/// A workspace whose row this transaction has locked: until it ends, nobody
+/// else changes the workspace's log, records or counters. Holds the snapshot
+/// that was taken after the lock.
+pub struct LockedWorkspace {
+    pub workspace: Workspace,
+    pub snapshot: Snapshot,
+    table: Table,
+    row: RowId,
+    workspace_id: String,
+    created_at: Timestamp,
+}
+
+/// Locks a workspace; waits for whoever holds it, or skips.
+pub fn lock(workspace_id: &str, wait: Wait) -> Result<Locked<LockedWorkspace>> {
+    let table = Table::open(NAME, Access::Write)?;
+    // At READ COMMITTED the calling statement's snapshot may be older than
+    // the workspace; this one sees what was committed before now.
+    let before = Snapshot::fresh();
+    let index = table.index(BY_ID)?;
+    let row = {
+        let mut scan = Scan::new(&table, &index, &before, &[By::Text]);
+        match scan.find(&[Key::Text(workspace_id)]) {
+            Some(row) => row.id(),
+            None => return Ok(Locked::Gone),
+        }
+    };
+    let locked = row_lock::lock(&table, row, &before, wait, |row| {
+        Ok((Workspace::read(&row)?, row.id(), row.timestamp(column::CREATED_AT)?))
+    })?;
+    let (workspace, row, created_at) = match locked {
+        Locked::Row(row) => row,
+        Locked::Gone => return Ok(Locked::Gone),
+        Locked::Busy => return Ok(Locked::Busy),
+    };
+    // What the last holder committed became visible while we waited.
+    drop(before);
+    let snapshot = Snapshot::fresh();
+    let workspace_id = workspace_id.to_owned();
+    Ok(Locked::Row(LockedWorkspace { workspace, snapshot, table, row, workspace_id, created_at }))
+}
+
+impl LockedWorkspace {
+    /// Stores the counters as they are in `progress`.
+    pub fn save(&self, progress: Progress) {
+        let mut writer = Writer::new(&self.table, &self.snapshot);
+        writer.update(
+            self.row,
+            &[
+                Value::Int8(self.workspace.key),
+                Value::Text(&self.workspace_id),
+                Value::Int8(progress.head.get()),
+                Value::Int8(progress.horizon.get()),
+                Value::Int8(progress.gc_through.get()),
+                Value::Time(self.created_at),
+            ],
+        );
+        writer.finish();
+    }
+}
+
+/// Makes sure that the workspace exists. If another transaction is creating
+/// it, this waits for that one to end.
+pub fn create(workspace_id: &str) -> Result<()> {
+    Spi::run_with_args(
+        "insert into sync_ext.workspace (workspace_id) values ($1) \
+         on conflict (workspace_id) do nothing",
+        &[workspace_id.into()],
+    )
+    .map_err(SyncError::sql)
+}

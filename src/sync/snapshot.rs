@@ -1,0 +1,174 @@
+//! `sync_snapshot`: the current state, page by page, without copying it.
+//!
+//! Later pages show records as they are when read, so a record that changed
+//! after the first page is shown in its newer state or was shown in its older
+//! one; either way the change has a version above the watermark, and pulling
+//! from there brings it.
+
+use super::Result;
+use crate::error::SyncError;
+use crate::guc;
+use crate::rules::history::{Proof, ProofEntry};
+use crate::rules::op::Version;
+use crate::store::Access;
+use crate::store::log::{Log, Versions};
+use crate::store::record::{Range, Record, Records};
+use crate::store::server;
+use crate::store::snapshot::Snapshot;
+use crate::store::workspace::{self, Workspace};
+use crate::wire::ids::{TableFilter, WorkspaceId};
+use crate::wire::pages::{Page, SnapshotEnd, SnapshotItem, snapshot_reply, write_snapshot_item};
+use crate::wire::token::{self, read_page, write_page};
+
+pub fn snapshot(
+    workspace_id: Option<&str>,
+    page_token: Option<&str>,
+    page_limit: Option<i32>,
+    tables: Option<Vec<Option<String>>>,
+) -> Result<String> {
+    let workspace_id = WorkspaceId::new(workspace_id)?.as_str();
+    let tables = TableFilter::new(tables);
+    let resumed = page_token
+        .map(|token| read_page(token, workspace_id, &tables).ok_or(SyncError::PageToken))
+        .transpose()?;
+
+    // One snapshot: the proof is of the state that the page shows.
+    let view = Snapshot::of_statement();
+    let workspace = workspace::find(workspace_id, &view)?;
+    let log = workspace.map(|found| Log::open(found.key, Access::Read)).transpose()?;
+    if let Some(resumed) = &resumed {
+        check_resumed(workspace_id, resumed, workspace, log.as_ref(), &view)?;
+    }
+    let head = workspace.map_or(Version::ZERO, |found| found.progress.head);
+    let watermark = resumed.as_ref().map_or(head, |resumed| resumed.watermark);
+    let snapshot_id = resumed.as_ref().map_or_else(server::random_uuid, |page| page.snapshot_id);
+
+    let mut items = Page::new(guc::page_limit(page_limit, 500), guc::max_page_bytes());
+    let mut proof = None;
+    let mut next_page_token = None;
+    if let (Some(workspace), Some(log)) = (workspace, &log) {
+        let records = Records::open(workspace.key, Access::Read)?;
+        let mut versions = log.versions(&view);
+        let from = resumed.as_ref().map(|page| (page.table.as_str(), page.pk.as_str()));
+        let next = fill(&mut items, &records, &tables, from, &mut versions, &view)?;
+        proof = versions.proof(workspace_id, head)?;
+        next_page_token = next.zip(proof).map(|((table, pk), proof)| {
+            let page = token::Page { snapshot_id, watermark, proof, table, pk };
+            write_page(&page, workspace_id, &tables)
+        });
+    }
+    let end = SnapshotEnd {
+        workspace_id,
+        snapshot_id,
+        watermark,
+        next_page_token: next_page_token.as_deref(),
+        proof: proof.as_ref(),
+    };
+    Ok(snapshot_reply(items, &end))
+}
+
+/// May the snapshot go on? Not when a tombstone between its watermark and now
+/// was purged, or when this is not the history that it began in.
+fn check_resumed(
+    workspace_id: &str,
+    resumed: &token::Page,
+    workspace: Option<Workspace>,
+    log: Option<&Log>,
+    view: &Snapshot,
+) -> Result<()> {
+    let progress = workspace.map(|found| found.progress).unwrap_or_default();
+    if server::is_standby() && progress.head < resumed.proof.head {
+        return Err(SyncError::StandbyBehindSnapshot);
+    }
+    let holds = |proof: &Proof| match log {
+        Some(log) => Ok(log.versions(view).check(workspace_id, proof)? == ProofEntry::Same),
+        None => Ok(false),
+    };
+    if progress.horizon > resumed.watermark || !holds(&resumed.proof)? {
+        return Err(SyncError::SnapshotExpired);
+    }
+    Ok(())
+}
+
+/// Fills a page with the records after `from`; gives the last one's name if
+/// there is more after it.
+fn fill(
+    items: &mut Page,
+    records: &Records,
+    tables: &TableFilter,
+    from: Option<(&str, &str)>,
+    versions: &mut Versions<'_>,
+    view: &Snapshot,
+) -> Result<Option<(String, String)>> {
+    let mut last = from.map(|(table, pk)| (table.to_owned(), pk.to_owned()));
+    for mut range in ranges(records, tables, from, view) {
+        while let Some(record) = range.next() {
+            match add(items, &record, versions)? {
+                Added::No => return Ok(last),
+                Added::Grave => {}
+                Added::Yes => last = Some((record.table()?.to_owned(), record.pk()?.to_owned())),
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The stretches of the records' index that the filter selects, in order.
+fn ranges<'s>(
+    records: &'s Records,
+    tables: &TableFilter,
+    from: Option<(&str, &str)>,
+    view: &'s Snapshot,
+) -> Vec<Range<'s>> {
+    // No name and no pk is empty, so all come after the empty one.
+    let (table, pk) = from.unwrap_or(("", ""));
+    let mut ranges = Vec::new();
+    match tables {
+        TableFilter::All => {
+            if from.is_some() {
+                ranges.push(records.of_table(table, pk, view));
+            }
+            ranges.push(records.of_tables_after(table, view));
+        }
+        TableFilter::Only(names) => {
+            for name in names.iter().filter(|name| name.as_str() >= table) {
+                let after = if name == table { pk } else { "" };
+                ranges.push(records.of_table(name, after, view));
+            }
+        }
+    }
+    ranges
+}
+
+enum Added {
+    Yes,
+    /// Not an item.
+    Grave,
+    /// The page is full without it.
+    No,
+}
+
+fn add(items: &mut Page, record: &Record<'_>, versions: &mut Versions<'_>) -> Result<Added> {
+    let register = record.register()?;
+    let Some(entry) = versions.find(register.version) else {
+        if register.deleted {
+            return Ok(Added::Grave);
+        }
+        return Err(SyncError::Damaged {
+            what: format!("The log has no entry {}, of a live record.", register.version.get()),
+        });
+    };
+    if items.is_full() {
+        return Ok(Added::No);
+    }
+    let item = if register.deleted {
+        SnapshotItem::Tombstone { deleted_at: entry.created_at()? }
+    } else {
+        SnapshotItem::Row { payload: entry.payload()?.unwrap_or("null") }
+    };
+    let name = (record.table()?, record.pk()?);
+    let added = items.add(|out| {
+        write_snapshot_item(out, name, &register.revision, register.version, &item);
+    });
+    Ok(if added { Added::Yes } else { Added::No })
+}

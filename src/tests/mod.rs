@@ -1,0 +1,2 @@
+//! Tests that run inside a backend, by topic; each in a transaction that is
+//! rolled back.

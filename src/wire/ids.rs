@@ -1,0 +1,99 @@
+//! Names that callers pass as SQL arguments, made only through validation.
+
+use crate::error::SyncError;
+
+/// A workspace's name, 1 to 256 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkspaceId<'a>(&'a str);
+
+impl<'a> WorkspaceId<'a> {
+    pub fn new(text: Option<&'a str>) -> Result<Self, SyncError> {
+        bounded(text, 256).map(WorkspaceId).ok_or(SyncError::WorkspaceId)
+    }
+
+    pub fn as_str(self) -> &'a str {
+        self.0
+    }
+}
+
+/// A device's name, 1 to 256 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceId<'a>(&'a str);
+
+impl<'a> DeviceId<'a> {
+    pub fn new(text: Option<&'a str>) -> Result<Self, SyncError> {
+        bounded(text, 256).map(DeviceId).ok_or(SyncError::DeviceId)
+    }
+
+    pub fn as_str(self) -> &'a str {
+        self.0
+    }
+}
+
+/// A synced table's name or its pk field's, 1 to 128 bytes.
+pub fn registry_name<'a>(
+    text: Option<&'a str>,
+    argument: &'static str,
+) -> Result<&'a str, SyncError> {
+    bounded(text, 128).ok_or(SyncError::RegistryName { argument })
+}
+
+fn bounded(text: Option<&str>, max: usize) -> Option<&str> {
+    text.filter(|text| (1..=max).contains(&text.len()))
+}
+
+/// Which tables a reader wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TableFilter {
+    All,
+    /// Sorted by bytes, each once; possibly none, which matches nothing.
+    Only(Vec<String>),
+}
+
+impl TableFilter {
+    /// NULL and the empty array are all tables; a NULL element matches nothing.
+    pub fn new(tables: Option<Vec<Option<String>>>) -> TableFilter {
+        match tables {
+            Some(tables) if !tables.is_empty() => {
+                let mut names: Vec<String> = tables.into_iter().flatten().collect();
+                names.sort_unstable();
+                names.dedup();
+                TableFilter::Only(names)
+            }
+            _ => TableFilter::All,
+        }
+    }
+
+    pub fn matches(&self, table: &str) -> bool {
+        match self {
+            TableFilter::All => true,
+            TableFilter::Only(names) => {
+                names.binary_search_by(|name| name.as_str().cmp(table)).is_ok()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_bounded_in_bytes() {
+        assert!(WorkspaceId::new(Some(&"é".repeat(128))).is_ok());
+        assert!(WorkspaceId::new(Some(&"é".repeat(129))).is_err());
+        assert!(WorkspaceId::new(Some("")).is_err());
+        assert!(WorkspaceId::new(None).is_err());
+        assert!(registry_name(Some(&"a".repeat(128)), "table_name").is_ok());
+        assert!(registry_name(Some(&"a".repeat(129)), "table_name").is_err());
+    }
+
+    #[test]
+    fn a_filter_of_nothing_is_not_an_empty_filter() {
+        assert_eq!(TableFilter::new(None), TableFilter::All);
+        assert_eq!(TableFilter::new(Some(vec![])), TableFilter::All);
+        assert!(!TableFilter::new(Some(vec![None])).matches("a"));
+        let filter = TableFilter::new(Some(vec![Some("b".into()), None, Some("a".into())]));
+        assert!(filter.matches("a") && filter.matches("b") && !filter.matches("c"));
+    }
+}

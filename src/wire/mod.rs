@@ -1,0 +1,19 @@
+//! JSON in, JSON out. Parsing is serde_json's, over text that Postgres has
+//! already accepted as JSON; no value is decoded before somebody asks for it.
+//!
+//! * [`fields`]: an object's members by name, as raw text
+//! * [`text`]: strings and numbers out of raw text
+//! * [`value`]: are two JSON texts the same value?
+//! * [`push_request`]: a batch of ops, each checked by itself
+//! * [`push_reply`], [`pages`]: the replies
+//! * [`token`]: proofs and page tokens
+//! * [`ids`]: workspace, device and table names that callers pass
+
+pub mod fields;
+pub mod ids;
+pub mod pages;
+pub mod push_reply;
+pub mod push_request;
+pub mod text;
+pub mod token;
+pub mod value;

@@ -1,0 +1,275 @@
+//! Replies that come in pages (pull, snapshot) and the small ones.
+
+use std::fmt::Write;
+
+use uuid::Uuid;
+
+use super::push_reply::{epoch_seconds, write_revision};
+use super::text::write_string;
+use crate::rules::history::{Progress, Proof, Reason};
+use crate::rules::op::{Op, Revision, Timestamp, Version};
+use crate::wire::token::write_proof;
+
+/// The elements of one page as JSON, joined by commas, in as many bytes as the
+/// page may have.
+pub struct Page {
+    json: String,
+    bytes: usize,
+    rows: usize,
+    max_rows: usize,
+    max_bytes: usize,
+}
+
+impl Page {
+    pub fn new(max_rows: usize, max_bytes: usize) -> Page {
+        Page { json: String::new(), bytes: 0, rows: 0, max_rows, max_bytes }
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.rows == self.max_rows
+    }
+
+    /// Adds what `write` writes, unless the page would pass its bytes by it. A
+    /// first element always fits: a page must not be empty while there is more.
+    pub fn add(&mut self, write: impl FnOnce(&mut String)) -> bool {
+        let before = self.json.len();
+        if self.rows > 0 {
+            self.json.push(',');
+        }
+        let start = self.json.len();
+        write(&mut self.json);
+        let bytes = self.bytes + self.json.len() - start;
+        if self.rows > 0 && bytes > self.max_bytes {
+            self.json.truncate(before);
+            return false;
+        }
+        self.bytes = bytes;
+        self.rows += 1;
+        true
+    }
+}
+
+/// One entry of the log as a change.
+pub fn write_change(out: &mut String, version: Version, applied: bool, op: &Op<'_>) {
+    let _ = write!(out, "{{\"serverVersion\":{},\"tableName\":", version.get());
+    write_string(out, &op.key.table);
+    out.push_str(",\"pk\":");
+    write_string(out, &op.key.pk);
+    let _ = write!(out, ",\"op\":\"{}\",\"applied\":{applied}", op.operation.as_str());
+    if let Some(payload) = op.payload {
+        out.push_str(",\"payload\":");
+        out.push_str(payload);
+    }
+    let _ = write!(out, ",\"stamp\":{{\"clock\":{},\"hlc\":", op.revision.clock);
+    write_string(out, &op.revision.hlc);
+    out.push_str(",\"deviceId\":");
+    write_string(out, &op.device_id);
+    let _ = write!(out, ",\"opId\":\"{}\"}}}}", op.op_id());
+}
+
+/// How a pull answers besides its changes.
+pub struct PullEnd<'a> {
+    pub next_cursor: Version,
+    pub has_more: bool,
+    pub progress: Progress,
+    pub reason: Option<Reason>,
+    /// The token, if any.
+    pub proof: Option<&'a str>,
+}
+
+pub fn pull_reply(changes: Page, end: &PullEnd<'_>) -> String {
+    let mut out = String::with_capacity(changes.json.len() + 256);
+    out.push_str("{\"changes\":[");
+    out.push_str(&changes.json);
+    let _ = write!(
+        out,
+        "],\"nextCursor\":{},\"hasMore\":{},\"serverVersion\":{},\"oldestRetainedVersion\":{},\
+         \"requiresSnapshot\":{}",
+        end.next_cursor.get(),
+        end.has_more,
+        end.progress.head.get(),
+        end.progress.horizon.next().get(),
+        end.reason.is_some(),
+    );
+    if let Some(reason) = end.reason {
+        let _ = write!(out, ",\"reason\":\"{}\"", reason.as_str());
+    }
+    write_token(&mut out, "proof", end.proof);
+    out.push('}');
+    out
+}
+
+/// One record of a snapshot.
+pub enum SnapshotItem<'a> {
+    Row { payload: &'a str },
+    Tombstone { deleted_at: Timestamp },
+}
+
+pub fn write_snapshot_item(
+    out: &mut String,
+    (table, pk): (&str, &str),
+    revision: &Revision<'_>,
+    version: Version,
+    item: &SnapshotItem<'_>,
+) {
+    let kind = match item {
+        SnapshotItem::Row { .. } => "row",
+        SnapshotItem::Tombstone { .. } => "tombstone",
+    };
+    let _ = write!(out, "{{\"kind\":\"{kind}\",\"tableName\":");
+    write_string(out, table);
+    out.push_str(",\"pk\":");
+    write_string(out, pk);
+    if let SnapshotItem::Row { payload } = item {
+        out.push_str(",\"payload\":");
+        out.push_str(payload);
+    }
+    out.push(',');
+    write_revision(out, revision);
+    let _ = write!(out, ",\"serverVersion\":{}", version.get());
+    if let SnapshotItem::Tombstone { deleted_at } = item {
+        let _ = write!(out, ",\"serverDeletedAt\":{}", epoch_seconds(*deleted_at));
+    }
+    out.push('}');
+}
+
+/// How a snapshot page answers besides its items.
+pub struct SnapshotEnd<'a> {
+    pub workspace_id: &'a str,
+    pub snapshot_id: Uuid,
+    pub watermark: Version,
+    pub next_page_token: Option<&'a str>,
+    pub proof: Option<&'a Proof>,
+}
+
+pub fn snapshot_reply(items: Page, end: &SnapshotEnd<'_>) -> String {
+    let mut out = String::with_capacity(items.json.len() + 512);
+    out.push_str("{\"workspaceId\":");
+    write_string(&mut out, end.workspace_id);
+    let _ = write!(
+        out,
+        ",\"snapshotId\":\"{}\",\"highWatermark\":{},\"items\":[",
+        end.snapshot_id,
+        end.watermark.get()
+    );
+    out.push_str(&items.json);
+    out.push(']');
+    write_token(&mut out, "nextPageToken", end.next_page_token);
+    write_token(&mut out, "proof", end.proof.map(write_proof).as_deref());
+    out.push('}');
+    out
+}
+
+fn write_token(out: &mut String, name: &str, token: Option<&str>) {
+    let _ = write!(out, ",\"{name}\":");
+    match token {
+        Some(token) => write_string(out, token),
+        None => out.push_str("null"),
+    }
+}
+
+/// The reply of sync_update_cursor.
+pub fn cursor_reply(
+    device_id: &str,
+    last_seen: Version,
+    advanced: bool,
+    progress: Progress,
+) -> String {
+    let mut out = String::from("{\"deviceId\":");
+    write_string(&mut out, device_id);
+    let _ = write!(
+        out,
+        ",\"lastSeenVersion\":{},\"advanced\":{advanced},\"serverVersion\":{},\
+         \"oldestRetainedVersion\":{}}}",
+        last_seen.get(),
+        progress.head.get(),
+        progress.horizon.next().get(),
+    );
+    out
+}
+
+/// What a GC call did, over all its workspaces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GcTally {
+    pub workspaces: usize,
+    pub scanned: usize,
+    pub changes_deleted: usize,
+    pub tombstones_deleted: usize,
+    pub devices_deleted: usize,
+    pub has_more: bool,
+}
+
+pub fn gc_reply(tally: &GcTally) -> String {
+    format!(
+        "{{\"workspaces\":{},\"scanned\":{},\"changesDeleted\":{},\"tombstonesDeleted\":{},\
+         \"devicesDeleted\":{},\"hasMore\":{}}}",
+        tally.workspaces,
+        tally.scanned,
+        tally.changes_deleted,
+        tally.tombstones_deleted,
+        tally.devices_deleted,
+        tally.has_more,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::rules::model::delete;
+
+    #[test]
+    fn a_page_ends_before_its_bytes_pass_the_limit_but_is_never_empty() {
+        let mut page = Page::new(10, 4);
+        assert!(page.add(|out| out.push_str("12345")), "the first always fits");
+        assert!(!page.add(|out| out.push('6')));
+        assert_eq!(page.json, "12345");
+
+        let mut page = Page::new(3, 4);
+        assert!(page.add(|out| out.push_str("12")));
+        assert!(page.add(|out| out.push_str("34")), "exactly the limit; commas do not count");
+        assert!(!page.add(|out| out.push('5')));
+        assert_eq!(page.json, "12,34");
+        assert!(!page.is_full());
+        assert!(page.add(|_| ()));
+        assert!(page.is_full());
+    }
+
+    #[test]
+    fn a_change_without_a_payload_has_no_such_key() {
+        let mut out = String::new();
+        write_change(&mut out, Version::stored(1), false, &delete(1, "a\"b", 2));
+        assert_eq!(
+            serde_json::from_str::<Value>(&out).unwrap(),
+            json!({"serverVersion": 1, "tableName": "t", "pk": "a\"b", "op": "delete",
+                   "applied": false, "stamp": {"clock": 2, "hlc": "h", "deviceId": "d",
+                   "opId": Uuid::from_u128(1).to_string()}})
+        );
+    }
+
+    #[test]
+    fn a_pull_reply_tells_its_reason_only_when_there_is_one() {
+        let end = |reason| PullEnd {
+            next_cursor: Version::stored(3),
+            has_more: false,
+            progress: Progress {
+                head: Version::stored(9),
+                horizon: Version::stored(4),
+                ..Progress::default()
+            },
+            reason,
+            proof: Some("p"),
+        };
+        let told = |reason| {
+            serde_json::from_str::<Value>(&pull_reply(Page::new(1, 1), &end(reason))).unwrap()
+        };
+        assert_eq!(
+            told(Some(Reason::CursorExpired)),
+            json!({"changes": [], "nextCursor": 3, "hasMore": false, "serverVersion": 9,
+                   "oldestRetainedVersion": 5, "requiresSnapshot": true,
+                   "reason": "cursor_expired", "proof": "p"})
+        );
+        assert_eq!(told(None).get("reason"), None);
+    }
+}

@@ -1,0 +1,174 @@
+//! A batch of ops as a client sends it; the form of each op by itself.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::fields::{ArrayOf, Elements, Fields, FieldsOf};
+use super::{text, value};
+use crate::error::SyncError;
+use crate::rules::admission::PayloadClaims;
+use crate::rules::op::{Op, Operation, RecordKey, Revision};
+use crate::rules::refusal::Refusal;
+
+/// One item of a batch.
+pub struct Item<'a> {
+    /// The opId as given, raw; `None` if there was none.
+    pub op_id: Option<&'a str>,
+    pub op: Result<Op<'a>, Refusal>,
+}
+
+/// Every spelling that an op may use. Camel case stands right before its snake
+/// case; `get` relies on that. `operation`, `pk`, `hlc` and `clock` have one.
+const NAMES: [&str; 12] = [
+    "tableName",
+    "table_name",
+    "deviceId",
+    "device_id",
+    "opId",
+    "op_id",
+    "operation",
+    "pk",
+    "payload",
+    "stamp",
+    "hlc",
+    "clock",
+];
+const OP: FieldsOf<'static, 12> = FieldsOf(&NAMES);
+
+#[derive(Clone, Copy)]
+enum Key {
+    TableName = 0,
+    DeviceId = 2,
+    OpId = 4,
+    Operation = 6,
+    Pk = 7,
+    Payload = 8,
+    Stamp = 9,
+    Hlc = 10,
+    Clock = 11,
+}
+
+/// Parses a batch; an item that is not a well-formed op carries its refusal.
+pub fn parse(ops: &str, max_ops: usize) -> Result<Vec<Item<'_>>, SyncError> {
+    // In one pass if every element is an object; otherwise element by element,
+    // so that the odd one is refused and its neighbours are read.
+    let objects = ArrayOf { element: OP, max: max_ops }.read(ops);
+    let items = match objects {
+        Some(Elements::All(objects)) => objects.into_iter().map(|o| item(Some(o))).collect(),
+        Some(Elements::TooMany) => return Err(SyncError::TooManyOps { max: max_ops }),
+        None => {
+            let element = std::marker::PhantomData::<&RawValue>;
+            match (ArrayOf { element, max: max_ops }.read(ops)) {
+                Some(Elements::All(elements)) => {
+                    elements.into_iter().map(|element| item(OP.read(element.get()))).collect()
+                }
+                Some(Elements::TooMany) => return Err(SyncError::TooManyOps { max: max_ops }),
+                None => return Err(SyncError::OpsNotAnArray),
+            }
+        }
+    };
+    Ok(items)
+}
+
+fn item(object: Option<Fields<'_, 12>>) -> Item<'_> {
+    let Some(flat) = object else {
+        return Item { op_id: None, op: Err(Refusal::NotAnObject) };
+    };
+    let stamp = flat[Key::Stamp as usize].and_then(|raw| OP.read(raw)).unwrap_or_default();
+    Item { op_id: stamped(&stamp, &flat, Key::OpId), op: op(&stamp, &flat) }
+}
+
+fn get<'a>(fields: &Fields<'a, 12>, key: Key) -> Option<&'a str> {
+    let place = key as usize;
+    match key {
+        Key::TableName | Key::DeviceId | Key::OpId => fields[place].or(fields[place + 1]),
+        _ => fields[place],
+    }
+}
+
+/// A key of the stamp, which may also stand flat in the op.
+fn stamped<'a>(stamp: &Fields<'a, 12>, flat: &Fields<'a, 12>, key: Key) -> Option<&'a str> {
+    get(stamp, key).or_else(|| get(flat, key))
+}
+
+fn op<'a>(stamp: &Fields<'a, 12>, flat: &Fields<'a, 12>) -> Result<Op<'a>, Refusal> {
+    let stamped = |key| stamped(stamp, flat, key);
+    let op_id = op_id(stamped(Key::OpId)).ok_or(Refusal::OpId)?;
+    let operation = get(flat, Key::Operation)
+        .and_then(text::string)
+        .and_then(|word| Operation::parse(&word))
+        .ok_or(Refusal::Operation)?;
+    let key = RecordKey {
+        table: bounded(get(flat, Key::TableName), "tableName", 128)?,
+        pk: bounded(get(flat, Key::Pk), "pk", 1024)?,
+    };
+    let payload = payload(operation, get(flat, Key::Payload))?;
+    let device_id = bounded(stamped(Key::DeviceId), "deviceId", 256)?;
+    let hlc = bounded(stamped(Key::Hlc), "hlc", 512)?;
+    let clock = stamped(Key::Clock).and_then(text::clock).ok_or(Refusal::Clock)?;
+    Ok(Op { key, operation, payload, revision: Revision { clock, hlc, op_id }, device_id })
+}
+
+fn op_id(raw: Option<&str>) -> Option<Uuid> {
+    // uuid accepts more spellings; the hyphenated one alone has this length.
+    let text = text::string(raw?)?;
+    (text.len() == 36).then(|| Uuid::try_parse(&text).ok())?
+}
+
+fn payload(operation: Operation, raw: Option<&str>) -> Result<Option<&str>, Refusal> {
+    let object = raw.filter(|raw| text::is_object(raw));
+    match (operation, raw) {
+        (_, Some(_)) if object.is_some() => Ok(object),
+        (Operation::Delete, None | Some("null")) => Ok(None),
+        (Operation::Delete, Some(_)) => Err(Refusal::DeletePayload),
+        (Operation::Put, _) => Err(Refusal::PutPayload),
+    }
+}
+
+fn bounded<'a>(
+    raw: Option<&'a str>,
+    field: &'static str,
+    max: usize,
+) -> Result<Cow<'a, str>, Refusal> {
+    let raw = raw.filter(|raw| text::is_string(raw)).ok_or(Refusal::Text { field, max })?;
+    let text = text::string(raw).ok_or(Refusal::Characters { field })?;
+    if text.contains('\0') {
+        return Err(Refusal::Characters { field });
+    }
+    if text.is_empty() || text.len() > max {
+        return Err(Refusal::Text { field, max });
+    }
+    Ok(text)
+}
+
+/// Reads what a payload says about itself. A number equals the text that it is
+/// written as, so that integer keys need no quotes; nothing else that is not a
+/// string equals anything.
+pub fn payload_claims(
+    payload: &str,
+    pk_field: &str,
+    pk: &str,
+    workspace_id: &str,
+) -> PayloadClaims {
+    let equals = |raw: &str, expected: &str| match text::is_number(raw) {
+        true => raw == expected,
+        false => text::string(raw).is_some_and(|text| text == expected),
+    };
+    // Two reads, not one of two names: the pk field may be workspace_id itself.
+    let member = |name: &str| FieldsOf(&[name]).read(payload).and_then(|[raw]| raw);
+    PayloadClaims {
+        pk_matches: member(pk_field).map(|raw| equals(raw, pk)),
+        workspace_matches: member("workspace_id").map(|raw| equals(raw, workspace_id)),
+    }
+}
+
+/// Are two payloads the same JSON value?
+pub fn same_payload(a: &str, b: &str) -> bool {
+    value::same_value(a, b)
+}
+
+#[cfg(test)]
+#[path = "push_request_tests.rs"]
+mod tests;

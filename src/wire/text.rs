@@ -1,0 +1,144 @@
+//! Strings and numbers out of raw JSON text.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserializer;
+use serde::de::Visitor;
+
+/// A string's contents; `None` when the text is not a string, or one with a
+/// lone surrogate, which no UTF-8 text can hold.
+pub fn string(raw: &str) -> Option<Cow<'_, str>> {
+    let quoted = raw.strip_prefix('"')?.strip_suffix('"')?;
+    if quoted.contains('\\') {
+        serde_json::from_str(raw).ok().map(Cow::Owned)
+    } else {
+        Some(Cow::Borrowed(quoted))
+    }
+}
+
+pub fn is_string(raw: &str) -> bool {
+    raw.starts_with('"')
+}
+
+pub fn is_object(raw: &str) -> bool {
+    raw.starts_with('{')
+}
+
+pub fn is_number(raw: &str) -> bool {
+    raw.starts_with(|first: char| first == '-' || first.is_ascii_digit())
+}
+
+/// A string's contents as bytes, a lone surrogate in the three bytes that its
+/// code point would have (WTF-8): for comparing what need not be UTF-8.
+pub fn string_bytes(raw: &str) -> Option<Cow<'_, [u8]>> {
+    let quoted = raw.strip_prefix('"')?.strip_suffix('"')?;
+    if !quoted.contains('\\') {
+        return Some(Cow::Borrowed(quoted.as_bytes()));
+    }
+    serde_json::Deserializer::from_str(raw).deserialize_bytes(Bytes).ok().map(Cow::Owned)
+}
+
+struct Bytes;
+
+impl Visitor<'_> for Bytes {
+    type Value = Vec<u8>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+        Ok(bytes.to_vec())
+    }
+}
+
+/// An integer from 0 to 2^53 - 1, the largest that every client's JSON number
+/// holds exactly, written with digits only.
+pub fn clock(raw: &str) -> Option<i64> {
+    const MAX: i64 = (1 << 53) - 1;
+    let digits_only = raw.bytes().all(|byte| byte.is_ascii_digit());
+    raw.parse().ok().filter(|clock| digits_only && *clock <= MAX)
+}
+
+/// Appends `text` as a JSON string.
+pub fn write_string(out: &mut String, text: &str) {
+    out.push('"');
+    let mut written = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        let escape = match byte {
+            b'"' => "\\\"",
+            b'\\' => "\\\\",
+            b'\n' => "\\n",
+            b'\r' => "\\r",
+            b'\t' => "\\t",
+            0..0x20 => "",
+            _ => continue,
+        };
+        out.push_str(&text[written..at]);
+        if escape.is_empty() {
+            out.push_str(&format!("\\u{byte:04x}"));
+        } else {
+            out.push_str(escape);
+        }
+        written = at + 1;
+    }
+    out.push_str(&text[written..]);
+    out.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_string_is_decoded_once() {
+        assert_eq!(string(r#""a\u00e9\n\\""#).as_deref(), Some("aé\n\\"));
+        assert_eq!(string(r#""\ud83d\ude00""#).as_deref(), Some("😀"));
+        assert_eq!(string(r#""""#).as_deref(), Some(""));
+        for raw in [r#""\ud800""#, r#""\udc00x""#, "1", "null", "{}", "\""] {
+            assert_eq!(string(raw), None, "{raw}");
+        }
+    }
+
+    #[test]
+    fn lone_surrogates_have_bytes_of_their_own() {
+        let high = string_bytes(r#""\ud800""#).unwrap();
+        assert_ne!(high, string_bytes(r#""\ud801""#).unwrap());
+        assert_eq!(high, string_bytes(r#""\uD800""#).unwrap());
+    }
+
+    #[test]
+    fn a_clock_is_digits_up_to_two_to_the_53() {
+        assert_eq!(clock("0"), Some(0));
+        assert_eq!(clock("9007199254740991"), Some(9007199254740991));
+        for raw in [
+            "9007199254740992",
+            "-1",
+            "-0",
+            "1.0",
+            "1e3",
+            "\"1\"",
+            "null",
+            "",
+            "+1",
+            "99999999999999999999999",
+        ] {
+            assert_eq!(clock(raw), None, "{raw}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back(text: String) {
+            let mut json = String::new();
+            write_string(&mut json, &text);
+            let read = string(&json);
+            prop_assert_eq!(read.as_deref(), Some(text.as_str()));
+            let peer: String = serde_json::from_str(&json).unwrap();
+            prop_assert_eq!(peer, text);
+        }
+    }
+}

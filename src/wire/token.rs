@@ -1,0 +1,156 @@
+//! Proofs and page tokens as text that clients keep and hand back unread.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::ids::TableFilter;
+use crate::rules::history::Proof;
+use crate::rules::op::Version;
+
+/// Proof: `p1.` and the head and the digest in hexadecimal digits.
+pub fn write_proof(proof: &Proof) -> String {
+    format!("p1.{:x}.{}", proof.head.get(), proof.digest.simple())
+}
+
+/// `None` for what [`write_proof`] never wrote.
+pub fn read_proof(token: &str) -> Option<Proof> {
+    let (head, digest) = token.strip_prefix("p1.")?.split_once('.')?;
+    let head = Version::new(i64::from_str_radix(head, 16).ok()?)?;
+    let digest = Uuid::try_parse(digest).ok()?;
+    let proof = Proof { head, digest };
+    (head > Version::ZERO && write_proof(&proof) == token).then_some(proof)
+}
+
+/// Where a snapshot goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    pub snapshot_id: Uuid,
+    pub watermark: Version,
+    /// The last page's proof.
+    pub proof: Proof,
+    /// The last record listed.
+    pub table: String,
+    pub pk: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PageText {
+    s: String,
+    w: i64,
+    p: String,
+    t: String,
+    k: String,
+}
+
+/// Page token: `s1.`, a digest that binds it to workspace and filter, and the
+/// page as JSON in hexadecimal digits.
+pub fn write_page(page: &Page, workspace_id: &str, tables: &TableFilter) -> String {
+    let text = PageText {
+        s: page.snapshot_id.simple().to_string(),
+        w: page.watermark.get(),
+        p: write_proof(&page.proof),
+        t: page.table.clone(),
+        k: page.pk.clone(),
+    };
+    // Strings and a number: serializing cannot fail.
+    let body = serde_json::to_string(&text).unwrap_or_default();
+    let digits: String = body.bytes().map(|byte| format!("{byte:02x}")).collect();
+    format!("s1.{}.{digits}", binding(workspace_id, tables, &body).simple())
+}
+
+/// `None` for a token of another workspace or filter, and for what
+/// [`write_page`] never wrote.
+pub fn read_page(token: &str, workspace_id: &str, tables: &TableFilter) -> Option<Page> {
+    let (digest, digits) = token.strip_prefix("s1.")?.split_once('.')?;
+    let bytes = digits
+        .as_bytes()
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect::<Option<Vec<u8>>>()?;
+    let body = String::from_utf8(bytes).ok()?;
+    if binding(workspace_id, tables, &body).simple().to_string() != digest {
+        return None;
+    }
+    let text: PageText = serde_json::from_str(&body).ok()?;
+    Some(Page {
+        snapshot_id: Uuid::try_parse(&text.s).ok()?,
+        watermark: Version::new(text.w)?,
+        proof: read_proof(&text.p)?,
+        table: text.t,
+        pk: text.k,
+    })
+}
+
+fn binding(workspace_id: &str, tables: &TableFilter, body: &str) -> Uuid {
+    let names = match tables {
+        TableFilter::All => None,
+        TableFilter::Only(names) => Some(names),
+    };
+    // As JSON, so that no two different triples have the same text.
+    let all = serde_json::to_string(&(workspace_id, names, body)).unwrap_or_default();
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, all.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proof() -> Proof {
+        Proof { head: Version::stored(300), digest: Uuid::from_u128(7) }
+    }
+
+    fn page() -> Page {
+        Page {
+            snapshot_id: Uuid::from_u128(1),
+            watermark: Version::stored(5),
+            proof: proof(),
+            table: "t\"é".into(),
+            pk: "p\\".into(),
+        }
+    }
+
+    #[test]
+    fn a_proof_reads_back() {
+        assert_eq!(read_proof(&write_proof(&proof())), Some(proof()));
+    }
+
+    #[test]
+    fn a_token_that_is_not_ours_is_told() {
+        let good = write_proof(&proof());
+        for bad in [
+            "",
+            "p1.",
+            "p1..",
+            "x",
+            &good[1..],
+            &good[..good.len() - 1],
+            &good.to_uppercase(),
+            &format!("{good} "),
+            &good.replace("12c", "012c"),
+            &good.replace("12c", "-12c"),
+            &good.replace("12c", "0"),
+            &good.replace("12c", "fffffffffffffffff"),
+            &good.replace("p1", "p2"),
+            &write_page(&page(), "w", &TableFilter::All),
+        ] {
+            assert_eq!(read_proof(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_page_token_is_bound_to_its_workspace_and_filter() {
+        let only = |names: &[&str]| {
+            TableFilter::new(Some(names.iter().map(|name| Some(name.to_string())).collect()))
+        };
+        let token = write_page(&page(), "w", &only(&["a", "b"]));
+        assert_eq!(read_page(&token, "w", &only(&["b", "a", "a"])), Some(page()));
+        assert_eq!(read_page(&token, "v", &only(&["a", "b"])), None);
+        assert_eq!(read_page(&token, "w", &only(&["a"])), None);
+        assert_eq!(read_page(&token, "w", &only(&["ab"])), None);
+        assert_eq!(read_page(&token, "w", &TableFilter::All), None);
+        assert_eq!(read_page(&token.replace('7', "8"), "w", &only(&["a", "b"])), None);
+        for bad in ["", "s1.", "s1.x.y", "é", &token[..token.len() - 1], &write_proof(&proof())] {
+            assert_eq!(read_page(bad, "w", &only(&["a", "b"])), None, "{bad}");
+        }
+    }
+}
