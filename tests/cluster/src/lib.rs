@@ -1,1 +1,9 @@
+//! Testing sync_ext from outside: throw-away clusters and simulated devices.
+//!
+//! * [`cluster`]: a Postgres server of its own, gone when dropped
+//! * [`device`]: a client that keeps the rules for clients
+//! * [`state`]: a digest of a workspace's state, from server or device
 
+pub mod cluster;
+pub mod device;
+pub mod state;

@@ -1,0 +1,309 @@
+//! A Postgres server of its own, gone when dropped.
+
+use std::ffi::CString;
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use postgres::{Client, Config, NoTls};
+
+/// A running server with the extension's files installed, in a folder of its
+/// own. Where things are is told by the scripts in the environment:
+/// `SYNC_EXT_PG_BIN` (Postgres' programs) and `SYNC_EXT_RUN_DIR`.
+pub struct Cluster {
+    bin: PathBuf,
+    dir: PathBuf,
+    socket_dir: PathBuf,
+    port: u16,
+    /// Who runs the server, where root may not.
+    user: Option<(u32, u32)>,
+    settings: Vec<String>,
+    server: Option<Child>,
+}
+
+impl Cluster {
+    /// Creates and starts a server; `settings` are lines of postgresql.conf.
+    /// What an earlier run left behind under the same name is removed.
+    pub fn start(name: &str, settings: &[&str]) -> Result<Cluster> {
+        let run_dir = from_environment("SYNC_EXT_RUN_DIR")?;
+        let mut cluster = Cluster::new(&run_dir.join(format!("cluster-{name}")), settings)?;
+        let data = cluster.data_dir();
+        cluster.run("initdb", |initdb| {
+            initdb.arg("-D").arg(&data);
+            initdb.args(["-U", "postgres", "-E", "UTF8", "--locale=C", "-A", "trust", "--no-sync"]);
+        })?;
+        cluster.start_server()?;
+        Ok(cluster)
+    }
+
+    /// The folder, empty, without a server in it.
+    fn new(dir: &Path, settings: &[&str]) -> Result<Cluster> {
+        let user = server_user()?;
+        remove_leftover(dir)?;
+        fs::create_dir_all(dir)?;
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
+        if let Some((uid, gid)) = user {
+            chown(dir, Some(uid), Some(gid))?;
+        }
+        Ok(Cluster {
+            bin: from_environment("SYNC_EXT_PG_BIN")?,
+            dir: dir.to_owned(),
+            socket_dir: socket_dir(dir, user)?,
+            port: free_port()?,
+            user,
+            settings: settings.iter().map(|line| line.to_string()).collect(),
+            server: None,
+        })
+    }
+
+    /// A streaming standby of this server, in a folder of its own.
+    pub fn standby(&self, name: &str) -> Result<Cluster> {
+        let run_dir = from_environment("SYNC_EXT_RUN_DIR")?;
+        let settings: Vec<&str> = self.settings.iter().map(String::as_str).collect();
+        let mut standby = Cluster::new(&run_dir.join(format!("cluster-{name}")), &settings)?;
+        let data = standby.data_dir();
+        standby.run("pg_basebackup", |backup| {
+            backup.arg("-D").arg(&data).arg("-h").arg(&self.socket_dir);
+            backup.args([
+                "-p",
+                &self.port.to_string(),
+                "-U",
+                "postgres",
+                "-R",
+                "--checkpoint=fast",
+            ]);
+        })?;
+        standby.start_server()?;
+        Ok(standby)
+    }
+
+    pub fn start_server(&mut self) -> Result<()> {
+        let log = fs::File::create(self.dir.join("log"))?;
+        let mut server = self.command("postgres");
+        server.arg("-D").arg(self.data_dir());
+        server.args(["-p", &self.port.to_string(), "-c", "listen_addresses="]);
+        server.arg("-k").arg(&self.socket_dir);
+        for setting in &self.settings {
+            server.args(["-c", setting]);
+        }
+        server.stdout(Stdio::null()).stderr(log).stdin(Stdio::null());
+        // A group of its own: Ctrl-C is for us, who then stop the server.
+        self.server = Some(server.process_group(0).spawn().context("cannot start postgres")?);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.connect("postgres").is_err() {
+            ensure!(Instant::now() < deadline, "the server does not start: {}", self.log());
+            sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// Stops the server: fast, or as if the power failed.
+    pub fn stop_server(&mut self, signal: Stop) -> Result<()> {
+        let Some(mut server) = self.server.take() else { return Ok(()) };
+        signal_process(server.id(), signal.number());
+        server.wait()?;
+        Ok(())
+    }
+
+    pub fn connect(&self, database: &str) -> Result<Client, postgres::Error> {
+        self.config(database, "postgres").connect(NoTls)
+    }
+
+    pub fn connect_as(&self, database: &str, user: &str) -> Result<Client, postgres::Error> {
+        self.config(database, user).connect(NoTls)
+    }
+
+    fn config(&self, database: &str, user: &str) -> Config {
+        let mut config = Config::new();
+        config.host_path(&self.socket_dir).port(self.port).user(user).dbname(database);
+        config
+    }
+
+    /// An empty database with the extension in it.
+    pub fn create_database(&self, name: &str) -> Result<Client> {
+        let mut admin = self.connect("postgres")?;
+        admin.batch_execute(&format!("drop database if exists {name}"))?;
+        admin.batch_execute(&format!("create database {name}"))?;
+        let mut client = self.connect(name)?;
+        client.batch_execute("create extension sync_ext")?;
+        Ok(client)
+    }
+
+    /// Runs SQL as a person would and gives what psql prints, errors included.
+    pub fn psql(&self, database: &str, sql: &Path) -> Result<String> {
+        let output = self
+            .client_program("psql", database)
+            .args(["-X", "-a", "-q", "-v", "HIDE_TABLEAM=on"])
+            .stdin(fs::File::open(sql)?)
+            .env("PGTZ", "UTC")
+            .env("LC_MESSAGES", "C")
+            // One stream, so that errors stand where they happened.
+            .args(["-f", "-"])
+            .stdout(Stdio::piped())
+            .output_merged()?;
+        Ok(output)
+    }
+
+    /// One of Postgres' client programs, set to talk to this server.
+    pub fn client_program(&self, program: &str, database: &str) -> Command {
+        let mut command = Command::new(self.bin.join(program));
+        command
+            .env("PGHOST", &self.socket_dir)
+            .env("PGPORT", self.port.to_string())
+            .env("PGUSER", "postgres")
+            .env("PGDATABASE", database)
+            .env("PGOPTIONS", "");
+        command
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    /// One of Postgres' programs, as the user who may run a server.
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.bin.join(program));
+        command.env("LC_ALL", "C").env("TZ", "UTC").current_dir(&self.dir);
+        if let Some((uid, gid)) = self.user {
+            command.uid(uid).gid(gid);
+        }
+        command
+    }
+
+    fn run(&self, program: &str, arguments: impl FnOnce(&mut Command)) -> Result<()> {
+        let mut command = self.command(program);
+        arguments(&mut command);
+        let output = command.output().with_context(|| format!("cannot run {program}"))?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{program} failed: {errors}");
+        Ok(())
+    }
+
+    fn remove(&mut self) -> Result<()> {
+        self.stop_server(Stop::Immediately)?;
+        fs::remove_dir_all(&self.dir)?;
+        if self.socket_dir.exists() {
+            fs::remove_dir_all(&self.socket_dir)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Err(error) = self.remove() {
+            eprintln!("{}: not removed: {error}", self.dir.display());
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    Fast,
+    /// Without a checkpoint: the next start recovers.
+    Immediately,
+    /// SIGKILL to the postmaster, as if the machine had died under it.
+    Kill,
+}
+
+impl Stop {
+    fn number(self) -> i32 {
+        match self {
+            Stop::Fast => libc::SIGINT,
+            Stop::Immediately => libc::SIGQUIT,
+            Stop::Kill => libc::SIGKILL,
+        }
+    }
+}
+
+trait OutputMerged {
+    fn output_merged(&mut self) -> Result<String>;
+}
+
+impl OutputMerged for Command {
+    fn output_merged(&mut self) -> Result<String> {
+        let (mut reader, writer) = std::io::pipe()?;
+        let mut child = self.stdout(writer.try_clone()?).stderr(writer).spawn()?;
+        // Our copies of the writing end must close for the reader to see an end.
+        self.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut output = String::new();
+        std::io::Read::read_to_string(&mut reader, &mut output)?;
+        child.wait()?;
+        Ok(output)
+    }
+}
+
+fn from_environment(name: &str) -> Result<PathBuf> {
+    let value = std::env::var_os(name)
+        .with_context(|| format!("{name} is not set: run `make test` or `make demo`"))?;
+    Ok(PathBuf::from(value))
+}
+
+/// Postgres refuses to run as root: there, the user postgres runs it.
+fn server_user() -> Result<Option<(u32, u32)>> {
+    // SAFETY: geteuid cannot fail; getpwnam's result is read before any other
+    // call could change it.
+    unsafe {
+        if libc::geteuid() != 0 {
+            return Ok(None);
+        }
+        let name = CString::new("postgres")?;
+        let entry = libc::getpwnam(name.as_ptr());
+        if entry.is_null() {
+            bail!("root needs a user named postgres to run the server");
+        }
+        Ok(Some(((*entry).pw_uid, (*entry).pw_gid)))
+    }
+}
+
+/// Sockets have short paths: with a long one they go to a folder in /tmp.
+fn socket_dir(dir: &Path, user: Option<(u32, u32)>) -> Result<PathBuf> {
+    if dir.as_os_str().len() < 80 {
+        return Ok(dir.to_owned());
+    }
+    let folder = std::env::temp_dir().join(format!("sync_ext-{}", std::process::id()));
+    fs::create_dir_all(&folder)?;
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
+    if let Some((uid, gid)) = user {
+        chown(&folder, Some(uid), Some(gid))?;
+    }
+    Ok(folder)
+}
+
+/// The port only names the socket, but a free one is nobody else's.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+fn remove_leftover(dir: &Path) -> Result<()> {
+    if let Ok(pid_file) = fs::read_to_string(dir.join("data/postmaster.pid"))
+        && let Some(pid) = pid_file.lines().next().and_then(|line| line.parse::<u32>().ok())
+        && fs::read_to_string(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|command| command.contains(&*dir.to_string_lossy()))
+    {
+        signal_process(pid, libc::SIGQUIT);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Path::new(&format!("/proc/{pid}")).exists() && Instant::now() < deadline {
+            sleep(Duration::from_millis(20));
+        }
+    }
+    if dir.exists() {
+        fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+    }
+    Ok(())
+}
+
+fn signal_process(pid: u32, signal: i32) {
+    // SAFETY: kill has no memory effects.
+    unsafe { libc::kill(pid as libc::pid_t, signal) };
+}

@@ -1,0 +1,298 @@
+//! A client that keeps the rules for clients: synced state and pending ops
+//! apart, cursor and proof stored with what they cover, LWW over revisions,
+//! an outbox that empties only when the server's history holds the op.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, ensure};
+use postgres::Client;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::state::Line;
+
+/// What LWW compares. The derived order is that order: hlc and opId (lower
+/// case) by bytes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Revision {
+    pub clock: i64,
+    pub hlc: String,
+    pub op_id: String,
+}
+
+/// A record as pulled; `payload` is `None` for a tombstone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Synced {
+    pub revision: Revision,
+    pub payload: Option<String>,
+    pub deleted: bool,
+}
+
+/// An op in the outbox, as its JSON text.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    pub json: String,
+    pub table: String,
+    pub pk: String,
+    pub revision: Revision,
+    /// The version that a push reply told: when the cursor has passed it,
+    /// synced state must hold the op or a later one.
+    pub told: Option<i64>,
+}
+
+#[derive(Debug, Default)]
+pub struct Device {
+    pub id: String,
+    pub workspace: String,
+    pub cursor: i64,
+    pub proof: Option<String>,
+    pub synced: BTreeMap<(String, String), Synced>,
+    pub outbox: Vec<Pending>,
+    /// Kept from a snapshot's first page to its last: no pull in between.
+    pub snapshot_begun: bool,
+}
+
+/// What a push was answered, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Answered {
+    pub applied: usize,
+    pub lost: usize,
+    pub replayed: usize,
+    pub refused: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PushReply {
+    results: Vec<PushResult>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PushResult {
+    success: bool,
+    #[serde(default)]
+    applied: bool,
+    #[serde(default)]
+    replayed: bool,
+    server_version: Option<i64>,
+    winner: Option<WinnerVersion>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WinnerVersion {
+    server_version: i64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PullReply {
+    changes: Vec<Change>,
+    next_cursor: i64,
+    has_more: bool,
+    server_version: i64,
+    requires_snapshot: bool,
+    proof: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Change {
+    table_name: String,
+    pk: String,
+    op: String,
+    applied: bool,
+    payload: Option<Box<RawValue>>,
+    stamp: Revision,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SnapshotReply {
+    high_watermark: i64,
+    items: Vec<SnapshotItem>,
+    next_page_token: Option<String>,
+    proof: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SnapshotItem {
+    kind: String,
+    table_name: String,
+    pk: String,
+    payload: Option<Box<RawValue>>,
+    revision: Revision,
+}
+
+impl Device {
+    pub fn new(id: &str, workspace: &str) -> Device {
+        Device { id: id.to_owned(), workspace: workspace.to_owned(), ..Device::default() }
+    }
+
+    /// Sends the ops of the outbox that no push reply has told a version of.
+    /// A final refusal leaves the outbox at once; the rest stays until pulls
+    /// or a version that the cursor has passed already show that it arrived.
+    pub fn push(&mut self, client: &mut Client) -> Result<Answered> {
+        let ops: Vec<&str> =
+            self.outbox.iter().filter(|op| op.told.is_none()).map(|op| op.json.as_str()).collect();
+        let ops = format!("[{}]", ops.join(","));
+        let reply =
+            call(client, "select sync_push($1, $2::text::json)::text", &[&self.workspace, &ops])?;
+        let reply: PushReply = serde_json::from_str(&reply)?;
+        let mut answered = Answered::default();
+        let mut results = reply.results.into_iter();
+        let mut unanswered = false;
+        let cursor = self.cursor;
+        self.outbox.retain_mut(|op| {
+            if op.told.is_some() {
+                return true;
+            }
+            let Some(result) = results.next() else {
+                unanswered = true;
+                return true;
+            };
+            let own = result.server_version;
+            let winner = result.winner.as_ref().map(|winner| winner.server_version);
+            match (result.success, result.replayed, result.applied) {
+                (false, ..) => answered.refused += 1,
+                (_, true, _) => answered.replayed += 1,
+                (.., true) => answered.applied += 1,
+                (.., false) => answered.lost += 1,
+            }
+            op.told = own.max(winner);
+            result.success && !own.into_iter().chain(winner).any(|version| version <= cursor)
+        });
+        ensure!(!unanswered && results.next().is_none(), "a result per op");
+        Ok(answered)
+    }
+
+    /// Pulls to the end, with a snapshot first where the server asks for one.
+    /// Gives the number of changes seen.
+    pub fn pull(&mut self, client: &mut Client, page_limit: i32, latest: bool) -> Result<usize> {
+        if self.snapshot_begun {
+            self.snapshot(client, 500)?;
+        }
+        let mut seen = 0;
+        loop {
+            let reply = call(
+                client,
+                "select sync_pull($1, $2, $3, null, $4, $5)::text",
+                &[&self.workspace, &self.cursor, &page_limit, &latest, &self.proof],
+            )?;
+            let reply: PullReply = serde_json::from_str(&reply)?;
+            if reply.requires_snapshot {
+                self.snapshot(client, 500)?;
+                continue;
+            }
+            seen += reply.changes.len();
+            for change in reply.changes {
+                if change.applied {
+                    self.apply(change);
+                }
+            }
+            self.cursor = reply.next_cursor;
+            self.proof = reply.proof;
+            if !reply.has_more {
+                self.clear_outbox(reply.server_version);
+                return Ok(seen);
+            }
+        }
+    }
+
+    fn apply(&mut self, change: Change) {
+        let deleted = change.op == "delete";
+        let incoming = Synced {
+            revision: change.stamp,
+            payload: change.payload.filter(|_| !deleted).map(|raw| raw.get().to_owned()),
+            deleted,
+        };
+        let key = (change.table_name, change.pk);
+        match self.synced.get_mut(&key) {
+            Some(known) if known.revision >= incoming.revision => {}
+            Some(known) => *known = incoming,
+            None => {
+                self.synced.insert(key, incoming);
+            }
+        }
+    }
+
+    /// Replaces synced state by the server's, as of the last page.
+    pub fn snapshot(&mut self, client: &mut Client, page_limit: i32) -> Result<()> {
+        self.snapshot_begun = true;
+        let mut listed = BTreeMap::new();
+        let mut page_token: Option<String> = None;
+        loop {
+            let reply = call(
+                client,
+                "select sync_snapshot($1, $2, $3)::text",
+                &[&self.workspace, &page_token, &page_limit],
+            )?;
+            let reply: SnapshotReply = serde_json::from_str(&reply)?;
+            for item in reply.items {
+                let deleted = item.kind == "tombstone";
+                let payload = item.payload.map(|raw| raw.get().to_owned());
+                let synced = Synced { revision: item.revision, payload, deleted };
+                listed.insert((item.table_name, item.pk), synced);
+            }
+            page_token = reply.next_page_token;
+            if page_token.is_none() {
+                self.synced = listed;
+                self.cursor = reply.high_watermark;
+                self.proof = reply.proof;
+                self.snapshot_begun = false;
+                self.clear_outbox(reply.high_watermark);
+                return Ok(());
+            }
+        }
+    }
+
+    /// After a pull or snapshot: an op that synced state holds, or a later one
+    /// of its record, leaves; one whose told version has passed without that,
+    /// or lies above the head, was lost by the server and is sent again.
+    fn clear_outbox(&mut self, head: i64) {
+        let (synced, cursor) = (&self.synced, self.cursor);
+        self.outbox.retain_mut(|op| {
+            let Some(told) = op.told else { return true };
+            let key = (op.table.clone(), op.pk.clone());
+            if synced.get(&key).is_some_and(|record| record.revision >= op.revision) {
+                return false;
+            }
+            if told <= cursor || head < told {
+                op.told = None;
+            }
+            true
+        });
+    }
+
+    /// Tells the server how far this device has come.
+    pub fn acknowledge(&self, client: &mut Client) -> Result<()> {
+        let sql = "select sync_update_cursor($1, $2, $3)::text";
+        call(client, sql, &[&self.workspace, &self.id, &self.cursor])?;
+        Ok(())
+    }
+
+    pub fn state(&self) -> Vec<Line> {
+        self.synced
+            .iter()
+            .map(|((table, pk), Synced { revision, deleted, .. })| {
+                let operation = if *deleted { "delete" } else { "put" };
+                let Revision { clock, hlc, op_id } = revision.clone();
+                Line(table.clone(), pk.clone(), clock, hlc, op_id, operation.to_owned())
+            })
+            .collect()
+    }
+}
+
+/// A function's reply, as text.
+pub fn call(
+    client: &mut Client,
+    sql: &str,
+    arguments: &[&(dyn postgres::types::ToSql + Sync)],
+) -> Result<String> {
+    // Prepared by name: a protocol statement that the server keeps per
+    // connection, as drivers do.
+    Ok(client.query_one(sql, arguments)?.get(0))
+}
