@@ -143,9 +143,6 @@ impl Cluster {
             .stdin(fs::File::open(sql)?)
             .env("PGTZ", "UTC")
             .env("LC_MESSAGES", "C")
-            // One stream, so that errors stand where they happened.
-            .args(["-f", "-"])
-            .stdout(Stdio::piped())
             .output_merged()?;
         Ok(output)
     }
@@ -174,6 +171,8 @@ impl Cluster {
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.bin.join(program));
         command.env("LC_ALL", "C").env("TZ", "UTC").current_dir(&self.dir);
+        // With this set, pgrx adds a backtrace to every error that passes it.
+        command.env_remove("RUST_BACKTRACE");
         if let Some((uid, gid)) = self.user {
             command.uid(uid).gid(gid);
         }
@@ -227,6 +226,7 @@ impl Stop {
 }
 
 trait OutputMerged {
+    /// What the command prints, in one stream: errors stand where they happened.
     fn output_merged(&mut self) -> Result<String>;
 }
 

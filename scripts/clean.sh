@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+set -euo pipefail
+. "$(dirname "$0")/env.sh"
+run=$(run_dir)
+rm -rf "$run" "$root/target"

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# All tests against one Postgres. PG=18 scripts/test.sh for another major.
+set -euo pipefail
+. "$(dirname "$0")/build.sh"
+cd "$root"
+features=(--no-default-features --features "pg$pg")
+
+say "formatting"
+cargo fmt --all -- --check
+say "lints"
+cargo clippy --quiet --workspace --all-targets "${features[@]}" -- -D warnings
+
+say "unit, property and in-backend tests on Postgres $pg"
+# cargo-pgrx starts the server as the user postgres when we are root.
+pgdata=$run/pgrx-test-$pg
+rm -rf "$pgdata"
+as_postgres=()
+if [ "$(id -u)" -eq 0 ]; then
+  install -d -o postgres "$pgdata"
+  as_postgres=(--runas postgres)
+fi
+cargo pgrx test "pg$pg" --package sync_ext "${features[@]}" --pgdata "$pgdata" "${as_postgres[@]}"
+
+install_extension
+say "golden SQL tests and tests with real clients on Postgres $pg"
+cargo test --package sync_ext_cluster --package sync_ext_demo -- --nocapture

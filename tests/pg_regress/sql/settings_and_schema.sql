@@ -1,0 +1,30 @@
+-- Where things live.
+\pset format unaligned
+\pset tuples_only on
+-- The functions land in the schema that CREATE EXTENSION chooses.
+create schema api;
+create extension sync_ext schema api;
+select api.sync_register_table('notes');
+select n.nspname, count(*) from pg_proc p join pg_namespace n on n.oid = p.pronamespace where p.proname like 'sync\_%' group by 1;
+alter extension sync_ext set schema public;
+\echo :LAST_ERROR_SQLSTATE
+drop extension sync_ext;
+
+-- A schema that somebody put there first is not adopted.
+create schema sync_ext;
+create extension sync_ext;
+\echo :LAST_ERROR_SQLSTATE
+drop schema sync_ext;
+drop schema api;
+
+-- Dropping the extension takes its tables along.
+create extension sync_ext;
+drop extension sync_ext;
+select count(*) from pg_namespace where nspname = 'sync_ext';
+
+create extension sync_ext;
+\d sync_ext.workspace
+\d sync_ext.synced_table
+\d sync_ext.change_log
+\d sync_ext.record
+\d sync_ext.device_cursor
