@@ -1,0 +1,293 @@
+//! Random batches against a model of the contract in plain maps: every result
+//! and, at the end, every row must be what the model says; and the indexes and
+//! heaps must be sound.
+
+use std::collections::{BTreeMap, HashMap};
+
+use postgres::{Client, GenericClient, IsolationLevel};
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+use serde_json::Value;
+use sync_ext_cluster::batch;
+use sync_ext_cluster::cluster::Cluster;
+
+const SEEDS: std::ops::Range<u64> = 0..4;
+const STEPS: usize = 60;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Op {
+    id: u64,
+    pk: String,
+    clock: u64,
+    delete: bool,
+    payload: String,
+}
+
+impl Op {
+    fn json(&self) -> String {
+        match self.delete {
+            true => batch::delete(self.id, &self.pk, self.clock),
+            false => batch::op(self.id, &self.pk, self.clock, "put", &self.payload),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    op: Op,
+    applied: bool,
+    supersedes: Option<i64>,
+}
+
+/// What the contract says of a workspace that GC has not touched.
+#[derive(Clone, Debug, Default)]
+struct Model {
+    log: Vec<Entry>,
+    by_id: HashMap<u64, i64>,
+    winners: BTreeMap<String, i64>,
+}
+
+/// What a result tells: version, applied, replayed, the winner's version; or
+/// the error.
+type Told = Result<(i64, bool, bool, Option<i64>), String>;
+
+impl Model {
+    fn push(&mut self, ops: &[Op]) -> Vec<Told> {
+        let mut told: Vec<Told> = Vec::new();
+        let mut first: HashMap<u64, usize> = HashMap::new();
+        for (place, op) in ops.iter().enumerate() {
+            let conflict = ops.iter().any(|other| other.id == op.id && other != op);
+            told.push(if conflict {
+                Err("CONFLICT".to_owned())
+            } else if let Some(&earlier) = first.get(&op.id) {
+                told[earlier].clone()
+            } else if let Some(&version) = self.by_id.get(&op.id) {
+                match self.log[version as usize - 1].op == *op {
+                    true => Ok((version, false, true, None)),
+                    false => Err("CONFLICT".to_owned()),
+                }
+            } else {
+                let (version, applied) = self.append(op);
+                Ok((version, applied, false, None))
+            });
+            first.entry(op.id).or_insert(place);
+        }
+        for (op, told) in ops.iter().zip(&mut told) {
+            let Ok((version, applied, replayed, winner)) = told else { continue };
+            let now = self.winners[&op.pk];
+            if *replayed {
+                *applied = now == *version;
+            }
+            *winner = (!*applied).then_some(now);
+        }
+        told
+    }
+
+    fn append(&mut self, op: &Op) -> (i64, bool) {
+        let version = self.log.len() as i64 + 1;
+        let winner = self.winners.get(&op.pk).copied();
+        let revision = |op: &Op| (op.clock, batch::op_id(op.id));
+        let applied =
+            winner.is_none_or(|at| revision(op) > revision(&self.log[at as usize - 1].op));
+        let supersedes = winner.filter(|_| applied);
+        self.log.push(Entry { op: op.clone(), applied, supersedes });
+        self.by_id.insert(op.id, version);
+        if applied {
+            self.winners.insert(op.pk.clone(), version);
+        }
+        (version, applied)
+    }
+}
+
+fn random_op(random: &mut StdRng, known: &[Op], batch: &[Op]) -> Op {
+    let again = if random.random_bool(0.5) { known } else { batch };
+    if random.random_bool(0.15)
+        && let Some(op) = again.choose(random)
+    {
+        let mut op = op.clone();
+        if random.random_bool(0.2) {
+            op.clock += 1; // another content under a known opId
+        }
+        return op;
+    }
+    let bytes = match random.random_range(0..100) {
+        0 => 256_000,
+        1..=5 => 9_000,
+        _ => random.random_range(0..900),
+    };
+    // Hardly compressible, so that large ones are really stored apart.
+    let text: String = (0..bytes / 8).map(|_| format!("{:08x}", random.random::<u32>())).collect();
+    Op {
+        id: random.random(),
+        pk: format!("pk-{}", random.random_range(0..60)),
+        clock: random.random_range(0..12),
+        delete: random.random_bool(0.15),
+        payload: format!("{{\"text\":\"{text}\"}}"),
+    }
+}
+
+fn told(reply: &str) -> Vec<Told> {
+    let reply: Value = serde_json::from_str(reply).unwrap();
+    reply["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| match item["success"].as_bool().unwrap() {
+            false => Err(item["errorCode"].as_str().unwrap().to_owned()),
+            true => Ok((
+                item["serverVersion"].as_i64().unwrap(),
+                item["applied"].as_bool().unwrap(),
+                item.get("replayed").is_some(),
+                item["winner"]["serverVersion"].as_i64(),
+            )),
+        })
+        .collect()
+}
+
+fn push(client: &mut impl GenericClient, ops: &[Op]) -> Vec<Told> {
+    let json: Vec<String> = ops.iter().map(Op::json).collect();
+    let json = format!("[{}]", json.join(","));
+    let row = client.query_one("select sync_push('w', $1::text::json)::text", &[&json]).unwrap();
+    told(row.get(0))
+}
+
+/// One to a few pushes, in one of the ways that callers push.
+fn step(client: &mut Client, random: &mut StdRng, model: &mut Model, known: &mut Vec<Op>) {
+    let make = |random: &mut StdRng, known: &[Op]| -> Vec<Op> {
+        let count = *[0, 1, 2, 7, 40, 150].choose(random).unwrap();
+        let mut ops: Vec<Op> = Vec::new();
+        for _ in 0..count {
+            ops.push(random_op(random, known, &ops));
+        }
+        ops
+    };
+    let (first, second) = (make(random, known), make(random, known));
+    match random.random_range(0..5) {
+        // A statement of its own.
+        0 => assert_eq!(push(client, &first), model.push(&first)),
+        // A transaction, a savepoint of which is rolled back.
+        1 => {
+            let mut transaction = client.transaction().unwrap();
+            let mut savepoint = transaction.savepoint("lost").unwrap();
+            assert_eq!(push(&mut savepoint, &second), model.clone().push(&second));
+            savepoint.rollback().unwrap();
+            assert_eq!(push(&mut transaction, &first), model.push(&first));
+            assert_eq!(push(&mut transaction, &second), model.push(&second));
+            transaction.commit().unwrap();
+            known.extend(second);
+        }
+        2 => {
+            let mut transaction = client
+                .build_transaction()
+                .isolation_level(IsolationLevel::RepeatableRead)
+                .start()
+                .unwrap();
+            assert_eq!(push(&mut transaction, &first), model.push(&first));
+            assert_eq!(push(&mut transaction, &second), model.push(&second));
+            transaction.commit().unwrap();
+            known.extend(second);
+        }
+        // A transaction that is rolled back as a whole.
+        3 => {
+            let mut transaction = client.transaction().unwrap();
+            assert_eq!(push(&mut transaction, &first), model.clone().push(&first));
+            transaction.rollback().unwrap();
+            return;
+        }
+        // Two calls in one statement.
+        _ => {
+            let json = |ops: &[Op]| {
+                format!("[{}]", ops.iter().map(Op::json).collect::<Vec<_>>().join(","))
+            };
+            let row = client
+                .query_one(
+                    "select sync_push('w', $1::text::json)::text, sync_push('w', $2::text::json)::text",
+                    &[&json(&first), &json(&second)],
+                )
+                .unwrap();
+            assert_eq!(told(row.get(0)), model.push(&first));
+            assert_eq!(told(row.get(1)), model.push(&second));
+            known.extend(second);
+        }
+    }
+    known.extend(first);
+}
+
+fn check_tables(client: &mut Client, model: &Model) {
+    let rows = client
+        .query(
+            "select server_version, pk, operation, payload::text, clock, op_id::text, applied, supersedes
+               from sync_ext.change_log order by server_version",
+            &[],
+        )
+        .unwrap();
+    assert_eq!(rows.len(), model.log.len());
+    for (at, (row, entry)) in rows.iter().zip(&model.log).enumerate() {
+        let Entry { op, applied, supersedes } = entry;
+        assert_eq!(row.get::<_, i64>(0), at as i64 + 1);
+        assert_eq!(row.get::<_, &str>(1), op.pk);
+        assert_eq!(row.get::<_, &str>(2), if op.delete { "delete" } else { "put" });
+        let payload: Option<&str> = row.get(3);
+        assert_eq!(payload, (!op.delete).then_some(op.payload.as_str()));
+        assert_eq!(row.get::<_, i64>(4), op.clock as i64);
+        assert_eq!(row.get::<_, &str>(5), batch::op_id(op.id));
+        assert_eq!(row.get::<_, bool>(6), *applied);
+        assert_eq!(row.get::<_, Option<i64>>(7), *supersedes);
+    }
+    let rows = client
+        .query("select pk, server_version, clock, op_id::text, deleted from sync_ext.record order by pk", &[])
+        .unwrap();
+    assert_eq!(rows.len(), model.winners.len());
+    for (row, (pk, version)) in rows.iter().zip(&model.winners) {
+        let op = &model.log[*version as usize - 1].op;
+        assert_eq!(row.get::<_, &str>(0), pk);
+        assert_eq!(row.get::<_, i64>(1), *version);
+        assert_eq!(row.get::<_, i64>(2), op.clock as i64);
+        assert_eq!(row.get::<_, &str>(3), batch::op_id(op.id));
+        assert_eq!(row.get::<_, bool>(4), op.delete);
+    }
+}
+
+/// amcheck over all our tables and indexes, every heap row in its index.
+fn check_soundness(client: &mut Client) {
+    let sql = "select count(*) from pg_available_extensions where name = 'amcheck'";
+    if client.query_one(sql, &[]).unwrap().get::<_, i64>(0) == 0 {
+        println!("amcheck is not available here: not checked");
+        return;
+    }
+    client.batch_execute("create extension amcheck").unwrap();
+    client
+        .execute(
+            "select bt_index_check(i.indexrelid, true) from pg_index i join pg_class c on c.oid = i.indrelid
+              where c.relnamespace = 'sync_ext'::regnamespace",
+            &[],
+        )
+        .unwrap();
+    let damaged = client
+        .query(
+            "select c.relname, v.msg from pg_class c, verify_heapam(c.oid) v
+              where c.relnamespace = 'sync_ext'::regnamespace and c.relkind = 'r'",
+            &[],
+        )
+        .unwrap();
+    assert!(damaged.is_empty(), "{damaged:?}");
+}
+
+#[test]
+fn random_batches_do_what_the_model_does() {
+    let cluster = Cluster::start("differential", &["fsync=off"]).unwrap();
+    for seed in SEEDS {
+        println!("seed {seed}");
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut client = cluster.create_database("app").unwrap();
+        client.execute("select sync_register_table('notes')", &[]).unwrap();
+        let (mut model, mut known) = (Model::default(), Vec::new());
+        for _ in 0..STEPS {
+            step(&mut client, &mut random, &mut model, &mut known);
+        }
+        check_tables(&mut client, &model);
+        check_soundness(&mut client);
+        println!("{} ops, {} records", model.log.len(), model.winners.len());
+    }
+}

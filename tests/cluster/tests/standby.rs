@@ -1,0 +1,107 @@
+//! A streaming standby: reading works there, lag is told as lag, and after a
+//! promotion devices go on.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use postgres::Client;
+use postgres::error::SqlState;
+use serde_json::Value;
+use sync_ext_cluster::batch::{push, put};
+use sync_ext_cluster::cluster::Cluster;
+use sync_ext_cluster::device::{Device, call};
+use sync_ext_cluster::state::of_server;
+
+fn pull(client: &mut Client, workspace: &str, cursor: i64, proof: Option<&str>) -> Value {
+    let sql = "select sync_pull($1, $2, proof => $3)::text";
+    let reply = call(client, sql, &[&workspace, &cursor, &proof]).unwrap();
+    serde_json::from_str(&reply).unwrap()
+}
+
+fn until_replayed(primary: &mut Client, standby: &mut Client) {
+    let position = call(primary, "select pg_current_wal_lsn()::text", &[]).unwrap();
+    let sql = "select (pg_last_wal_replay_lsn() >= $1::text::pg_lsn)::text";
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while call(standby, sql, &[&position]).unwrap() != "true" {
+        assert!(Instant::now() < deadline, "the standby does not follow");
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn a_standby_reads_and_tells_lag_as_lag() {
+    let mut primary = Cluster::start("primary", &["fsync=off"]).unwrap();
+    let mut on_primary = primary.create_database("app").unwrap();
+    on_primary.execute("select sync_register_table('notes')", &[]).unwrap();
+    push(&mut on_primary, "w", &[put(1, "a", 1), put(2, "b", 1)]);
+
+    let standby = primary.standby("standby").unwrap();
+    let mut on_standby = standby.connect("app").unwrap();
+    until_replayed(&mut on_primary, &mut on_standby);
+
+    // The same page, with the same proof; a snapshot too.
+    let page = pull(&mut on_standby, "w", 0, None);
+    assert_eq!(page, pull(&mut on_primary, "w", 0, None));
+    let mut fresh = Device::new("fresh", "w");
+    fresh.snapshot(&mut on_standby, 1).unwrap();
+    assert_eq!(fresh.state(), of_server(&mut on_primary, "w").unwrap());
+
+    // Writing is refused in Postgres' own words.
+    for sql in [
+        "select sync_push('w', '[]'::json)",
+        "select sync_update_cursor('w', 'd', 0)",
+        "select sync_gc()",
+        "select sync_register_table('t')",
+        "select sync_unregister_table('t')",
+    ] {
+        let error = on_standby.query(sql, &[]).unwrap_err();
+        assert_eq!(error.code(), Some(&SqlState::READ_ONLY_SQL_TRANSACTION), "{sql}");
+    }
+
+    // Replay stops; the primary goes on. What a device saw there is ahead of
+    // the standby: it waits, and is not sent to a snapshot.
+    on_standby.execute("select pg_wal_replay_pause()", &[]).unwrap();
+    let sql = "select pg_get_wal_replay_pause_state()";
+    while call(&mut on_standby, sql, &[]).unwrap() != "paused" {
+        thread::yield_now();
+    }
+    push(&mut on_primary, "w", &[put(3, "c", 1)]);
+    push(&mut on_primary, "new", &[put(1, "a", 1)]);
+    let ahead = pull(&mut on_primary, "w", 2, None);
+    let proof = ahead["proof"].as_str().unwrap();
+    for (workspace, cursor, proof) in [
+        ("w", 3, None),
+        ("w", 3, Some(proof)),
+        ("w", 1, Some(proof)),
+        ("new", 1, None),
+        ("new", 0, Some(proof)),
+    ] {
+        let lag = pull(&mut on_standby, workspace, cursor, proof);
+        assert_eq!(lag["requiresSnapshot"], false, "{lag}");
+        assert_eq!(lag["changes"], Value::Array(vec![]), "{lag}");
+        assert_eq!(lag["nextCursor"], cursor, "{lag}");
+        assert_eq!(lag["proof"].as_str(), proof, "handed back as given: {lag}");
+    }
+    // On the primary the same is a reason.
+    assert_eq!(pull(&mut on_primary, "unknown", 1, None)["reason"], "unknown_workspace");
+
+    // A snapshot begun on the primary, ahead, waits too.
+    let first = call(&mut on_primary, "select sync_snapshot('w', null, 1)::text", &[]).unwrap();
+    let first: Value = serde_json::from_str(&first).unwrap();
+    let token = first["nextPageToken"].as_str().unwrap();
+    let error = on_standby.query("select sync_snapshot('w', $1)", &[&token]).unwrap_err();
+    let error = error.as_db_error().unwrap();
+    assert_eq!(error.code(), &SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE);
+    assert_eq!(error.message(), "standby is behind the snapshot");
+
+    // It catches up, then is promoted; devices go on with cursor and proof.
+    on_standby.execute("select pg_wal_replay_resume()", &[]).unwrap();
+    until_replayed(&mut on_primary, &mut on_standby);
+    let mut device = Device::new("phone", "w");
+    device.pull(&mut on_primary, 100, false).unwrap();
+    primary.stop_server(sync_ext_cluster::cluster::Stop::Immediately).unwrap();
+    on_standby.execute("select pg_promote()", &[]).unwrap();
+    assert_eq!(push(&mut on_standby, "w", &[put(4, "d", 1)]), [4]);
+    assert_eq!(device.pull(&mut on_standby, 100, false).unwrap(), 1);
+    assert_eq!(device.state(), of_server(&mut on_standby, "w").unwrap());
+}
