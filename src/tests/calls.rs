@@ -1,0 +1,80 @@
+//! Calls in unusual places.
+
+#[pgrx::pg_schema]
+mod tests {
+    use pgrx::prelude::*;
+
+    use crate::tests::{push, put, register, text};
+
+    /// Runs a PL/pgSQL block whose notices nobody needs.
+    fn block(body: &str) {
+        Spi::run(&format!("do $do$ begin {body} end $do$")).expect("the block runs");
+    }
+
+    #[pg_test]
+    fn an_error_caught_by_the_caller_leaves_the_session_fine() {
+        register();
+        push("w", &[put(1, "a", 1)]);
+        // An error of ours, one of Postgres' raised under us, and one raised
+        // while a push held its workspace's lock: each in a subtransaction.
+        block(
+            "begin perform sync_push('w', '{}'); exception when invalid_parameter_value then null; end;
+             begin perform sync_update_cursor('w', 'd', 5); exception when invalid_parameter_value then null; end;
+             begin perform sync_push('w', '[1'); exception when invalid_text_representation then null; end;",
+        );
+        Spi::run("create unique index on sync_ext.record ((clock / 10))")
+            .expect("creates an index");
+        let ops = format!("[{}]", put(2, "b", 1));
+        block(&format!(
+            "begin perform sync_push('w', '{ops}'); raise 'the index lets it through';
+             exception when unique_violation then null; end;",
+        ));
+        assert_eq!(text("select head::text from sync_ext.workspace", &[]), "1");
+        Spi::run("drop index sync_ext.record_expr_idx").expect("drops the index");
+        assert!(push("w", &[put(2, "b", 1)]).contains("\"serverVersion\":2,\"applied\":true"));
+    }
+
+    #[pg_test]
+    fn a_push_per_row_of_a_query_sees_the_pushes_before() {
+        register();
+        let heads = text(
+            "select string_agg(sync_push('w', format(
+               '[{\"tableName\":\"notes\",\"operation\":\"put\",\"pk\":\"a\",\"payload\":{},\"stamp\":{\"deviceId\":\"d\",
+                 \"opId\":\"%s-0000-4000-8000-000000000000\",\"hlc\":\"h\",\"clock\":%s}}]',
+               lpad(n::text, 8, '0'), n)::json) ->> 'serverVersion', ' ' order by n)
+             from generate_series(1, 50) n",
+            &[],
+        );
+        let expected: Vec<String> = (1..=50).map(|n| n.to_string()).collect();
+        assert_eq!(heads, expected.join(" "));
+        assert_eq!(text("select count(*)::text from sync_ext.record", &[]), "1");
+    }
+
+    #[pg_test]
+    fn retention_counts_months_as_30_days_and_bears_any_length() {
+        register();
+        push("w", &[put(1, "a", 1), put(2, "a", 2), put(3, "a", 3)]);
+        let scanned = |retention: &str| {
+            text("select sync_gc('w', $1::text::interval) ->> 'scanned'", &[retention.into()])
+        };
+        Spi::run("update sync_ext.change_log set created_at = now() - interval '45 days'")
+            .expect("ages the log");
+        assert_eq!(scanned("2 months"), "0");
+        assert_eq!(scanned("178000000 years"), "0");
+        assert_eq!(scanned("1 month 15 days 1 hour"), "0");
+        assert_eq!(scanned("1 month 14 days 23 hours"), "2");
+    }
+
+    #[pg_test]
+    fn a_page_holds_a_payload_larger_than_its_bytes() {
+        register();
+        let large =
+            put(1, "a", 1).replace("{\"n\":1}", &format!("{{\"n\":\"{}\"}}", "x".repeat(200_000)));
+        push("w", &[large, put(2, "b", 1)]);
+        Spi::run("set sync_ext.max_page_bytes = '1kB'").expect("sets");
+        assert_eq!(text("select sync_pull('w') ->> 'nextCursor'", &[]), "1");
+        assert_eq!(text("select sync_pull('w', 1) ->> 'nextCursor'", &[]), "2");
+        let items = "select json_array_length(sync_snapshot('w') -> 'items')::text";
+        assert_eq!(text(items, &[]), "1");
+    }
+}
