@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The golden SQL tests alone; SYNC_EXT_ACCEPT=1 accepts their output.
+# The golden SQL tests and the README's tour alone; SYNC_EXT_ACCEPT=1 accepts their output.
 set -euo pipefail
 . "$(dirname "$0")/build.sh"
 install_extension
 cd "$root"
-cargo test --package sync_ext_cluster --test golden -- --nocapture
+cargo test --package sync_ext_cluster --test golden --test readme -- --nocapture

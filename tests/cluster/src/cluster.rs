@@ -135,16 +135,24 @@ impl Cluster {
         Ok(client)
     }
 
-    /// Runs SQL as a person would and gives what psql prints, errors included.
+    /// Runs SQL through psql, statements echoed, as pg_regress does.
     pub fn psql(&self, database: &str, sql: &Path) -> Result<String> {
-        let output = self
-            .client_program("psql", database)
-            .args(["-X", "-a", "-q", "-v", "HIDE_TABLEAM=on"])
+        self.run_psql(database, sql, &["-a"])
+    }
+
+    /// The same without the echo: the output alone.
+    pub fn psql_quietly(&self, database: &str, sql: &Path) -> Result<String> {
+        self.run_psql(database, sql, &[])
+    }
+
+    fn run_psql(&self, database: &str, sql: &Path, options: &[&str]) -> Result<String> {
+        self.client_program("psql", database)
+            .args(["-X", "-q", "-v", "HIDE_TABLEAM=on"])
+            .args(options)
             .stdin(fs::File::open(sql)?)
             .env("PGTZ", "UTC")
             .env("LC_MESSAGES", "C")
-            .output_merged()?;
-        Ok(output)
+            .output_merged()
     }
 
     /// One of Postgres' client programs, set to talk to this server.
