@@ -3,6 +3,8 @@
 
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 
+use crate::store;
+
 static MAX_OPS_PER_PUSH: GucSetting<i32> = GucSetting::<i32>::new(1000);
 static MAX_PAYLOAD_BYTES: GucSetting<i32> = GucSetting::<i32>::new(256 * 1024);
 static MAX_PAGE_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(1000);
@@ -74,6 +76,7 @@ pub fn init() {
         i32::MAX,
         seconds,
     );
+    store::server::reserve_settings(c"sync_ext");
 }
 
 pub fn max_ops_per_push() -> usize {

@@ -17,6 +17,12 @@ pub fn require_writable(function: &CStr) {
     }
 }
 
+/// Makes a misspelt setting an error instead of a setting that nobody reads.
+pub fn reserve_settings(prefix: &'static CStr) {
+    // SAFETY: keeps a copy of a NUL-terminated name.
+    unsafe { pg_sys::MarkGUCPrefixReserved(prefix.as_ptr()) };
+}
+
 /// The wall clock, not the start of the transaction.
 pub fn now() -> Timestamp {
     // SAFETY: reads the clock.

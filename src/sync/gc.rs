@@ -39,6 +39,10 @@ pub fn gc(
         None => {
             for id in due(&clock)? {
                 run.visit(&id, Wait::Skip)?;
+                // The budget is spent, and there is more: lock no further.
+                if run.tally.has_more {
+                    break;
+                }
             }
         }
     }

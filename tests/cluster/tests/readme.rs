@@ -14,7 +14,7 @@ const END: &str = "```\n";
 /// What differs from run to run, made equal: proofs and the time of a delete.
 fn normalized(output: &str) -> String {
     let mut words = Vec::new();
-    for word in output.split_inclusive(['"', ' ', ',', '}']) {
+    for word in output.split_inclusive(['"', ' ', ',', ':', '}']) {
         let is_proof = word.starts_with("p1.");
         let is_time = word.bytes().take_while(u8::is_ascii_digit).count() == 10;
         words.push(match (is_proof, is_time) {

@@ -76,6 +76,9 @@ select sync_gc('w', batch_size => null);
 set sync_ext.retention = '59min';
 \echo :LAST_ERROR_SQLSTATE
 
+set sync_ext.retension = '2h';
+\echo :LAST_ERROR_SQLSTATE
+
 -- registry
 select sync_register_table(null);
 \echo :LAST_ERROR_SQLSTATE

@@ -85,5 +85,14 @@ select sync_gc(batch_size => 1);
 select sync_gc(batch_size => 1);
 select * from log;
 
+-- Several workspaces share the batch.
+select sync_push(workspace, (select json_agg(json_build_object('tableName', 'notes', 'operation', 'put', 'pk', 'a', 'payload', json_build_object('n', n),
+  'stamp', json_build_object('deviceId', 'd', 'opId', lpad(n::text, 8, '0') || '-0000-4000-8000-000000000000', 'hlc', 'h', 'clock', n)))
+  from generate_series(1, 5) n)) ->> 'serverVersion' from unnest(array['x', 'y', 'z']) workspace;
+call age();
+select sync_gc(batch_size => 6);
+select sync_gc(batch_size => 6);
+select sync_gc(batch_size => 6);
+
 -- A live record has its payload, whatever its age.
 select pk, payload from sync_ext.current_record order by pk;

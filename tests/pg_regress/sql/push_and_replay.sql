@@ -4,8 +4,11 @@
 create extension sync_ext;
 select sync_register_table('notes');
 
--- An empty batch answers the head; it creates no workspace.
+-- An empty batch answers the head; neither it nor a batch of which nothing is
+-- accepted creates a workspace.
 select sync_push('w', '[]'::json);
+select sync_push('w', '[{"tableName": "nothing", "operation": "delete", "pk": "a",
+   "stamp": {"deviceId": "phone", "opId": "00000000-0000-4000-8000-000000000000", "hlc": "h", "clock": 1}}]'::json);
 select count(*) from sync_ext.workspace;
 
 -- Two ops get the versions 1 and 2. Keys that are not ours are ignored.
