@@ -12,6 +12,7 @@ drop extension sync_ext;
 
 -- A schema that somebody put there first is not adopted.
 create schema sync_ext;
+\set SHOW_CONTEXT never
 create extension sync_ext;
 \echo :LAST_ERROR_SQLSTATE
 drop schema sync_ext;
