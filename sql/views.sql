@@ -28,3 +28,8 @@ where r.deleted;
 
 comment on view sync_ext.current_record is 'one row per record; payload is null for tombstones and graves';
 comment on view sync_ext.tombstone is 'records whose winner is a delete; deleted_at is null for a grave';
+
+-- Default privileges may give PUBLIC what is created; ours is granted to nobody.
+revoke all on schema sync_ext from public;
+revoke all on all tables in schema sync_ext from public;
+revoke all on all sequences in schema sync_ext from public;

@@ -9,23 +9,13 @@ use pgrx::datum::Interval;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use crate::error::SyncError;
 use crate::sync;
 
 type Reply = Result<String, ErrorReport>;
 
-/// A reply is a value, and Postgres' values have an upper limit.
-fn bounded(reply: String) -> Reply {
-    const MAX_VALUE_BYTES: usize = 0x3fff_ffff - 4;
-    if reply.len() > MAX_VALUE_BYTES {
-        return Err(SyncError::ReplyTooLarge { bytes: reply.len() }.into());
-    }
-    Ok(reply)
-}
-
 #[pg_extern(sql = false)]
 fn sync_push(workspace_id: Option<&str>, ops: Option<&str>) -> Reply {
-    bounded(sync::push::push(workspace_id, ops)?)
+    Ok(sync::push::push(workspace_id, ops)?)
 }
 
 #[pg_extern(sql = false)]
@@ -38,7 +28,7 @@ fn sync_pull(
     proof: Option<&str>,
 ) -> Reply {
     let latest = latest.unwrap_or(false);
-    bounded(sync::pull::pull(workspace_id, cursor, page_limit, tables, latest, proof)?)
+    Ok(sync::pull::pull(workspace_id, cursor, page_limit, tables, latest, proof)?)
 }
 
 #[pg_extern(sql = false)]
@@ -48,7 +38,7 @@ fn sync_snapshot(
     page_limit: Option<i32>,
     tables: Option<Vec<Option<String>>>,
 ) -> Reply {
-    bounded(sync::snapshot::snapshot(workspace_id, page_token, page_limit, tables)?)
+    Ok(sync::snapshot::snapshot(workspace_id, page_token, page_limit, tables)?)
 }
 
 #[pg_extern(sql = false)]
@@ -57,7 +47,7 @@ fn sync_update_cursor(
     device_id: Option<&str>,
     version: Option<i64>,
 ) -> Reply {
-    bounded(sync::cursor::update_cursor(workspace_id, device_id, version)?)
+    Ok(sync::cursor::update_cursor(workspace_id, device_id, version)?)
 }
 
 #[pg_extern(sql = false)]
@@ -67,7 +57,7 @@ fn sync_gc(
     batch_size: Option<i32>,
 ) -> Reply {
     let retention = retention.map(|span| (span.months(), span.days(), span.micros()));
-    bounded(sync::gc::gc(workspace_id, retention, batch_size)?)
+    Ok(sync::gc::gc(workspace_id, retention, batch_size)?)
 }
 
 #[pg_extern(sql = false)]

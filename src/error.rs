@@ -41,7 +41,7 @@ pub enum SyncError {
     #[error("could not serialize access due to concurrent sync")]
     ConcurrentSync,
     #[error("reply is too large")]
-    ReplyTooLarge { bytes: usize },
+    ReplyTooLarge { max: usize },
 
     // SPI's own complaint about a statement of ours; errors that the statement
     // itself raises keep their SQLSTATE and never arrive here.
@@ -101,8 +101,8 @@ impl SyncError {
             SyncError::AcknowledgedAboveHead { given, head } => {
                 format!("The version is {given}, the head of the workspace is {head}.")
             }
-            SyncError::ReplyTooLarge { bytes } => {
-                format!("It would have {bytes} bytes; a value has at most 1 GB.")
+            SyncError::ReplyTooLarge { max } => {
+                format!("With the payloads of the winners it would pass {max} bytes.")
             }
             SyncError::Sql { what } | SyncError::Damaged { what } => what.clone(),
             SyncError::OpsNotAnArray
@@ -142,7 +142,7 @@ impl SyncError {
                 "Retry later, or on the server that sent the last page."
             }
             SyncError::ConcurrentSync => "Retry the transaction.",
-            SyncError::ReplyTooLarge { .. } => "Pass fewer ops, or a smaller page_limit.",
+            SyncError::ReplyTooLarge { .. } => "Push the ops in smaller batches.",
             SyncError::Sql { .. } => "This is a bug in sync_ext; please report it.",
             SyncError::Damaged { .. } => "Somebody wrote to them, or a restore was incomplete.",
             SyncError::WorkspaceId | SyncError::DeviceId | SyncError::RegistryName { .. } => {

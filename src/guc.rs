@@ -37,7 +37,8 @@ pub fn init() {
         c"An op with a larger one is refused as OVERSIZED; its neighbours are not.",
         &MAX_PAYLOAD_BYTES,
         2,
-        512 * 1024 * 1024,
+        // A reply tells a winner's payload twice and must stay below 1 GB.
+        256 * 1024 * 1024,
         bytes,
     );
     define(

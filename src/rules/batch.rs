@@ -44,10 +44,11 @@ impl<'a> Batch<'a> {
                     }
                     Entry::Occupied(entry) => {
                         let first = *entry.get();
-                        let same = ops[first]
-                            .as_ref()
-                            .is_some_and(|op1| op1.same_content(&op, &same_payload));
-                        conflicting[first] |= !same;
+                        // Once in conflict, always: no need to compare again.
+                        conflicting[first] = conflicting[first]
+                            || !ops[first]
+                                .as_ref()
+                                .is_some_and(|known| known.same_content(&op, &same_payload));
                         Item::Op(first)
                     }
                 },
@@ -119,6 +120,19 @@ mod tests {
         );
         assert_eq!(batch.ops.len(), 2);
         assert_eq!(batch.ops[1].key.pk, "c");
+    }
+
+    #[test]
+    fn payloads_are_compared_no_more_once_in_conflict() {
+        let compared = std::cell::Cell::new(0);
+        let differ = |_: &str, _: &str| {
+            compared.set(compared.get() + 1);
+            false
+        };
+        let other = Op { payload: Some("{}"), ..op(1, "a", 1) };
+        let batch = vec![Ok(op(1, "a", 1)), Ok(other.clone()), Ok(other.clone()), Ok(other)];
+        Batch::gather(batch, differ);
+        assert_eq!(compared.get(), 1);
     }
 
     #[test]

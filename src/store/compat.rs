@@ -140,6 +140,25 @@ pub unsafe fn table_tuple_lock(
     }
 }
 
+/// Reads the row at `tid` into `slot` and its values, whatever its visibility.
+///
+/// # Safety
+/// `table` is open, `tid` is a row of it that cannot go, `slot` one of its slots.
+pub unsafe fn fetch_row(
+    table: pg_sys::Relation,
+    tid: &mut pg_sys::ItemPointerData,
+    slot: *mut pg_sys::TupleTableSlot,
+) {
+    // SAFETY: as in table_multi_insert; SnapshotAny is a constant that Postgres
+    // happens to declare as a variable.
+    unsafe {
+        let Some(fetch) = (*(*table).rd_tableam).tuple_fetch_row_version else { return };
+        let any = &raw mut pg_sys::SnapshotAnyData;
+        pg_guard_ffi_boundary(|| fetch(table, tid, any, slot));
+        pg_sys::slot_getsomeattrs_int(slot, (*(*slot).tts_tupleDescriptor).natts);
+    }
+}
+
 /// # Safety
 /// `slot` is valid.
 pub unsafe fn clear_slot(slot: *mut pg_sys::TupleTableSlot) {

@@ -23,6 +23,7 @@ pub struct Writer<'t> {
     estate: *mut pg_sys::EState,
     target: *mut pg_sys::ResultRelInfo,
     slots: Vec<Slot>,
+    update_slot: Option<Slot>,
     filled: usize,
     filled_bytes: usize,
     arena: Arena,
@@ -46,6 +47,7 @@ impl<'t> Writer<'t> {
             estate,
             target,
             slots: Vec::new(),
+            update_slot: None,
             filled: 0,
             filled_bytes: 0,
             arena: Arena::new(),
@@ -60,20 +62,26 @@ impl<'t> Writer<'t> {
             self.slots.push(Slot::new(self.table));
         }
         // SAFETY: the slot is of this table; callers name its columns' types.
-        unsafe { fill_slot(self.slots[self.filled].0, &self.arena, values) };
+        unsafe { fill_slot(self.slots[self.filled].0, &self.arena, values, None) };
         self.filled += 1;
         self.filled_bytes += values.iter().map(Value::bytes).sum::<usize>();
     }
 
-    /// Replaces a row that nobody else can be changing: its workspace or, for
-    /// a device, the row itself is locked.
+    /// Replaces the first columns of a row that nobody else can be changing: its
+    /// workspace or, for a device, the row itself is locked. Columns that were
+    /// added after ours keep their values.
     pub fn update(&mut self, row: RowId, values: &[Value<'_>]) {
-        let slot = Slot::new(self.table);
+        let slot = self.update_slot.get_or_insert_with(|| Slot::new(self.table));
+        let more = self.table.columns() > values.len();
+        let before = more.then(|| Slot::new(self.table));
         let mut tid = row.0;
         // SAFETY: as in `insert`; the arena keeps the values until the flush,
-        // which is after the row was stored.
+        // and `before` the old row's, which is after the row was stored.
         unsafe {
-            fill_slot(slot.0, &self.arena, values);
+            if let Some(before) = &before {
+                compat::fetch_row(self.table.as_ptr(), &mut tid, before.0);
+            }
+            fill_slot(slot.0, &self.arena, values, before.as_ref().map(|before| before.0));
             let (table, snapshot) = (self.table.as_ptr(), self.snapshot.as_ptr());
             self.arena.enter(|| {
                 let indexes = compat::simple_table_tuple_update(table, &mut tid, slot.0, snapshot);
@@ -81,6 +89,7 @@ impl<'t> Writer<'t> {
                     compat::insert_index_tuples(self.target, slot.0, self.estate, Some(indexes));
                 }
             });
+            compat::clear_slot(slot.0);
         }
     }
 

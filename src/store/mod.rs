@@ -13,7 +13,8 @@
 //! What goes past the executor goes past what the executor adds: triggers,
 //! CHECK and NOT NULL constraints, defaults, generated columns, row security
 //! and foreign keys on these tables are not applied. `wire` and `rules`
-//! validate instead. Indexes that somebody adds are maintained.
+//! validate instead. Indexes that somebody adds are maintained; columns that
+//! somebody adds after ours are NULL in new rows and keep their values.
 //!
 //! # Locks and snapshots
 //!
@@ -21,7 +22,8 @@
 //! workspace's row ([`workspace::lock`]) until its transaction ends, then takes
 //! a new snapshot. So it sees all that the writer before it committed, and
 //! versions come into being in commit order. Acknowledging a cursor locks the
-//! device's row alone. Readers lock nothing and read one snapshot.
+//! device's row alone, so GC reads devices by the latest snapshot, not by its
+//! transaction's. Readers lock nothing and read one snapshot.
 //!
 //! # Layout
 //!

@@ -29,9 +29,12 @@ pub fn now() -> Timestamp {
     unsafe { pg_sys::GetCurrentTimestamp() }
 }
 
+/// Also true for the rest of a transaction in which the standby was promoted:
+/// its snapshot is still the standby's.
 pub fn is_standby() -> bool {
-    // SAFETY: reads shared state that only ever goes from true to false.
-    unsafe { pg_sys::RecoveryInProgress() }
+    // SAFETY: the first reads shared state that only ever goes from true to
+    // false, the second this transaction's own.
+    unsafe { pg_sys::RecoveryInProgress() || pg_sys::TransactionStartedDuringRecovery() }
 }
 
 /// A version 4 UUID from Postgres' random source.

@@ -28,6 +28,14 @@ impl Snapshot {
         Snapshot { pushed: true, _stack: PhantomData }
     }
 
+    /// What is committed now, at every isolation level: for rows that others
+    /// change without the lock that the caller holds.
+    pub fn latest() -> Snapshot {
+        // SAFETY: as in `fresh`.
+        unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
+        Snapshot { pushed: true, _stack: PhantomData }
+    }
+
     pub fn as_ptr(&self) -> pg_sys::Snapshot {
         // SAFETY: a function called by SQL always has an active snapshot. Ours
         // is on top: a later one is dropped before this one is used again.
@@ -39,7 +47,7 @@ impl Drop for Snapshot {
     fn drop(&mut self) {
         // While an error unwinds, the abort of the (sub)transaction pops it.
         if self.pushed && !std::thread::panicking() {
-            // SAFETY: pushed by `fresh`, popped once, last pushed first.
+            // SAFETY: pushed by us, popped once, last pushed first.
             unsafe { pg_sys::PopActiveSnapshot() };
         }
     }

@@ -58,19 +58,32 @@ pub fn uuid_datum(arena: &Arena, uuid: &Uuid) -> pg_sys::Datum {
     pg_sys::Datum::from(start)
 }
 
-/// Makes `slot` hold a row of these values, NULL in the columns after them.
-/// What they point at is in `arena` and must live until the row is stored.
+/// Makes `slot` hold a row of these values, and in the columns after them what
+/// `rest` holds there, or NULL. What the values point at is in `arena`, and must
+/// live, as must `rest`, until the row is stored.
 ///
 /// # Safety
-/// The slot is of a table that has at least as many columns, of these types.
-pub unsafe fn fill_slot(slot: *mut pg_sys::TupleTableSlot, arena: &Arena, values: &[Value<'_>]) {
+/// The slots are of a table that has at least as many columns, of these types;
+/// `rest` holds a row, read into its values.
+pub unsafe fn fill_slot(
+    slot: *mut pg_sys::TupleTableSlot,
+    arena: &Arena,
+    values: &[Value<'_>],
+    rest: Option<*mut pg_sys::TupleTableSlot>,
+) {
     // SAFETY: a slot has room for a value and a null flag per column.
     unsafe {
         compat::clear_slot(slot);
         let columns = (*(*slot).tts_tupleDescriptor).natts as usize;
         debug_assert!(values.len() <= columns);
         for column in 0..columns {
-            let datum = values.get(column).and_then(|value| value.datum(arena));
+            let datum = match (values.get(column), rest) {
+                (Some(value), _) => value.datum(arena),
+                (None, Some(rest)) => {
+                    (!*(*rest).tts_isnull.add(column)).then(|| *(*rest).tts_values.add(column))
+                }
+                (None, None) => None,
+            };
             *(*slot).tts_isnull.add(column) = datum.is_none();
             *(*slot).tts_values.add(column) = datum.unwrap_or(pg_sys::Datum::from(0));
         }

@@ -106,14 +106,19 @@ impl Run {
         self.tally.workspaces += 1;
         let key = locked.workspace.key;
         let clock = self.clock;
-        let devices = device::heartbeats(key, &locked.snapshot)?;
+        // Acknowledging does not take the workspace's lock, so it is not
+        // serialized with us: above READ COMMITTED the transaction's snapshot
+        // would hide a device that has registered or come back since.
+        let latest = Snapshot::latest();
+        let devices = device::heartbeats(key, &latest)?;
+        self.tally.devices_deleted +=
+            device::forget(key, &latest, |heartbeat| clock.is_forgotten(heartbeat))?;
+        drop(latest);
         let ceiling = retention::ceiling(locked.workspace.progress, &clock, devices);
         let progress = self.collect(&locked, ceiling)?;
         if progress != locked.workspace.progress {
             locked.save(progress);
         }
-        self.tally.devices_deleted +=
-            device::forget(key, &locked.snapshot, |heartbeat| clock.is_forgotten(heartbeat))?;
         drop(locked);
         server::end_command();
         Ok(())

@@ -244,6 +244,7 @@ fn reply_to_all(
                 stored => tell_stored(&mut reply, *op_id, stored)?,
             },
         }
+        reply.check_size()?;
     }
     Ok(reply)
 }

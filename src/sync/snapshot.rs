@@ -12,7 +12,7 @@ use crate::rules::history::{Proof, ProofEntry};
 use crate::rules::op::Version;
 use crate::store::Access;
 use crate::store::log::{Log, Versions};
-use crate::store::record::{Range, Record, Records};
+use crate::store::record::{Record, Records};
 use crate::store::server;
 use crate::store::snapshot::Snapshot;
 use crate::store::workspace::{self, Workspace};
@@ -101,7 +101,11 @@ fn fill(
     view: &Snapshot,
 ) -> Result<Option<(String, String)>> {
     let mut last = from.map(|(table, pk)| (table.to_owned(), pk.to_owned()));
-    for mut range in ranges(records, tables, from, view) {
+    for stretch in stretches(tables, from) {
+        let mut range = match stretch {
+            Stretch::Table(table, pk) => records.of_table(table, pk, view),
+            Stretch::TablesAfter(table) => records.of_tables_after(table, view),
+        };
         while let Some(record) = range.next() {
             match add(items, &record, versions)? {
                 Added::No => return Ok(last),
@@ -113,31 +117,34 @@ fn fill(
     Ok(None)
 }
 
-/// The stretches of the records' index that the filter selects, in order.
-fn ranges<'s>(
-    records: &'s Records,
-    tables: &TableFilter,
-    from: Option<(&str, &str)>,
-    view: &'s Snapshot,
-) -> Vec<Range<'s>> {
+/// A part of the records' index, in which all records are wanted.
+enum Stretch<'a> {
+    /// One table, after a pk.
+    Table(&'a str, &'a str),
+    /// All tables after one.
+    TablesAfter(&'a str),
+}
+
+/// The stretches that the filter selects, in order. There may be very many
+/// names: each is opened when its turn comes.
+fn stretches<'a>(
+    tables: &'a TableFilter,
+    from: Option<(&'a str, &'a str)>,
+) -> Box<dyn Iterator<Item = Stretch<'a>> + 'a> {
     // No name and no pk is empty, so all come after the empty one.
     let (table, pk) = from.unwrap_or(("", ""));
-    let mut ranges = Vec::new();
     match tables {
         TableFilter::All => {
-            if from.is_some() {
-                ranges.push(records.of_table(table, pk, view));
-            }
-            ranges.push(records.of_tables_after(table, view));
+            let rest = from.map(|_| Stretch::Table(table, pk));
+            Box::new(rest.into_iter().chain([Stretch::TablesAfter(table)]))
         }
-        TableFilter::Only(names) => {
-            for name in names.iter().filter(|name| name.as_str() >= table) {
-                let after = if name == table { pk } else { "" };
-                ranges.push(records.of_table(name, after, view));
-            }
-        }
+        TableFilter::Only(names) => Box::new(
+            names
+                .iter()
+                .filter(move |name| name.as_str() >= table)
+                .map(move |name| Stretch::Table(name, if name == table { pk } else { "" })),
+        ),
     }
-    ranges
 }
 
 enum Added {

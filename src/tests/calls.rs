@@ -66,6 +66,27 @@ mod tests {
     }
 
     #[pg_test]
+    fn a_filter_may_name_very_many_tables() {
+        register();
+        push("w", &[put(1, "a", 1), put(2, "b", 1)]);
+        let names = "array(select 't' || n from generate_series(1, 30000) n) || '{notes}'";
+        for (sql, expected) in [
+            (
+                format!(
+                    "select json_array_length(sync_snapshot('w', tables => {names}) -> 'items')"
+                ),
+                "2",
+            ),
+            (
+                format!("select json_array_length(sync_pull('w', tables => {names}) -> 'changes')"),
+                "2",
+            ),
+        ] {
+            assert_eq!(text(&format!("{sql}::text"), &[]), expected);
+        }
+    }
+
+    #[pg_test]
     fn a_page_holds_a_payload_larger_than_its_bytes() {
         register();
         let large =

@@ -38,17 +38,27 @@ mod tests {
     }
 
     #[pg_test]
-    fn columns_that_somebody_adds_stay_null() {
+    fn columns_that_somebody_adds_are_null_in_new_rows_and_kept_in_old_ones() {
         register();
         push("w", &[put(1, "a", 1)]);
+        text("select sync_update_cursor('w', 'd', 1)::text", &[]);
         for table in ["workspace", "change_log", "record", "device_cursor"] {
             Spi::run(&format!("alter table sync_ext.{table} add column note text default 'n'"))
                 .expect("adds a column");
         }
         assert!(push("w", &[put(2, "a", 2), put(3, "b", 1)]).contains("\"serverVersion\":3"));
         text("select sync_update_cursor('w', 'd', 3)::text", &[]);
-        let added = "select string_agg(coalesce(note, '-'), ',' order by server_version) from sync_ext.change_log";
-        assert_eq!(text(added, &[]), "n,-,-");
+        for (table, order, expected) in [
+            ("workspace", "workspace_key", "n"),
+            ("change_log", "server_version", "n,-,-"),
+            ("record", "pk", "n,-"),
+            ("device_cursor", "device_id", "n"),
+        ] {
+            let sql = format!(
+                "select string_agg(coalesce(note, '-'), ',' order by {order}) from sync_ext.{table}"
+            );
+            assert_eq!(text(&sql, &[]), expected, "{table}");
+        }
         assert_eq!(text("select json_array_length(sync_pull('w') -> 'changes')::text", &[]), "3");
     }
 

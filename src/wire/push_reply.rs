@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::text::write_string;
+use crate::error::SyncError;
 use crate::rules::op::{Revision, Timestamp, Version};
 use crate::rules::refusal::Refusal;
 
@@ -68,6 +69,16 @@ impl PushReply {
         );
         write_string(&mut self.out, &refusal.to_string());
         self.out.push('}');
+    }
+
+    /// Is it still a value that Postgres can hold? Many losers to large winners
+    /// make a reply much larger than their request.
+    pub fn check_size(&self) -> Result<(), SyncError> {
+        const MAX_BYTES: usize = 1_000_000_000;
+        if self.out.len() > MAX_BYTES {
+            return Err(SyncError::ReplyTooLarge { max: MAX_BYTES });
+        }
+        Ok(())
     }
 
     pub fn finish(mut self, head: Version) -> String {

@@ -62,6 +62,9 @@ pub fn write_page(page: &Page, workspace_id: &str, tables: &TableFilter) -> Stri
 /// [`write_page`] never wrote.
 pub fn read_page(token: &str, workspace_id: &str, tables: &TableFilter) -> Option<Page> {
     let (digest, digits) = token.strip_prefix("s1.")?.split_once('.')?;
+    if !digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
+        return None;
+    }
     let bytes = digits
         .as_bytes()
         .chunks(2)

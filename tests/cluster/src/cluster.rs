@@ -84,6 +84,21 @@ impl Cluster {
     }
 
     pub fn start_server(&mut self) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let mut server = self.spawn_server()?;
+        while self.connect("postgres").is_err() {
+            ensure!(Instant::now() < deadline, "the server does not start: {}", self.log());
+            // After a kill it refuses to start while an orphaned backend lives.
+            if server.try_wait()?.is_some() {
+                server = self.spawn_server()?;
+            }
+            sleep(Duration::from_millis(20));
+        }
+        self.server = Some(server);
+        Ok(())
+    }
+
+    fn spawn_server(&self) -> Result<Child> {
         let log = fs::File::create(self.dir.join("log"))?;
         let mut server = self.command("postgres");
         server.arg("-D").arg(self.data_dir());
@@ -94,21 +109,23 @@ impl Cluster {
         }
         server.stdout(Stdio::null()).stderr(log).stdin(Stdio::null());
         // A group of its own: Ctrl-C is for us, who then stop the server.
-        self.server = Some(server.process_group(0).spawn().context("cannot start postgres")?);
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while self.connect("postgres").is_err() {
-            ensure!(Instant::now() < deadline, "the server does not start: {}", self.log());
-            sleep(Duration::from_millis(20));
-        }
-        Ok(())
+        server.process_group(0).spawn().context("cannot start postgres")
     }
 
     /// Stops the server: fast, or as if the power failed.
     pub fn stop_server(&mut self, signal: Stop) -> Result<()> {
-        let Some(mut server) = self.server.take() else { return Ok(()) };
-        signal_process(server.id(), signal.number());
-        server.wait()?;
+        self.signal_server(signal);
+        if let Some(mut server) = self.server.take() {
+            server.wait()?;
+        }
         Ok(())
+    }
+
+    /// Sends the signal without waiting for the end.
+    pub fn signal_server(&self, signal: Stop) {
+        if let Some(server) = &self.server {
+            signal_process(server.id(), signal.number());
+        }
     }
 
     pub fn connect(&self, database: &str) -> Result<Client, postgres::Error> {

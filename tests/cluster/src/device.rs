@@ -6,10 +6,14 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
 use postgres::Client;
+use postgres::error::SqlState;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::state::Line;
+
+/// "snapshot expired" and "standby is behind the snapshot".
+const NOT_NOW: SqlState = SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE;
 
 /// What LWW compares. The derived order is that order: hlc and opId (lower
 /// case) by bytes.
@@ -51,6 +55,9 @@ pub struct Device {
     pub outbox: Vec<Pending>,
     /// Kept from a snapshot's first page to its last: no pull in between.
     pub snapshot_begun: bool,
+    /// A pull told that the server lost what the cursor stands for: a snapshot
+    /// may then lie below it. Kept until the snapshot is complete.
+    pub history_lost: bool,
 }
 
 /// What a push was answered, counted.
@@ -94,6 +101,7 @@ struct PullReply {
     has_more: bool,
     server_version: i64,
     requires_snapshot: bool,
+    reason: Option<String>,
     proof: Option<String>,
 }
 
@@ -172,11 +180,11 @@ impl Device {
     /// Pulls to the end, with a snapshot first where the server asks for one.
     /// Gives the number of changes seen.
     pub fn pull(&mut self, client: &mut Client, page_limit: i32, latest: bool) -> Result<usize> {
-        if self.snapshot_begun {
-            self.snapshot(client, 500)?;
-        }
         let mut seen = 0;
         loop {
+            if self.snapshot_begun && !self.snapshot(client, 500)? {
+                return Ok(seen);
+            }
             let reply = call(
                 client,
                 "select sync_pull($1, $2, $3, null, $4, $5)::text",
@@ -184,7 +192,8 @@ impl Device {
             )?;
             let reply: PullReply = serde_json::from_str(&reply)?;
             if reply.requires_snapshot {
-                self.snapshot(client, 500)?;
+                self.snapshot_begun = true;
+                self.history_lost |= reply.reason.as_deref() != Some("cursor_expired");
                 continue;
             }
             seen += reply.changes.len();
@@ -219,18 +228,20 @@ impl Device {
         }
     }
 
-    /// Replaces synced state by the server's, as of the last page.
-    pub fn snapshot(&mut self, client: &mut Client, page_limit: i32) -> Result<()> {
+    /// Replaces synced state by the server's, as of the last page. False if that
+    /// was not possible yet, to be tried again: the snapshot expired on the way,
+    /// or came from a standby that is behind what this device has seen.
+    pub fn snapshot(&mut self, client: &mut Client, page_limit: i32) -> Result<bool> {
         self.snapshot_begun = true;
         let mut listed = BTreeMap::new();
         let mut page_token: Option<String> = None;
         loop {
-            let reply = call(
-                client,
-                "select sync_snapshot($1, $2, $3)::text",
-                &[&self.workspace, &page_token, &page_limit],
-            )?;
-            let reply: SnapshotReply = serde_json::from_str(&reply)?;
+            let sql = "select sync_snapshot($1, $2, $3)::text";
+            let reply = match client.query_one(sql, &[&self.workspace, &page_token, &page_limit]) {
+                Err(error) if error.code() == Some(&NOT_NOW) => return Ok(false),
+                reply => reply?,
+            };
+            let reply: SnapshotReply = serde_json::from_str(reply.get(0))?;
             for item in reply.items {
                 let deleted = item.kind == "tombstone";
                 let payload = item.payload.map(|raw| raw.get().to_owned());
@@ -239,12 +250,16 @@ impl Device {
             }
             page_token = reply.next_page_token;
             if page_token.is_none() {
+                if reply.high_watermark < self.cursor && !self.history_lost {
+                    return Ok(false);
+                }
                 self.synced = listed;
                 self.cursor = reply.high_watermark;
                 self.proof = reply.proof;
                 self.snapshot_begun = false;
+                self.history_lost = false;
                 self.clear_outbox(reply.high_watermark);
-                return Ok(());
+                return Ok(true);
             }
         }
     }

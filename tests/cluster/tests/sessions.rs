@@ -49,6 +49,9 @@ fn sessions() {
     acknowledging_does_not_wait_for_a_push(&cluster);
     two_sessions_register_one_device(&cluster);
     a_push_waits_for_a_rolled_back_one_and_takes_its_versions(&cluster);
+    an_op_that_another_session_commits_meanwhile_is_a_replay(&cluster);
+    gc_sees_devices_that_came_after_its_snapshot(&cluster);
+    gc_does_not_forget_a_device_that_comes_back_meanwhile(&cluster);
 }
 
 fn an_uncommitted_push_blocks_its_workspace_alone(cluster: &Cluster) {
@@ -226,8 +229,7 @@ fn gc_skips_a_locked_workspace_and_waits_for_a_named_one(cluster: &Cluster) {
     for workspace in ["v", "w"] {
         push(&mut admin, workspace, &[put(1, "a", 1), put(2, "a", 2), put(3, "a", 3)]);
     }
-    let age = "update sync_ext.change_log set created_at = created_at - interval '40 days'";
-    admin.execute(age, &[]).unwrap();
+    age(&mut admin);
     let mut holder = cluster.connect("gc_locks").unwrap();
     let mut transaction = holder.transaction().unwrap();
     push(&mut transaction, "w", &[put(4, "a", 4)]);
@@ -289,4 +291,60 @@ fn a_push_waits_for_a_rolled_back_one_and_takes_its_versions(cluster: &Cluster) 
     assert_eq!(waiting.join().unwrap(), [2]);
     let all: BTreeSet<i64> = versions_seen(&mut admin, "w").into_iter().collect();
     assert_eq!(all, BTreeSet::from([1, 2]));
+}
+
+fn an_op_that_another_session_commits_meanwhile_is_a_replay(cluster: &Cluster) {
+    let mut admin = database(cluster, "replayed");
+    let mut first = cluster.connect("replayed").unwrap();
+    let mut transaction = first.transaction().unwrap();
+    assert_eq!(push(&mut transaction, "w", &[put(1, "a", 1), put(2, "b", 1)]), [1, 2]);
+    let mut second = cluster.connect("replayed").unwrap();
+    let second_pid = pid(&mut second);
+    let waiting = thread::spawn(move || {
+        push(&mut second, "w", &[put(3, "c", 1), put(2, "b", 1), put(1, "a", 1)])
+    });
+    until_blocked(&mut admin, second_pid);
+    transaction.commit().unwrap();
+    assert_eq!(waiting.join().unwrap(), [3, 2, 1]);
+    assert_eq!(versions_seen(&mut admin, "w"), [1, 2, 3]);
+}
+
+fn age(client: &mut Client) {
+    let sql = "update sync_ext.change_log set created_at = created_at - interval '40 days'";
+    client.execute(sql, &[]).unwrap();
+}
+
+/// Acknowledging does not take the workspace's lock, so no 40001 protects GC
+/// at higher levels from deciding by old cursors.
+fn gc_sees_devices_that_came_after_its_snapshot(cluster: &Cluster) {
+    let mut admin = database(cluster, "gc_snapshot");
+    push(&mut admin, "w", &[put(1, "a", 1), put(2, "a", 2), put(3, "a", 3), put(4, "a", 4)]);
+    age(&mut admin);
+    for level in [IsolationLevel::RepeatableRead, IsolationLevel::Serializable] {
+        let mut collector = cluster.connect("gc_snapshot").unwrap();
+        let mut transaction = collector.build_transaction().isolation_level(level).start().unwrap();
+        transaction.query("select 1 from sync_ext.workspace", &[]).unwrap();
+        call(&mut admin, "select sync_update_cursor('w', 'phone', 2)::text", &[]).unwrap();
+        let scanned: String =
+            transaction.query_one("select sync_gc('w') ->> 'scanned'", &[]).unwrap().get(0);
+        assert_eq!(scanned, "1", "only what the phone has seen");
+        transaction.rollback().unwrap();
+        admin.execute("delete from sync_ext.device_cursor", &[]).unwrap();
+    }
+}
+
+fn gc_does_not_forget_a_device_that_comes_back_meanwhile(cluster: &Cluster) {
+    let mut admin = database(cluster, "comeback");
+    push(&mut admin, "w", &[put(1, "a", 1)]);
+    call(&mut admin, "select sync_update_cursor('w', 'phone', 1)::text", &[]).unwrap();
+    admin
+        .execute("update sync_ext.device_cursor set updated_at = now() - interval '1 year'", &[])
+        .unwrap();
+    let mut device = cluster.connect("comeback").unwrap();
+    let mut transaction = device.transaction().unwrap();
+    transaction.query("select sync_update_cursor('w', 'phone', 1)", &[]).unwrap();
+    let forgotten = "select sync_gc('w') ->> 'devicesDeleted'";
+    assert_eq!(call(&mut admin, forgotten, &[]).unwrap(), "0", "its row is locked");
+    transaction.commit().unwrap();
+    assert_eq!(call(&mut admin, forgotten, &[]).unwrap(), "0", "it is alive");
 }

@@ -94,6 +94,12 @@ fn a_standby_reads_and_tells_lag_as_lag() {
     assert_eq!(error.code(), &SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE);
     assert_eq!(error.message(), "standby is behind the snapshot");
 
+    // A transaction that began now keeps this view of the world, also when the
+    // server is a primary in the meantime: lag it stays.
+    let mut old_view = standby.connect("app").unwrap();
+    old_view.batch_execute("begin isolation level repeatable read").unwrap();
+    assert_eq!(pull(&mut old_view, "w", 3, None)["requiresSnapshot"], false);
+
     // It catches up, then is promoted; devices go on with cursor and proof.
     on_standby.execute("select pg_wal_replay_resume()", &[]).unwrap();
     until_replayed(&mut on_primary, &mut on_standby);
@@ -101,6 +107,8 @@ fn a_standby_reads_and_tells_lag_as_lag() {
     device.pull(&mut on_primary, 100, false).unwrap();
     primary.stop_server(sync_ext_cluster::cluster::Stop::Immediately).unwrap();
     on_standby.execute("select pg_promote()", &[]).unwrap();
+    assert_eq!(pull(&mut old_view, "w", 3, None)["requiresSnapshot"], false);
+    old_view.batch_execute("commit").unwrap();
     assert_eq!(push(&mut on_standby, "w", &[put(4, "d", 1)]), [4]);
     assert_eq!(device.pull(&mut on_standby, 100, false).unwrap(), 1);
     assert_eq!(device.state(), of_server(&mut on_standby, "w").unwrap());

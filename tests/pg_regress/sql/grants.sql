@@ -1,8 +1,15 @@
 -- Nobody may call the functions until told so; nobody needs the tables.
 \pset format unaligned
 \pset tuples_only on
+-- Default privileges that give everybody everything change nothing about it.
+alter default privileges grant all on tables to public;
+alter default privileges grant all on sequences to public;
+alter default privileges grant all on schemas to public;
 create extension sync_ext;
 select sync_register_table('notes');
+select has_schema_privilege('public', 'sync_ext', 'usage') as schema,
+  bool_or(has_table_privilege('public', c.oid, 'select, insert, update, delete')) as tables
+  from pg_class c where c.relnamespace = 'sync_ext'::regnamespace and c.relkind in ('r', 'v');
 create role sync_backend;
 create role sync_stranger;
 
