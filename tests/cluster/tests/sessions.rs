@@ -213,10 +213,12 @@ fn no_puller_ever_steps_over_a_version(cluster: &Cluster) {
                 })
             })
             .collect();
-        for pusher in pushers {
-            pusher.join().unwrap();
-        }
+        // Pullers end also when a pusher fails.
+        let pushed: Vec<_> = pushers.into_iter().map(|pusher| pusher.join()).collect();
         done.store(true, Ordering::SeqCst);
+        for result in pushed {
+            result.unwrap();
+        }
         let committed = PUSHERS * PUSHES / 5 * 4 * 2;
         for puller in pullers {
             assert_eq!(puller.join().unwrap(), committed as i64);
