@@ -20,8 +20,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 pub struct Writer<'t> {
     table: &'t Table,
     snapshot: &'t Snapshot,
-    estate: *mut pg_sys::EState,
-    target: *mut pg_sys::ResultRelInfo,
+    indexes: Option<OpenIndexes>,
     slots: Vec<Slot>,
     update_slot: Option<Slot>,
     filled: usize,
@@ -31,21 +30,10 @@ pub struct Writer<'t> {
 
 impl<'t> Writer<'t> {
     pub fn new(table: &'t Table, snapshot: &'t Snapshot) -> Writer<'t> {
-        // SAFETY: the table is open for writing. Range table index 0: there is
-        // no query; the executor's index code asks it for nothing but a hint.
-        let (estate, target) = unsafe {
-            let estate = pg_sys::CreateExecutorState();
-            let target =
-                pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>()).cast::<pg_sys::ResultRelInfo>();
-            pg_sys::InitResultRelInfo(target, table.as_ptr(), 0, std::ptr::null_mut(), 0);
-            pg_sys::ExecOpenIndices(target, false);
-            (estate, target)
-        };
         Writer {
             table,
             snapshot,
-            estate,
-            target,
+            indexes: None,
             slots: Vec::new(),
             update_slot: None,
             filled: 0,
@@ -83,23 +71,21 @@ impl<'t> Writer<'t> {
             }
             fill_slot(slot.0, &self.arena, values, before.as_ref().map(|before| before.0));
             let (table, snapshot) = (self.table.as_ptr(), self.snapshot.as_ptr());
-            self.arena.enter(|| {
-                let indexes = compat::simple_table_tuple_update(table, &mut tid, slot.0, snapshot);
-                if indexes != IndexesToUpdate::None && (*self.target).ri_NumIndices > 0 {
-                    compat::insert_index_tuples(self.target, slot.0, self.estate, Some(indexes));
-                }
-            });
+            let which = self
+                .arena
+                .enter(|| compat::simple_table_tuple_update(table, &mut tid, slot.0, snapshot));
+            if which != IndexesToUpdate::None {
+                let indexes = self.indexes.get_or_insert_with(|| OpenIndexes::of(self.table));
+                self.arena.enter(|| indexes.insert(slot.0, Some(which)));
+            }
             compat::clear_slot(slot.0);
         }
     }
 
     pub fn finish(mut self) {
         self.flush();
-        // SAFETY: opened and created by `new`, closed once. While an error
-        // unwinds this is not reached; the resource owner closes the indexes.
-        unsafe {
-            pg_sys::ExecCloseIndices(self.target);
-            pg_sys::FreeExecutorState(self.estate);
+        if let Some(indexes) = self.indexes {
+            indexes.close();
         }
     }
 
@@ -110,12 +96,11 @@ impl<'t> Writer<'t> {
             // allocate goes with the arena.
             unsafe {
                 let command = pg_sys::GetCurrentCommandId(true);
+                let indexes = self.indexes.get_or_insert_with(|| OpenIndexes::of(self.table));
                 self.arena.enter(|| {
                     compat::table_multi_insert(self.table.as_ptr(), &mut slots, command);
-                    if (*self.target).ri_NumIndices > 0 {
-                        for slot in &slots {
-                            compat::insert_index_tuples(self.target, *slot, self.estate, None);
-                        }
+                    for slot in &slots {
+                        indexes.insert(*slot, None);
                     }
                 });
                 for slot in slots {
@@ -126,5 +111,47 @@ impl<'t> Writer<'t> {
             self.filled_bytes = 0;
         }
         self.arena.reset();
+    }
+}
+
+/// A table's indexes, open for the executor's code that fills them.
+struct OpenIndexes {
+    estate: *mut pg_sys::EState,
+    target: *mut pg_sys::ResultRelInfo,
+}
+
+impl OpenIndexes {
+    fn of(table: &Table) -> OpenIndexes {
+        // SAFETY: the table is open for writing. Range table index 0: there is
+        // no query; the executor's index code asks it for nothing but a hint.
+        unsafe {
+            let estate = pg_sys::CreateExecutorState();
+            let target =
+                pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>()).cast::<pg_sys::ResultRelInfo>();
+            pg_sys::InitResultRelInfo(target, table.as_ptr(), 0, std::ptr::null_mut(), 0);
+            pg_sys::ExecOpenIndices(target, false);
+            OpenIndexes { estate, target }
+        }
+    }
+
+    /// # Safety
+    /// `slot` is of the table and holds a row that was just stored.
+    unsafe fn insert(&self, slot: *mut pg_sys::TupleTableSlot, update: Option<IndexesToUpdate>) {
+        // SAFETY: the caller's promise; the indexes are open.
+        unsafe {
+            if (*self.target).ri_NumIndices > 0 {
+                compat::insert_index_tuples(self.target, slot, self.estate, update);
+            }
+        }
+    }
+
+    /// While an error unwinds this is not reached; the resource owner closes
+    /// the indexes.
+    fn close(self) {
+        // SAFETY: opened and created by `of`, closed once.
+        unsafe {
+            pg_sys::ExecCloseIndices(self.target);
+            pg_sys::FreeExecutorState(self.estate);
+        }
     }
 }

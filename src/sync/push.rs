@@ -163,13 +163,13 @@ fn decide_fates<'b, 'a>(
     touched: &mut Touched<'b, 'a>,
     turns: &mut Vec<Turn<'b, 'a>>,
 ) -> Result<Vec<Fate>> {
-    let mut logged = log.op_ids(&locked.snapshot);
+    let logged = find_logged(locked, log, ops)?;
     let mut registry = Registry::open()?;
     let mut fates = Vec::with_capacity(ops.len());
-    for op in ops {
-        fates.push(if let Some(entry) = logged.find(op.op_id()) {
-            if op.same_content(&entry.op()?, same_payload) {
-                Fate::Replay { version: entry.version()?, record: touched.place(&op.key) }
+    for (op, logged) in ops.iter().zip(logged) {
+        fates.push(if let Some((version, same)) = logged {
+            if same {
+                Fate::Replay { version, record: touched.place(&op.key) }
             } else {
                 Fate::Refused(Refusal::ConflictWithLog)
             }
@@ -183,6 +183,32 @@ fn decide_fates<'b, 'a>(
     Ok(fates)
 }
 
+/// For each op whose opId is in the log: its version there, and whether it is
+/// the same op. Looked up in the order of the index, so that neighbours in it
+/// are found on pages that are at hand.
+fn find_logged(
+    locked: &LockedWorkspace,
+    log: &Log,
+    ops: &[Op<'_>],
+) -> Result<Vec<Option<(Version, bool)>>> {
+    let mut logged = log.op_ids(&locked.snapshot);
+    let mut found = vec![None; ops.len()];
+    for place in in_order(ops, Op::op_id) {
+        let op = &ops[place];
+        if let Some(entry) = logged.find(op.op_id()) {
+            found[place] = Some((entry.version()?, op.same_content(&entry.op()?, same_payload)));
+        }
+    }
+    Ok(found)
+}
+
+/// The places of `items` in ascending order of their keys.
+fn in_order<'i, T, K: Ord>(items: &'i [T], key: impl Fn(&'i T) -> K) -> Vec<usize> {
+    let mut places: Vec<usize> = (0..items.len()).collect();
+    places.sort_unstable_by_key(|place| key(&items[*place]));
+    places
+}
+
 type StoredRecords = (Vec<Option<Register<'static>>>, Vec<Option<RowId>>);
 
 /// The registers of the touched records, and where they are stored.
@@ -192,12 +218,14 @@ fn read_records(
     touched: &Touched<'_, '_>,
 ) -> Result<StoredRecords> {
     let mut names = records.names(&locked.snapshot);
-    let mut registers = Vec::with_capacity(touched.keys.len());
-    let mut rows = Vec::with_capacity(touched.keys.len());
-    for key in &touched.keys {
-        let record = names.find(&key.table, &key.pk);
-        rows.push(record.as_ref().map(|record| record.id()));
-        registers.push(record.map(|record| record.into_register()).transpose()?);
+    let mut registers = vec![None; touched.keys.len()];
+    let mut rows = vec![None; touched.keys.len()];
+    for place in in_order(&touched.keys, |key| *key) {
+        let key = touched.keys[place];
+        if let Some(record) = names.find(&key.table, &key.pk) {
+            rows[place] = Some(record.id());
+            registers[place] = Some(record.into_register()?);
+        }
     }
     Ok((registers, rows))
 }
@@ -217,9 +245,9 @@ fn write(
     writer.finish();
 
     let mut writer = records.writer(&locked.snapshot);
-    for (place, key) in touched.keys.iter().enumerate() {
+    for place in in_order(&touched.keys, |key| *key) {
         if let (true, Some(register)) = (merged.changed[place], &merged.registers[place]) {
-            writer.write(key, register, rows[place]);
+            writer.write(touched.keys[place], register, rows[place]);
         }
     }
     writer.finish();

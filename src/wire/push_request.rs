@@ -143,6 +143,8 @@ fn bounded<'a>(
     Ok(text)
 }
 
+const WORKSPACE_FIELD: &str = "workspace_id";
+
 /// Reads what a payload says about itself. A number equals the text that it is
 /// written as, so that integer keys need no quotes; nothing else that is not a
 /// string equals anything.
@@ -156,11 +158,14 @@ pub fn payload_claims(
         true => raw == expected,
         false => text::string(raw).is_some_and(|text| text == expected),
     };
-    // Two reads, not one of two names: the pk field may be workspace_id itself.
-    let member = |name: &str| FieldsOf(&[name]).read(payload).and_then(|[raw]| raw);
+    let [pk_raw, workspace_raw] =
+        FieldsOf(&[pk_field, WORKSPACE_FIELD]).read(payload).unwrap_or_default();
     PayloadClaims {
-        pk_matches: member(pk_field).map(|raw| equals(raw, pk)),
-        workspace_matches: member("workspace_id").map(|raw| equals(raw, workspace_id)),
+        pk_matches: pk_raw.map(|raw| equals(raw, pk)),
+        // A name stands for its first place: where the pk field is this very
+        // field, its value is there.
+        workspace_matches: if pk_field == WORKSPACE_FIELD { pk_raw } else { workspace_raw }
+            .map(|raw| equals(raw, workspace_id)),
     }
 }
 
