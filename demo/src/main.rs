@@ -6,6 +6,7 @@ mod oplog;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -21,9 +22,16 @@ const SEED: u64 = 20_260_101;
 /// Where Ctrl-C finds the cluster to stop and remove.
 static CLUSTER: Mutex<Option<Cluster>> = Mutex::new(None);
 
+/// What fails from now on fails because its cluster is going.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
+        Err(_) if INTERRUPTED.load(Ordering::SeqCst) => loop {
+            // The handler ends the process when the cluster is gone.
+            std::thread::park();
+        },
         Err(error) => {
             eprintln!("demo failed: {error:#}");
             ExitCode::FAILURE
@@ -33,6 +41,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     ctrlc::set_handler(|| {
+        INTERRUPTED.store(true, Ordering::SeqCst);
         // Whoever holds the lock is starting or stopping the cluster already.
         if let Ok(mut cluster) = CLUSTER.lock() {
             drop(cluster.take());
