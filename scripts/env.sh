@@ -7,6 +7,8 @@ pgrx_version=0.18.1
 export PATH="$root/target/tools/bin:${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
 export PGRX_HOME="$root/target/pgrx"
 export CARGO_TARGET_DIR="$root/target"
+# pgrx' tests ask for it, and not every environment sets it.
+export USER="${USER:-$(id -un)}"
 
 say() { printf '==> %s\n' "$*"; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
