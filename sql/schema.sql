@@ -61,7 +61,8 @@ create table sync_ext.change_log (
 );
 
 -- The LWW register: the winner's revision and where its entry is. Updates
--- touch no indexed column; the room on each page keeps them HOT.
+-- touch no indexed column, and each page has room for a new version of all its
+-- rows: records that were pushed together are updated together.
 create table sync_ext.record (
   workspace_key bigint not null,
   table_name text collate "C" not null,
@@ -72,7 +73,7 @@ create table sync_ext.record (
   op_id uuid not null,
   deleted boolean not null,
   constraint record_pkey primary key (workspace_key, table_name, pk)
-) with (fillfactor = 70);
+) with (fillfactor = 45);
 
 -- How far each device has acknowledged, and when it last did.
 create table sync_ext.device_cursor (

@@ -34,7 +34,7 @@ pub fn pull(
     let cursor = cursor.and_then(Version::new).ok_or(SyncError::Cursor { given: cursor })?;
     let proof = token.map(|token| read_proof(token).ok_or(SyncError::Proof)).transpose()?;
     let filter = Filter { tables: TableFilter::new(tables), latest };
-    let page = Page::new(guc::page_limit(page_limit, 100), guc::max_page_bytes());
+    let page = Page::of_changes(guc::page_limit(page_limit, 100), guc::max_page_bytes());
 
     // One snapshot for all that follows, or the head and the changes could
     // tell of different moments and a puller would step over what lies between.

@@ -17,7 +17,7 @@ use crate::store::server;
 use crate::store::snapshot::Snapshot;
 use crate::store::workspace::{self, Workspace};
 use crate::wire::ids::{TableFilter, WorkspaceId};
-use crate::wire::pages::{Page, SnapshotEnd, SnapshotItem, snapshot_reply, write_snapshot_item};
+use crate::wire::pages::{Page, SnapshotItem, snapshot_reply, write_snapshot_item};
 use crate::wire::token::{self, read_page, write_page};
 
 pub fn snapshot(
@@ -43,7 +43,8 @@ pub fn snapshot(
     let watermark = resumed.as_ref().map_or(head, |resumed| resumed.watermark);
     let snapshot_id = resumed.as_ref().map_or_else(server::random_uuid, |page| page.snapshot_id);
 
-    let mut items = Page::new(guc::page_limit(page_limit, 500), guc::max_page_bytes());
+    let (limit, bytes) = (guc::page_limit(page_limit, 500), guc::max_page_bytes());
+    let mut items = Page::of_snapshot(workspace_id, snapshot_id, watermark, limit, bytes);
     let mut proof = None;
     let mut next_page_token = None;
     if let (Some(workspace), Some(log)) = (workspace, &log) {
@@ -57,14 +58,7 @@ pub fn snapshot(
             write_page(&page, workspace_id, &tables)
         });
     }
-    let end = SnapshotEnd {
-        workspace_id,
-        snapshot_id,
-        watermark,
-        next_page_token: next_page_token.as_deref(),
-        proof: proof.as_ref(),
-    };
-    Ok(snapshot_reply(items, &end))
+    Ok(snapshot_reply(items, next_page_token.as_deref(), proof.as_ref()))
 }
 
 /// May the snapshot go on? Not when a tombstone between its watermark and now

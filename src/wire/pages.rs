@@ -5,13 +5,14 @@ use std::fmt::Write;
 use uuid::Uuid;
 
 use super::push_reply::{epoch_seconds, write_revision};
-use super::text::write_string;
+use super::text::{write_string, write_uuid};
 use crate::rules::history::{Progress, Proof, Reason};
 use crate::rules::op::{Op, Revision, Timestamp, Version};
 use crate::wire::token::write_proof;
 
 /// The elements of one page as JSON, joined by commas, in as many bytes as the
-/// page may have.
+/// page may have. The reply is built around them in place: they are the bulk
+/// of it, and need not be copied again.
 pub struct Page {
     json: String,
     bytes: usize,
@@ -21,8 +22,32 @@ pub struct Page {
 }
 
 impl Page {
-    pub fn new(max_rows: usize, max_bytes: usize) -> Page {
-        Page { json: String::new(), bytes: 0, rows: 0, max_rows, max_bytes }
+    /// `beginning` is what the reply says before its elements.
+    fn new(beginning: String, max_rows: usize, max_bytes: usize) -> Page {
+        Page { json: beginning, bytes: 0, rows: 0, max_rows, max_bytes }
+    }
+
+    /// An empty page of changes.
+    pub fn of_changes(max_rows: usize, max_bytes: usize) -> Page {
+        Page::new("{\"changes\":[".to_owned(), max_rows, max_bytes)
+    }
+
+    /// An empty page of a snapshot.
+    pub fn of_snapshot(
+        workspace_id: &str,
+        snapshot_id: Uuid,
+        watermark: Version,
+        max_rows: usize,
+        max_bytes: usize,
+    ) -> Page {
+        let mut out = String::from("{\"workspaceId\":");
+        write_string(&mut out, workspace_id);
+        let _ = write!(
+            out,
+            ",\"snapshotId\":\"{snapshot_id}\",\"highWatermark\":{},\"items\":[",
+            watermark.get()
+        );
+        Page::new(out, max_rows, max_bytes)
     }
 
     pub fn is_full(&self) -> bool {
@@ -64,7 +89,9 @@ pub fn write_change(out: &mut String, version: Version, applied: bool, op: &Op<'
     write_string(out, &op.revision.hlc);
     out.push_str(",\"deviceId\":");
     write_string(out, &op.device_id);
-    let _ = write!(out, ",\"opId\":\"{}\"}}}}", op.op_id());
+    out.push_str(",\"opId\":\"");
+    write_uuid(out, op.op_id());
+    out.push_str("\"}}");
 }
 
 /// How a pull answers besides its changes.
@@ -78,9 +105,7 @@ pub struct PullEnd<'a> {
 }
 
 pub fn pull_reply(changes: Page, end: &PullEnd<'_>) -> String {
-    let mut out = String::with_capacity(changes.json.len() + 256);
-    out.push_str("{\"changes\":[");
-    out.push_str(&changes.json);
+    let mut out = changes.json;
     let _ = write!(
         out,
         "],\"nextCursor\":{},\"hasMore\":{},\"serverVersion\":{},\"oldestRetainedVersion\":{},\
@@ -133,29 +158,12 @@ pub fn write_snapshot_item(
     out.push('}');
 }
 
-/// How a snapshot page answers besides its items.
-pub struct SnapshotEnd<'a> {
-    pub workspace_id: &'a str,
-    pub snapshot_id: Uuid,
-    pub watermark: Version,
-    pub next_page_token: Option<&'a str>,
-    pub proof: Option<&'a Proof>,
-}
-
-pub fn snapshot_reply(items: Page, end: &SnapshotEnd<'_>) -> String {
-    let mut out = String::with_capacity(items.json.len() + 512);
-    out.push_str("{\"workspaceId\":");
-    write_string(&mut out, end.workspace_id);
-    let _ = write!(
-        out,
-        ",\"snapshotId\":\"{}\",\"highWatermark\":{},\"items\":[",
-        end.snapshot_id,
-        end.watermark.get()
-    );
-    out.push_str(&items.json);
+/// How a snapshot page ends.
+pub fn snapshot_reply(items: Page, next_page_token: Option<&str>, proof: Option<&Proof>) -> String {
+    let mut out = items.json;
     out.push(']');
-    write_token(&mut out, "nextPageToken", end.next_page_token);
-    write_token(&mut out, "proof", end.proof.map(write_proof).as_deref());
+    write_token(&mut out, "nextPageToken", next_page_token);
+    write_token(&mut out, "proof", proof.map(write_proof).as_deref());
     out.push('}');
     out
 }
@@ -221,12 +229,12 @@ mod tests {
 
     #[test]
     fn a_page_ends_before_its_bytes_pass_the_limit_but_is_never_empty() {
-        let mut page = Page::new(10, 4);
+        let mut page = Page::new(String::new(), 10, 4);
         assert!(page.add(|out| out.push_str("12345")), "the first always fits");
         assert!(!page.add(|out| out.push('6')));
         assert_eq!(page.json, "12345");
 
-        let mut page = Page::new(3, 4);
+        let mut page = Page::new(String::new(), 3, 4);
         assert!(page.add(|out| out.push_str("12")));
         assert!(page.add(|out| out.push_str("34")), "exactly the limit; commas do not count");
         assert!(!page.add(|out| out.push('5')));
@@ -262,7 +270,8 @@ mod tests {
             proof: Some("p"),
         };
         let told = |reason| {
-            serde_json::from_str::<Value>(&pull_reply(Page::new(1, 1), &end(reason))).unwrap()
+            serde_json::from_str::<Value>(&pull_reply(Page::of_changes(1, 1), &end(reason)))
+                .unwrap()
         };
         assert_eq!(
             told(Some(Reason::CursorExpired)),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::text::write_string;
+use super::text::{write_string, write_uuid};
 use crate::error::SyncError;
 use crate::rules::op::{Revision, Timestamp, Version};
 use crate::rules::refusal::Refusal;
@@ -124,7 +124,9 @@ impl PushReply {
 pub fn write_revision(out: &mut String, revision: &Revision<'_>) {
     let _ = write!(out, "\"revision\":{{\"clock\":{},\"hlc\":", revision.clock);
     write_string(out, &revision.hlc);
-    let _ = write!(out, ",\"opId\":\"{}\"}}", revision.op_id);
+    out.push_str(",\"opId\":\"");
+    write_uuid(out, revision.op_id);
+    out.push_str("\"}");
 }
 
 /// Whole seconds since 1970.

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::Deserializer;
 use serde::de::Visitor;
+use uuid::Uuid;
 
 /// A string's contents; `None` when the text is not a string, or one with a
 /// lone surrogate, which no UTF-8 text can hold.
@@ -85,6 +86,11 @@ pub fn write_string(out: &mut String, text: &str) {
     }
     out.push_str(&text[written..]);
     out.push('"');
+}
+
+/// Appends a UUID, hyphenated, in lower case.
+pub fn write_uuid(out: &mut String, uuid: Uuid) {
+    out.push_str(uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
 }
 
 #[cfg(test)]
