@@ -54,6 +54,16 @@ impl Bench<'_> {
         round * per_round..(round + 1) * per_round
     }
 
+    /// A side that pushes the batches of each round, one by one.
+    fn side<'s>(
+        &'s self,
+        name: &'static str,
+        kind: Kind,
+        mut push: impl FnMut(usize) -> Result<()> + 's,
+    ) -> Side<'s> {
+        Side::new(name, move |round| self.batches(&kind, round).try_for_each(&mut push))
+    }
+
     fn work_of(&self, kind: &Kind) -> usize {
         kind.batches / (self.rounds + 1) * kind.size
     }
@@ -99,14 +109,10 @@ impl Bench<'_> {
                         .push((wal_position(floor.client())? - before) / work as f64);
                     Ok(())
                 }),
-                Side::new("expert PL/pgSQL", |round| {
-                    this.batches(&kind, round)
-                        .try_for_each(|batch| expert.borrow_mut().push(kind.name, batch))
+                this.side("expert PL/pgSQL", kind, |batch| {
+                    expert.borrow_mut().push(kind.name, batch)
                 }),
-                Side::new("SQLite", |round| {
-                    this.batches(&kind, round)
-                        .try_for_each(|batch| sqlite.push(&json[batch]).map(drop))
-                }),
+                this.side("SQLite", kind, |batch| sqlite.push(&json[batch]).map(drop)),
             ],
         )?;
         // Of batches that are stored by now.
@@ -115,14 +121,8 @@ impl Bench<'_> {
             this.rounds,
             work,
             vec![
-                Side::new("replay", |round| {
-                    this.batches(&kind, round)
-                        .try_for_each(|batch| ours.borrow_mut().push(kind.name, batch))
-                }),
-                Side::new("losers", |round| {
-                    this.batches(&losers, round)
-                        .try_for_each(|batch| ours.borrow_mut().push(losers.name, batch))
-                }),
+                this.side("replay", kind, |batch| ours.borrow_mut().push(kind.name, batch)),
+                this.side("losers", losers, |batch| ours.borrow_mut().push(losers.name, batch)),
             ],
         )?;
         let fresh = series.row("", "sync_ext", "sync_ext").ours;
@@ -175,10 +175,7 @@ impl Bench<'_> {
             this.rounds,
             this.work_of(&kind),
             vec![
-                Side::new("sync_ext", |round| {
-                    this.batches(&kind, round)
-                        .try_for_each(|batch| ours.borrow_mut().push(kind.name, batch))
-                }),
+                this.side("sync_ext", kind, |batch| ours.borrow_mut().push(kind.name, batch)),
                 Side::new("INSERT ... SELECT", |round| {
                     this.batches(&kind, round).try_for_each(|batch| {
                         floor.borrow_mut().insert(kind.name, batch, kind.size)
@@ -199,13 +196,8 @@ impl Bench<'_> {
             this.rounds,
             this.work_of(&kind),
             vec![
-                Side::new("sync_ext", |round| {
-                    this.batches(&kind, round)
-                        .try_for_each(|batch| ours.borrow_mut().push(kind.name, batch))
-                }),
-                Side::new("tutorial PL/pgSQL", |round| {
-                    this.batches(&kind, round).try_for_each(|batch| tutorial.push(kind.name, batch))
-                }),
+                this.side("sync_ext", kind, |batch| ours.borrow_mut().push(kind.name, batch)),
+                this.side("tutorial PL/pgSQL", kind, |batch| tutorial.push(kind.name, batch)),
             ],
         )?;
         Ok(vec![series.row("push 100 / tutorial PL/pgSQL", "sync_ext", "tutorial PL/pgSQL")])
@@ -222,10 +214,7 @@ impl Bench<'_> {
             this.rounds,
             this.work_of(&kind),
             vec![
-                Side::new("sync_ext", |round| {
-                    this.batches(&kind, round)
-                        .try_for_each(|batch| ours.borrow_mut().push(kind.name, batch))
-                }),
+                this.side("sync_ext", kind, |batch| ours.borrow_mut().push(kind.name, batch)),
                 Side::new("UPDATE + INSERT", |round| {
                     this.batches(&kind, round).try_for_each(|batch| {
                         floor.borrow_mut().update(kind.name, batch, kind.size)

@@ -112,7 +112,7 @@ impl Cluster {
         server.process_group(0).spawn().context("cannot start postgres")
     }
 
-    /// Stops the server: fast, or as if the power failed.
+    /// Stops the server.
     pub fn stop_server(&mut self, signal: Stop) -> Result<()> {
         self.signal_server(signal);
         if let Some(mut server) = self.server.take() {
@@ -129,17 +129,9 @@ impl Cluster {
     }
 
     pub fn connect(&self, database: &str) -> Result<Client, postgres::Error> {
-        self.config(database, "postgres").connect(NoTls)
-    }
-
-    pub fn connect_as(&self, database: &str, user: &str) -> Result<Client, postgres::Error> {
-        self.config(database, user).connect(NoTls)
-    }
-
-    fn config(&self, database: &str, user: &str) -> Config {
         let mut config = Config::new();
-        config.host_path(&self.socket_dir).port(self.port).user(user).dbname(database);
-        config
+        config.host_path(&self.socket_dir).port(self.port).user("postgres").dbname(database);
+        config.connect(NoTls)
     }
 
     /// An empty database with the extension in it.
@@ -184,7 +176,7 @@ impl Cluster {
         command
     }
 
-    pub fn log(&self) -> String {
+    fn log(&self) -> String {
         fs::read_to_string(self.dir.join("log")).unwrap_or_default()
     }
 
@@ -233,7 +225,6 @@ impl Drop for Cluster {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
-    Fast,
     /// Without a checkpoint: the next start recovers.
     Immediately,
     /// SIGKILL to the postmaster, as if the machine had died under it.
@@ -243,7 +234,6 @@ pub enum Stop {
 impl Stop {
     fn number(self) -> i32 {
         match self {
-            Stop::Fast => libc::SIGINT,
             Stop::Immediately => libc::SIGQUIT,
             Stop::Kill => libc::SIGKILL,
         }
