@@ -1,5 +1,6 @@
 -- What an expert writes in SQL: the whole batch in one statement, set-based,
--- LWW by window functions. The same contract but for the finer checks of form.
+-- LWW by window functions. The log, records and versions are the contract's; it
+-- does less: no check of form, no CONFLICT, no winners in the reply.
 create schema expert;
 create table expert.workspace (like sync_ext.workspace including all);
 create table expert.change_log (like sync_ext.change_log including all);

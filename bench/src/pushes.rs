@@ -155,6 +155,23 @@ impl Bench<'_> {
         ])
     }
 
+    /// sync_ext and one other side, which does a batch by `push`.
+    fn beside(
+        &self,
+        row: &str,
+        kind: Kind,
+        ours: &RefCell<Function>,
+        base: &'static str,
+        push: impl FnMut(usize) -> Result<()>,
+    ) -> Result<Row> {
+        let sides = vec![
+            self.side("sync_ext", kind, |batch| ours.borrow_mut().push(kind.name, batch)),
+            self.side(base, kind, push),
+        ];
+        let series = alternate(&self.bar, self.rounds, self.work_of(&kind), sides)?;
+        Ok(series.row(row, "sync_ext", base))
+    }
+
     /// Batches of a size against the floor.
     pub fn against_floor(
         &mut self,
@@ -169,38 +186,19 @@ impl Bench<'_> {
         let set = format!("set synchronous_commit = {commit}");
         ours.borrow_mut().client().batch_execute(&set)?;
         floor.borrow_mut().client().batch_execute(&set)?;
-        let this = &*self;
-        let series = alternate(
-            &this.bar,
-            this.rounds,
-            this.work_of(&kind),
-            vec![
-                this.side("sync_ext", kind, |batch| ours.borrow_mut().push(kind.name, batch)),
-                Side::new("INSERT ... SELECT", |round| {
-                    this.batches(&kind, round).try_for_each(|batch| {
-                        floor.borrow_mut().insert(kind.name, batch, kind.size)
-                    })
-                }),
-            ],
-        )?;
-        Ok(vec![series.row(row, "sync_ext", "INSERT ... SELECT")])
+        Ok(vec![self.beside(row, kind, &ours, "INSERT ... SELECT", |batch| {
+            floor.borrow_mut().insert(kind.name, batch, size)
+        })?])
     }
 
     pub fn tutorial(&mut self) -> Result<Vec<Row>> {
         let kind = self.stage("tutorial", 100, Ids::Random)?;
         let ours = self.sync_ext()?;
         let mut tutorial = Function::new(self.connect()?, "tutorial.push")?;
-        let this = &*self;
-        let series = alternate(
-            &this.bar,
-            this.rounds,
-            this.work_of(&kind),
-            vec![
-                this.side("sync_ext", kind, |batch| ours.borrow_mut().push(kind.name, batch)),
-                this.side("tutorial PL/pgSQL", kind, |batch| tutorial.push(kind.name, batch)),
-            ],
-        )?;
-        Ok(vec![series.row("push 100 / tutorial PL/pgSQL", "sync_ext", "tutorial PL/pgSQL")])
+        let row = "push 100 / tutorial PL/pgSQL";
+        Ok(vec![self.beside(row, kind, &ours, "tutorial PL/pgSQL", |batch| {
+            tutorial.push(kind.name, batch)
+        })?])
     }
 
     /// New ops on the records that `thousands` pushed.
@@ -208,26 +206,15 @@ impl Bench<'_> {
         let kind = self.stage("updates", 1000, Ids::Of { kind: "fresh 1000", clock: 2 })?;
         let (ours, floor) = (self.sync_ext()?, self.floor()?);
         let before = hot(&mut self.admin)?;
-        let this = &*self;
-        let series = alternate(
-            &this.bar,
-            this.rounds,
-            this.work_of(&kind),
-            vec![
-                this.side("sync_ext", kind, |batch| ours.borrow_mut().push(kind.name, batch)),
-                Side::new("UPDATE + INSERT", |round| {
-                    this.batches(&kind, round).try_for_each(|batch| {
-                        floor.borrow_mut().update(kind.name, batch, kind.size)
-                    })
-                }),
-            ],
-        )?;
+        let times = self.beside("updates, 1000", kind, &ours, "UPDATE + INSERT", |batch| {
+            floor.borrow_mut().update(kind.name, batch, kind.size)
+        })?;
         // Sessions report their statistics when they end, at the latest.
         drop((ours, floor));
         let after = settled_hot(&mut self.admin, before.1 + kind.batches as i64 * 1000)?;
         let (hot, updated) = ((after.0 - before.0) as f64, (after.1 - before.1) as f64);
         Ok(vec![
-            series.row("updates, 1000", "sync_ext", "UPDATE + INSERT"),
+            times,
             Row {
                 name: "HOT share of record updates".to_owned(),
                 unit: "updates".to_owned(),

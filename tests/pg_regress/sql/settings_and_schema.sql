@@ -18,6 +18,15 @@ create extension sync_ext;
 drop schema sync_ext;
 drop schema api;
 
+-- Payloads are UTF-8: a database of another encoding is refused.
+select current_database() as here \gset
+create database golden_ascii encoding 'SQL_ASCII' template template0;
+\c golden_ascii
+create extension sync_ext;
+\echo :LAST_ERROR_SQLSTATE
+\c :here
+drop database golden_ascii;
+
 -- Dropping the extension takes its tables along.
 create extension sync_ext;
 drop extension sync_ext;
