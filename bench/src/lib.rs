@@ -14,3 +14,4 @@ pub mod report;
 pub mod rounds;
 pub mod sides;
 pub mod stage;
+pub mod stand;

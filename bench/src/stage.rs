@@ -26,6 +26,9 @@ pub enum Ids {
     Of { kind: &'static str, clock: i64 },
 }
 
+/// About what the payload of an ordinary op takes.
+pub const PAYLOAD: usize = 550;
+
 pub fn create(client: &mut Client) -> Result<()> {
     client.batch_execute(
         "create schema bench;

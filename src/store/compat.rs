@@ -67,34 +67,39 @@ pub unsafe fn simple_table_tuple_update(
 }
 
 /// Adds the index entries of the row in `slot`, a new row's or, with `update`,
-/// a new version's.
+/// a new version's. A duplicate raises 23505, but in the unique indexes of the
+/// list `lenient`: there, as for ON CONFLICT, the entry is added and the answer
+/// is true. An entry that another transaction has not committed counts too.
 ///
 /// # Safety
-/// `target` has its indexes open, and `slot` holds a row of it that was just
-/// stored.
+/// `target` has its indexes open, `slot` holds a row of it that was just
+/// stored, and `lenient` is a list of oids or null, the empty list.
 pub unsafe fn insert_index_tuples(
     target: *mut pg_sys::ResultRelInfo,
     slot: *mut pg_sys::TupleTableSlot,
     estate: *mut pg_sys::EState,
     update: Option<IndexesToUpdate>,
-) {
-    // SAFETY: the caller's promise; without noDupErr no arbiter and no
-    // conflict flag is needed, and a duplicate raises 23505.
+    lenient: *mut pg_sys::List,
+) -> bool {
+    let mut is_duplicate = false;
+    // SAFETY: the caller's promise. Without noDupErr the last two go unused;
+    // with it, an empty list would mean all unique indexes.
     unsafe {
         pg_sys::ExecInsertIndexTuples(
             target,
             slot,
             estate,
             update.is_some(),
-            false,
-            std::ptr::null_mut(),
-            std::ptr::null_mut(),
+            !lenient.is_null(),
+            &mut is_duplicate,
+            lenient,
             #[cfg(not(feature = "pg15"))]
             {
                 update == Some(IndexesToUpdate::Summarizing)
             },
         );
     }
+    is_duplicate
 }
 
 /// # Safety

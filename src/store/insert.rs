@@ -4,7 +4,7 @@ use pgrx::pg_sys;
 
 use super::arena::Arena;
 use super::compat::{self, IndexesToUpdate};
-use super::relation::Table;
+use super::relation::{Index, Table};
 use super::row_lock::{RowId, Slot};
 use super::snapshot::Snapshot;
 use super::values::{Value, fill_slot};
@@ -21,6 +21,9 @@ pub struct Writer<'t> {
     table: &'t Table,
     snapshot: &'t Snapshot,
     indexes: Option<OpenIndexes>,
+    /// The unique index in which a duplicate is told by `finish`, not an error.
+    lenient: Option<&'t Index>,
+    has_duplicates: bool,
     slots: Vec<Slot>,
     update_slot: Option<Slot>,
     filled: usize,
@@ -34,12 +37,24 @@ impl<'t> Writer<'t> {
             table,
             snapshot,
             indexes: None,
+            lenient: None,
+            has_duplicates: false,
             slots: Vec::new(),
             update_slot: None,
             filled: 0,
             filled_bytes: 0,
             arena: Arena::new(),
         }
+    }
+
+    /// A duplicate in `index` is no error: it ends the storing of further rows,
+    /// and `finish` tells it.
+    pub fn noticing_duplicates_in(
+        index: &'t Index,
+        table: &'t Table,
+        snapshot: &'t Snapshot,
+    ) -> Writer<'t> {
+        Writer { lenient: Some(index), ..Writer::new(table, snapshot) }
     }
 
     pub fn insert(&mut self, values: &[Value<'_>]) {
@@ -75,41 +90,45 @@ impl<'t> Writer<'t> {
                 .arena
                 .enter(|| compat::simple_table_tuple_update(table, &mut tid, slot.0, snapshot));
             if which != IndexesToUpdate::None {
-                let indexes = self.indexes.get_or_insert_with(|| OpenIndexes::of(self.table));
-                self.arena.enter(|| indexes.insert(slot.0, Some(which)));
+                let indexes =
+                    self.indexes.get_or_insert_with(|| OpenIndexes::of(self.table, self.lenient));
+                self.has_duplicates |= self.arena.enter(|| indexes.insert(slot.0, Some(which)));
             }
             compat::clear_slot(slot.0);
         }
     }
 
-    pub fn finish(mut self) {
+    /// False if there were duplicates in the lenient index.
+    pub fn finish(mut self) -> bool {
         self.flush();
         if let Some(indexes) = self.indexes {
             indexes.close();
         }
+        !self.has_duplicates
     }
 
     fn flush(&mut self) {
-        if self.filled > 0 {
+        if self.filled > 0 && !self.has_duplicates {
             let mut slots: Vec<_> = self.slots[..self.filled].iter().map(|slot| slot.0).collect();
             // SAFETY: the slots hold rows in the table's shape. What the calls
             // allocate goes with the arena.
             unsafe {
                 let command = pg_sys::GetCurrentCommandId(true);
-                let indexes = self.indexes.get_or_insert_with(|| OpenIndexes::of(self.table));
+                let indexes =
+                    self.indexes.get_or_insert_with(|| OpenIndexes::of(self.table, self.lenient));
                 self.arena.enter(|| {
                     compat::table_multi_insert(self.table.as_ptr(), &mut slots, command);
                     for slot in &slots {
-                        indexes.insert(*slot, None);
+                        self.has_duplicates |= indexes.insert(*slot, None);
                     }
                 });
                 for slot in slots {
                     compat::clear_slot(slot);
                 }
             }
-            self.filled = 0;
-            self.filled_bytes = 0;
         }
+        self.filled = 0;
+        self.filled_bytes = 0;
         self.arena.reset();
     }
 }
@@ -118,10 +137,12 @@ impl<'t> Writer<'t> {
 struct OpenIndexes {
     estate: *mut pg_sys::EState,
     target: *mut pg_sys::ResultRelInfo,
+    /// The oid of the lenient index, as a list; the empty list is null.
+    lenient: *mut pg_sys::List,
 }
 
 impl OpenIndexes {
-    fn of(table: &Table) -> OpenIndexes {
+    fn of(table: &Table, lenient: Option<&Index>) -> OpenIndexes {
         // SAFETY: the table is open for writing. Range table index 0: there is
         // no query; the executor's index code asks it for nothing but a hint.
         unsafe {
@@ -130,18 +151,27 @@ impl OpenIndexes {
                 pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>()).cast::<pg_sys::ResultRelInfo>();
             pg_sys::InitResultRelInfo(target, table.as_ptr(), 0, std::ptr::null_mut(), 0);
             pg_sys::ExecOpenIndices(target, false);
-            OpenIndexes { estate, target }
+            let lenient = match lenient {
+                Some(index) => pg_sys::lappend_oid(std::ptr::null_mut(), index.oid()),
+                None => std::ptr::null_mut(),
+            };
+            OpenIndexes { estate, target, lenient }
         }
     }
 
+    /// Is it, in the lenient index, a duplicate?
+    ///
     /// # Safety
     /// `slot` is of the table and holds a row that was just stored.
-    unsafe fn insert(&self, slot: *mut pg_sys::TupleTableSlot, update: Option<IndexesToUpdate>) {
+    unsafe fn insert(
+        &self,
+        slot: *mut pg_sys::TupleTableSlot,
+        update: Option<IndexesToUpdate>,
+    ) -> bool {
         // SAFETY: the caller's promise; the indexes are open.
         unsafe {
-            if (*self.target).ri_NumIndices > 0 {
-                compat::insert_index_tuples(self.target, slot, self.estate, update);
-            }
+            (*self.target).ri_NumIndices > 0
+                && compat::insert_index_tuples(self.target, slot, self.estate, update, self.lenient)
         }
     }
 

@@ -65,7 +65,8 @@ impl Log {
     }
 
     pub fn writer<'s>(&'s self, snapshot: &'s Snapshot, created_at: Timestamp) -> LogWriter<'s> {
-        LogWriter { log: self, writer: Writer::new(&self.table, snapshot), created_at }
+        let writer = Writer::noticing_duplicates_in(&self.by_op, &self.table, snapshot);
+        LogWriter { log: self, writer, created_at }
     }
 
     /// Deletes the entry at `version`; false if there is none.
@@ -75,11 +76,15 @@ impl Log {
         versions: &mut Versions<'_>,
         snapshot: &Snapshot,
     ) -> bool {
-        let Some(row) = versions.find(version).map(|entry| entry.row.id()) else {
+        let Some(entry) = versions.find(version) else {
             return false;
         };
-        row_lock::delete(&self.table, row, snapshot);
+        self.delete_entry(&entry, snapshot);
         true
+    }
+
+    pub fn delete_entry(&self, entry: &Entry<'_>, snapshot: &Snapshot) {
+        row_lock::delete(&self.table, entry.row.id(), snapshot);
     }
 }
 
@@ -225,7 +230,10 @@ impl LogWriter<'_> {
         ]);
     }
 
-    pub fn finish(self) {
-        self.writer.finish();
+    /// False if an opId was in the log already. Then some of the entries are
+    /// stored nevertheless, and the caller must delete them.
+    #[must_use]
+    pub fn finish(self) -> bool {
+        self.writer.finish()
     }
 }

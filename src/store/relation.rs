@@ -79,6 +79,11 @@ impl Index {
     pub fn as_ptr(&self) -> pg_sys::Relation {
         self.0
     }
+
+    pub fn oid(&self) -> pg_sys::Oid {
+        // SAFETY: an open relation has its oid.
+        unsafe { (*self.0).rd_id }
+    }
 }
 
 impl Drop for Index {

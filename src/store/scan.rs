@@ -1,7 +1,5 @@
 //! Reading rows through a named index, in its order.
 
-use std::marker::PhantomData;
-
 use pgrx::pg_sys;
 use pgrx::varlena::{varatt_is_1b_e, varatt_is_4b_c, varlena_to_byte_slice};
 use uuid::Uuid;
@@ -15,14 +13,17 @@ use super::snapshot::Snapshot;
 use crate::error::SyncError;
 use crate::rules::op::Timestamp;
 
-/// What the n-th column of an index is compared by. The comparison must be of
-/// the column's own type: it is looked up by function, not by planner.
+/// What a column of an index is compared by. The comparison must be of the
+/// column's own type: it is looked up by function, not by planner.
 #[derive(Clone, Copy)]
 pub enum By {
     Int8,
     Int8After,
     Text,
     TextAfter,
+    TextFrom,
+    /// An upper bound for the column that the one before compares.
+    TextThrough,
     Uuid,
 }
 
@@ -31,6 +32,8 @@ impl By {
         let strategy = match self {
             By::Int8 | By::Text | By::Uuid => pg_sys::BTEqualStrategyNumber,
             By::Int8After | By::TextAfter => pg_sys::BTGreaterStrategyNumber,
+            By::TextFrom => pg_sys::BTGreaterEqualStrategyNumber,
+            By::TextThrough => pg_sys::BTLessEqualStrategyNumber,
         };
         strategy as pg_sys::StrategyNumber
     }
@@ -41,6 +44,8 @@ impl By {
             By::Int8After => pg_sys::F_INT8GT,
             By::Text => pg_sys::F_TEXTEQ,
             By::TextAfter => pg_sys::F_TEXT_GT,
+            By::TextFrom => pg_sys::F_TEXT_GE,
+            By::TextThrough => pg_sys::F_TEXT_LE,
             By::Uuid => pg_sys::F_UUID_EQ,
         })
     }
@@ -57,60 +62,77 @@ pub enum Key<'a> {
 /// A scan of an index whose leading columns are compared with keys. It can be
 /// repositioned at will, which is much cheaper than a scan per look-up.
 pub struct Scan<'s> {
-    scan: pg_sys::IndexScanDesc,
-    slot: *mut pg_sys::TupleTableSlot,
+    table: &'s Table,
+    index: &'s Index,
+    snapshot: &'s Snapshot,
+    /// Begun by the first `seek`: many a scan is never needed.
+    begun: Option<Begun>,
     keys: Vec<pg_sys::ScanKeyData>,
     /// What the keys point at, until the next `seek`.
     key_values: Arena,
     /// Detoasted values of the current row.
     row_values: Arena,
-    _borrows: PhantomData<(&'s Table, &'s Index, &'s Snapshot)>,
+}
+
+#[derive(Clone, Copy)]
+struct Begun {
+    scan: pg_sys::IndexScanDesc,
+    slot: *mut pg_sys::TupleTableSlot,
 }
 
 impl<'s> Scan<'s> {
-    /// `by` compares the index's first columns, one each.
+    /// `by` compares the index's first columns, in their order.
     pub fn new(table: &'s Table, index: &'s Index, snapshot: &'s Snapshot, by: &[By]) -> Scan<'s> {
         let mut keys = vec![pg_sys::ScanKeyData::default(); by.len()];
-        for (column, (key, by)) in keys.iter_mut().zip(by).enumerate() {
+        let mut column = 0;
+        for (key, by) in keys.iter_mut().zip(by) {
+            column += pg_sys::AttrNumber::from(!matches!(by, By::TextThrough));
             // SAFETY: `key` is ours to fill in. ScanKeyInit compares with the C
             // collation, which is our text columns' own; the argument is set
             // by `seek`.
             unsafe {
                 pg_sys::ScanKeyInit(
                     key,
-                    column as pg_sys::AttrNumber + 1,
+                    column,
                     by.strategy(),
                     by.function(),
                     pg_sys::Datum::from(0),
                 );
             }
         }
-        // SAFETY: relations and snapshot are borrowed for as long as the scan
-        // lives; the slot is made for this table.
-        let (scan, slot) = unsafe {
-            (
-                compat::index_beginscan(
-                    table.as_ptr(),
-                    index.as_ptr(),
-                    snapshot.as_ptr(),
-                    keys.len() as i32,
-                ),
-                pg_sys::table_slot_create(table.as_ptr(), std::ptr::null_mut()),
-            )
-        };
         Scan {
-            scan,
-            slot,
+            table,
+            index,
+            snapshot,
+            begun: None,
             keys,
             key_values: Arena::new(),
             row_values: Arena::new(),
-            _borrows: PhantomData,
         }
+    }
+
+    fn begin(&mut self) -> Begun {
+        // SAFETY: relations and snapshot are borrowed for as long as the scan
+        // lives; the slot is made for this table.
+        let begun = unsafe {
+            let scan = compat::index_beginscan(
+                self.table.as_ptr(),
+                self.index.as_ptr(),
+                self.snapshot.as_ptr(),
+                self.keys.len() as i32,
+            );
+            Begun {
+                scan,
+                slot: pg_sys::table_slot_create(self.table.as_ptr(), std::ptr::null_mut()),
+            }
+        };
+        *self.begun.insert(begun)
     }
 
     /// Goes to before the first row that satisfies the comparisons.
     pub fn seek(&mut self, values: &[Key<'_>]) {
         debug_assert_eq!(values.len(), self.keys.len());
+        let Begun { scan, .. } = self.begun.unwrap_or_else(|| self.begin());
         self.key_values.reset();
         for (key, value) in self.keys.iter_mut().zip(values) {
             key.sk_argument = match value {
@@ -123,7 +145,7 @@ impl<'s> Scan<'s> {
         // what they point at lives until the next seek.
         unsafe {
             pg_sys::index_rescan(
-                self.scan,
+                scan,
                 self.keys.as_mut_ptr(),
                 self.keys.len() as i32,
                 std::ptr::null_mut(),
@@ -132,22 +154,23 @@ impl<'s> Scan<'s> {
         }
     }
 
-    /// The next row, in index order.
+    /// The next row, in index order; none before the first `seek`.
     pub fn next(&mut self) -> Option<Row<'_>> {
         pg_sys::check_for_interrupts!();
+        let Begun { scan, slot } = self.begun?;
         self.row_values.reset();
         let forward = pg_sys::ScanDirection::ForwardScanDirection;
         // SAFETY: scan and slot are valid and of the same table.
-        let found = unsafe { pg_sys::index_getnext_slot(self.scan, forward, self.slot) };
+        let found = unsafe { pg_sys::index_getnext_slot(scan, forward, slot) };
         if !found {
             return None;
         }
         // SAFETY: the slot holds a row; this reads all its columns into it.
         unsafe {
-            let columns = (*(*self.slot).tts_tupleDescriptor).natts;
-            pg_sys::slot_getsomeattrs_int(self.slot, columns);
+            let columns = (*(*slot).tts_tupleDescriptor).natts;
+            pg_sys::slot_getsomeattrs_int(slot, columns);
         }
-        Some(Row { slot: self.slot, values: &self.row_values })
+        Some(Row { slot, values: &self.row_values })
     }
 
     /// `seek` for a key that at most one row has.
@@ -160,11 +183,11 @@ impl<'s> Scan<'s> {
 impl Drop for Scan<'_> {
     fn drop(&mut self) {
         // While an error unwinds, the resource owner drops pins and scans.
-        if !std::thread::panicking() {
-            // SAFETY: begun and created by `new`, ended once.
+        if let (Some(Begun { scan, slot }), false) = (self.begun, std::thread::panicking()) {
+            // SAFETY: begun and created by `begin`, ended once.
             unsafe {
-                pg_sys::index_endscan(self.scan);
-                pg_sys::ExecDropSingleTupleTableSlot(self.slot);
+                pg_sys::index_endscan(scan);
+                pg_sys::ExecDropSingleTupleTableSlot(slot);
             }
         }
     }

@@ -1,0 +1,265 @@
+//! `sync_push`: store a batch of ops and decide conflicts.
+
+mod known;
+mod told;
+
+use known::{Ask, KnownRecords, Logged, Touched, find_by_op_id, find_logged};
+use told::Told;
+
+use super::Result;
+use crate::error::SyncError;
+use crate::guc;
+use crate::rules::admission::{Limits, admit};
+use crate::rules::batch::{Batch, Item};
+use crate::rules::history::Progress;
+use crate::rules::merge::{Merge, Register, Turn, merge};
+use crate::rules::op::{Op, Timestamp, Version};
+use crate::rules::refusal::Refusal;
+use crate::store::log::Log;
+use crate::store::record::Records;
+use crate::store::registry::Registry;
+use crate::store::snapshot::Snapshot;
+use crate::store::workspace::{self, LockedWorkspace, Workspace};
+use crate::store::{Access, Locked, RowId, Wait, server};
+use crate::wire::ids::WorkspaceId;
+use crate::wire::push_reply::PushReply;
+use crate::wire::push_request::{parse, payload_claims, same_payload};
+
+pub fn push(workspace_id: Option<&str>, ops: Option<&str>) -> Result<String> {
+    server::require_writable(c"sync_push()");
+    let workspace_id = WorkspaceId::new(workspace_id)?.as_str();
+    let items = parse(ops.ok_or(SyncError::OpsNotAnArray)?, guc::max_ops_per_push())?;
+    let (op_ids, parsed): (Vec<_>, Vec<_>) =
+        items.into_iter().map(|item| (item.op_id, item.op)).unzip();
+    let batch = Batch::gather(parsed, same_payload);
+    let limits = Limits { workspace_id, max_payload_bytes: guc::max_payload_bytes() };
+    let reply = match lock_or_create(&batch.ops, limits)? {
+        Turnout::Locked(locked) => {
+            let reply = push_locked(&locked, &batch, &op_ids, limits)?;
+            drop(locked);
+            server::end_command();
+            reply
+        }
+        Turnout::NothingToStore(fates) => {
+            let snapshot = Snapshot::fresh();
+            let known = workspace::find(workspace_id, &snapshot)?;
+            let head = known.map_or(Version::ZERO, |workspace| workspace.progress.head);
+            let reply = PushReply::new(op_ids.len());
+            reply_to_all(reply, &batch.items, &op_ids, &fates, |_, _, _| Ok(()))?.finish(head)
+        }
+    };
+    Ok(reply)
+}
+
+/// What became of one of the batch's distinct ops.
+enum Fate {
+    Refused(Refusal),
+    /// It takes a version: the n-th turn of the merge.
+    New(usize),
+    /// It is in the log already; its record is the n-th of those touched.
+    Replay {
+        version: Version,
+        record: usize,
+    },
+}
+
+enum Turnout {
+    Locked(LockedWorkspace),
+    /// No op can be accepted: there is nothing to lock or create.
+    NothingToStore(Vec<Fate>),
+}
+
+/// The workspace, locked; created if it is unknown and the batch has an op
+/// that will be accepted.
+fn lock_or_create(ops: &[Op<'_>], limits: Limits<'_>) -> Result<Turnout> {
+    if ops.is_empty() {
+        return Ok(Turnout::NothingToStore(Vec::new()));
+    }
+    loop {
+        if let Locked::Row(locked) = workspace::lock(limits.workspace_id, Wait::Block)? {
+            return Ok(Turnout::Locked(locked));
+        }
+        let snapshot = Snapshot::fresh();
+        let mut registry = Registry::open()?;
+        let mut refused = Vec::new();
+        for op in ops {
+            if let Err(refusal) = check(op, limits, &mut registry, &snapshot)? {
+                refused.push(Fate::Refused(refusal));
+            }
+        }
+        if refused.len() == ops.len() {
+            return Ok(Turnout::NothingToStore(refused));
+        }
+        // Afterwards it exists, whoever created it, and can be locked.
+        workspace::create(limits.workspace_id)?;
+    }
+}
+
+/// Today's rules for one op.
+fn check(
+    op: &Op<'_>,
+    limits: Limits<'_>,
+    registry: &mut Registry,
+    snapshot: &Snapshot,
+) -> Result<std::result::Result<(), Refusal>> {
+    let pk_field = registry.pk_field(&op.key.table, snapshot)?;
+    Ok(admit(op, pk_field, limits, |payload, pk_field| {
+        payload_claims(payload, pk_field, &op.key.pk, limits.workspace_id)
+    }))
+}
+
+/// A locked workspace and a batch to be stored in it.
+struct Push<'p, 'a> {
+    locked: &'p LockedWorkspace,
+    log: &'p Log,
+    records: &'p Records,
+    ops: &'p [Op<'a>],
+    touched: &'p Touched<'p, 'a>,
+    limits: Limits<'p>,
+}
+
+/// What a push has decided and logged.
+struct Decided<'p, 'a> {
+    fates: Vec<Fate>,
+    turns: Vec<Turn<'p, 'a>>,
+    merged: Merge<'a>,
+    rows: Vec<Option<RowId>>,
+    at: Timestamp,
+}
+
+fn push_locked(
+    locked: &LockedWorkspace,
+    batch: &Batch<'_>,
+    op_ids: &[Option<&str>],
+    limits: Limits<'_>,
+) -> Result<String> {
+    let Workspace { key, progress } = locked.workspace;
+    let log = &Log::open(key, Access::Write)?;
+    let records = &Records::open(key, Access::Write)?;
+    let touched = &Touched::by(&batch.ops);
+    let push = Push { locked, log, records, ops: &batch.ops, touched, limits };
+    let decided = match push.decide(Ask::OfKnownRecords)? {
+        Some(decided) => decided,
+        None => push.decide(Ask::OfAll)?.ok_or_else(|| SyncError::Damaged {
+            what: "The index of opIds finds one that it does not hold.".to_owned(),
+        })?,
+    };
+    push.write_records(&decided);
+
+    let Decided { fates, turns, merged, at, .. } = &decided;
+    let versions = log.versions(&locked.snapshot);
+    let mut told = Told { before: progress, turns, merged, versions, now: *at };
+    let reply = PushReply::new(op_ids.len());
+    let reply = reply_to_all(reply, &batch.items, op_ids, fates, |reply, op_id, fate| {
+        told.tell(reply, op_id, fate)
+    })?;
+    Ok(reply.finish(merged.head))
+}
+
+impl<'p, 'a> Push<'p, 'a> {
+    /// Decides every op and logs what is new. `None`, and nothing is logged, if
+    /// an op of which the log was not asked turned out to be in it.
+    fn decide(&self, ask: Ask) -> Result<Option<Decided<'p, 'a>>> {
+        let KnownRecords { registers, rows } =
+            KnownRecords::read(self.records, &self.touched.keys, &self.locked.snapshot)?;
+        let (fates, turns) = self.fates(&registers, ask)?;
+        let merged = merge(self.locked.workspace.progress.head, &turns, registers);
+        // One reading of the clock, under the lock.
+        let at = server::now();
+        if !self.write_log(&turns, &merged, at) {
+            self.take_back();
+            return Ok(None);
+        }
+        Ok(Some(Decided { fates, turns, merged, rows, at }))
+    }
+
+    /// Replays, conflicts with the log, refusals; what is left gets a turn.
+    fn fates(
+        &self,
+        registers: &[Option<Register<'static>>],
+        ask: Ask,
+    ) -> Result<(Vec<Fate>, Vec<Turn<'p, 'a>>)> {
+        let Push { log, ops, touched, .. } = *self;
+        let snapshot = &self.locked.snapshot;
+        let register = |op: usize| registers[touched.places[op]].as_ref();
+        let logged = find_logged(log, ops, register, ask, snapshot)?;
+        let mut registry = Registry::open()?;
+        let mut fates = Vec::with_capacity(ops.len());
+        let mut turns = Vec::with_capacity(ops.len());
+        for ((op, mut logged), &record) in ops.iter().zip(logged).zip(&touched.places) {
+            let verdict = match logged {
+                Logged::At(..) => Ok(()),
+                _ => check(op, self.limits, &mut registry, snapshot)?,
+            };
+            if let (Logged::Unasked, Err(_)) = (logged, &verdict) {
+                // A conflict with the log is told before other refusals.
+                logged = find_by_op_id(log, op, snapshot)?;
+            }
+            fates.push(match (logged, verdict) {
+                (Logged::At(version, true), _) => Fate::Replay { version, record },
+                (Logged::At(_, false), _) => Fate::Refused(Refusal::ConflictWithLog),
+                (_, Err(refusal)) => Fate::Refused(refusal),
+                (_, Ok(())) => {
+                    turns.push(Turn { op, record });
+                    Fate::New(turns.len() - 1)
+                }
+            });
+        }
+        Ok((fates, turns))
+    }
+
+    /// False if an opId is in the log already.
+    fn write_log(&self, turns: &[Turn<'_, '_>], merged: &Merge<'_>, at: Timestamp) -> bool {
+        let mut writer = self.log.writer(&self.locked.snapshot, at);
+        for (turn, decision) in turns.iter().zip(&merged.decisions) {
+            writer.append(turn.op, decision);
+        }
+        writer.finish()
+    }
+
+    /// Deletes what this call has logged.
+    fn take_back(&self) {
+        server::end_command();
+        let snapshot = Snapshot::fresh();
+        let mut entries = self.log.after(self.locked.workspace.progress.head, &snapshot);
+        while let Some(entry) = entries.next() {
+            self.log.delete_entry(&entry, &snapshot);
+        }
+    }
+
+    fn write_records(&self, decided: &Decided<'_, '_>) {
+        let Decided { turns, merged, rows, .. } = decided;
+        if turns.is_empty() {
+            return;
+        }
+        let mut writer = self.records.writer(&self.locked.snapshot);
+        for (place, key) in self.touched.keys.iter().enumerate() {
+            if let (true, Some(register)) = (merged.changed[place], &merged.registers[place]) {
+                writer.write(key, register, rows[place]);
+            }
+        }
+        writer.finish();
+        self.locked.save(Progress { head: merged.head, ..self.locked.workspace.progress });
+    }
+}
+
+/// Adds a result per item of the batch; items that are one op share its fate.
+fn reply_to_all(
+    mut reply: PushReply,
+    items: &[Item],
+    op_ids: &[Option<&str>],
+    fates: &[Fate],
+    mut tell_stored: impl FnMut(&mut PushReply, Option<&str>, &Fate) -> Result<()>,
+) -> Result<PushReply> {
+    for (item, op_id) in items.iter().zip(op_ids) {
+        match item {
+            Item::Refused(refusal) => reply.refused(*op_id, refusal),
+            Item::Op(index) => match &fates[*index] {
+                Fate::Refused(refusal) => reply.refused(*op_id, refusal),
+                stored => tell_stored(&mut reply, *op_id, stored)?,
+            },
+        }
+        reply.check_size()?;
+    }
+    Ok(reply)
+}
