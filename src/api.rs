@@ -10,11 +10,12 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::sync;
+use crate::wire::reply::Reply;
 
-type Reply = Result<String, ErrorReport>;
+type Answer = Result<Reply, ErrorReport>;
 
 #[pg_extern(sql = false)]
-fn sync_push(workspace_id: Option<&str>, ops: Option<&str>) -> Reply {
+fn sync_push(workspace_id: Option<&str>, ops: Option<&str>) -> Answer {
     Ok(sync::push::push(workspace_id, ops)?)
 }
 
@@ -26,7 +27,7 @@ fn sync_pull(
     tables: Option<Vec<Option<String>>>,
     latest: Option<bool>,
     proof: Option<&str>,
-) -> Reply {
+) -> Answer {
     let latest = latest.unwrap_or(false);
     Ok(sync::pull::pull(workspace_id, cursor, page_limit, tables, latest, proof)?)
 }
@@ -37,7 +38,7 @@ fn sync_snapshot(
     page_token: Option<&str>,
     page_limit: Option<i32>,
     tables: Option<Vec<Option<String>>>,
-) -> Reply {
+) -> Answer {
     Ok(sync::snapshot::snapshot(workspace_id, page_token, page_limit, tables)?)
 }
 
@@ -46,7 +47,7 @@ fn sync_update_cursor(
     workspace_id: Option<&str>,
     device_id: Option<&str>,
     version: Option<i64>,
-) -> Reply {
+) -> Answer {
     Ok(sync::cursor::update_cursor(workspace_id, device_id, version)?)
 }
 
@@ -55,7 +56,7 @@ fn sync_gc(
     workspace_id: Option<&str>,
     retention: Option<Interval>,
     batch_size: Option<i32>,
-) -> Reply {
+) -> Answer {
     let retention = retention.map(|span| (span.months(), span.days(), span.micros()));
     Ok(sync::gc::gc(workspace_id, retention, batch_size)?)
 }

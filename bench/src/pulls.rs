@@ -19,8 +19,8 @@ impl Bench<'_> {
         let pages = (50_000 / page).min(head / page);
         let cursors = move || (0..pages).map(move |n| n * page);
         let (mut ours, mut copy, mut json_agg) = (self.client()?, self.client()?, self.client()?);
-        let pull = ours.prepare("select octet_length(sync_pull('w0', $1, $2)::text)")?;
-        let agg = json_agg.prepare("select octet_length(expert.pull('w0', $1, $2)::text)")?;
+        let pull = ours.prepare("select pg_column_size(sync_pull('w0', $1, $2))")?;
+        let agg = json_agg.prepare("select pg_column_size(expert.pull('w0', $1, $2))")?;
         let limit = page as i32;
         let mut sides = vec![
             Side::new("sync_ext", move |_| {

@@ -20,7 +20,7 @@ impl Function {
     /// `function` is called with a workspace and a batch.
     pub fn new(mut client: Client, function: &str) -> Result<Function> {
         let call = client.prepare(&format!(
-            "select octet_length({function}('w0', ops)::text) from bench.staged where kind = $1 and batch = $2"
+            "select pg_column_size({function}('w0', ops)) from bench.staged where kind = $1 and batch = $2"
         ))?;
         Ok(Function { client, call })
     }

@@ -169,7 +169,7 @@ impl<'r> Entry<'r> {
         })
     }
 
-    pub fn payload(&self) -> Result<Option<&'r str>> {
+    pub fn payload(&self) -> Option<&'r str> {
         self.row.text_or_null(column::PAYLOAD)
     }
 
@@ -194,7 +194,7 @@ impl<'r> Entry<'r> {
         Ok(Op {
             key: RecordKey { table: self.table()?.into(), pk: self.pk()?.into() },
             operation: self.operation()?,
-            payload: self.payload()?,
+            payload: self.payload(),
             revision: Revision {
                 clock: self.row.int8(column::CLOCK)?,
                 hlc: self.row.text(column::HLC)?.into(),

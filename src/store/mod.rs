@@ -31,7 +31,7 @@
 //! * [`arena`], [`relation`], [`snapshot`], [`scan`], [`values`], [`insert`],
 //!   [`row_lock`]: tables, indexes, rows as safe types
 //! * [`workspace`], [`log`], [`record`], [`device`], [`registry`]: our tables
-//! * [`server`]: the clock, the role of this server
+//! * [`server`]: the clock, the role of this server; [`reply`]: JSON to SQL
 
 mod arena;
 mod compat;
@@ -41,6 +41,7 @@ pub mod log;
 pub mod record;
 pub mod registry;
 mod relation;
+mod reply;
 mod row_lock;
 mod scan;
 pub mod server;

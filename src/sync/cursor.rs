@@ -8,12 +8,13 @@ use crate::store;
 use crate::store::snapshot::Snapshot;
 use crate::wire::ids::{DeviceId, WorkspaceId};
 use crate::wire::pages::cursor_reply;
+use crate::wire::reply::Reply;
 
 pub fn update_cursor(
     workspace_id: Option<&str>,
     device_id: Option<&str>,
     version: Option<i64>,
-) -> Result<String> {
+) -> Result<Reply> {
     store::server::require_writable(c"sync_update_cursor()");
     let workspace_id = WorkspaceId::new(workspace_id)?;
     let device_id = DeviceId::new(device_id)?;

@@ -13,6 +13,7 @@ use crate::store::workspace::{self, LockedWorkspace, Workspace};
 use crate::store::{Access, Locked, Wait, device, server};
 use crate::wire::ids::WorkspaceId;
 use crate::wire::pages::{GcTally, gc_reply};
+use crate::wire::reply::Reply;
 
 /// An SQL interval: months, days, microseconds.
 pub type Interval = (i32, i32, i64);
@@ -21,7 +22,7 @@ pub fn gc(
     workspace_id: Option<&str>,
     retention: Option<Interval>,
     batch_size: Option<i32>,
-) -> Result<String> {
+) -> Result<Reply> {
     server::require_writable(c"sync_gc()");
     let workspace_id = workspace_id.map(|id| WorkspaceId::new(Some(id))).transpose()?;
     let budget = batch_size

@@ -13,6 +13,7 @@ use crate::store::snapshot::Snapshot;
 use crate::store::workspace::{self, Workspace};
 use crate::wire::ids::{TableFilter, WorkspaceId};
 use crate::wire::pages::{Page, PullEnd, pull_reply, write_change};
+use crate::wire::reply::Reply;
 use crate::wire::token::{read_proof, write_proof};
 
 /// What of the log a puller wants.
@@ -29,7 +30,7 @@ pub fn pull(
     tables: Option<Vec<Option<String>>>,
     latest: bool,
     token: Option<&str>,
-) -> Result<String> {
+) -> Result<Reply> {
     let workspace_id = WorkspaceId::new(workspace_id)?.as_str();
     let cursor = cursor.and_then(Version::new).ok_or(SyncError::Cursor { given: cursor })?;
     let proof = token.map(|token| read_proof(token).ok_or(SyncError::Proof)).transpose()?;
@@ -85,7 +86,7 @@ fn serve(
     filter: &Filter,
     mut page: Page,
     snapshot: &Snapshot,
-) -> Result<String> {
+) -> Result<Reply> {
     let next = if cursor < progress.head {
         fill(&mut page, key, log, cursor, filter, snapshot)?
     } else {

@@ -18,6 +18,7 @@ use crate::store::snapshot::Snapshot;
 use crate::store::workspace::{self, Workspace};
 use crate::wire::ids::{TableFilter, WorkspaceId};
 use crate::wire::pages::{Page, SnapshotItem, snapshot_reply, write_snapshot_item};
+use crate::wire::reply::Reply;
 use crate::wire::token::{self, read_page, write_page};
 
 pub fn snapshot(
@@ -25,7 +26,7 @@ pub fn snapshot(
     page_token: Option<&str>,
     page_limit: Option<i32>,
     tables: Option<Vec<Option<String>>>,
-) -> Result<String> {
+) -> Result<Reply> {
     let workspace_id = WorkspaceId::new(workspace_id)?.as_str();
     let tables = TableFilter::new(tables);
     let resumed = page_token
@@ -165,7 +166,7 @@ fn add(items: &mut Page, record: &Record<'_>, versions: &mut Versions<'_>) -> Re
     let item = if register.deleted {
         SnapshotItem::Tombstone { deleted_at: entry.created_at()? }
     } else {
-        SnapshotItem::Row { payload: entry.payload()?.unwrap_or("null") }
+        SnapshotItem::Row { payload: entry.payload().unwrap_or("null") }
     };
     let name = (record.table()?, record.pk()?);
     let added = items.add(|out| {

@@ -5,7 +5,7 @@
 //! * [`text`]: strings and numbers out of raw text
 //! * [`value`]: are two JSON texts the same value?
 //! * [`push_request`]: a batch of ops, each checked by itself
-//! * [`push_reply`], [`pages`]: the replies
+//! * [`reply`]: the memory of replies; [`push_reply`], [`pages`]: what they tell
 //! * [`token`]: proofs and page tokens
 //! * [`ids`]: workspace, device and table names that callers pass
 
@@ -14,6 +14,7 @@ pub mod ids;
 pub mod pages;
 pub mod push_reply;
 pub mod push_request;
+pub mod reply;
 pub mod text;
 pub mod token;
 pub mod value;

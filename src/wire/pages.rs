@@ -5,6 +5,7 @@ use std::fmt::Write;
 use uuid::Uuid;
 
 use super::push_reply::{epoch_seconds, write_revision};
+use super::reply::Reply;
 use super::text::{write_string, write_uuid};
 use crate::rules::history::{Progress, Proof, Reason};
 use crate::rules::op::{Op, Revision, Timestamp, Version};
@@ -14,7 +15,7 @@ use crate::wire::token::write_proof;
 /// page may have. The reply is built around them in place: they are the bulk
 /// of it, and need not be copied again.
 pub struct Page {
-    json: String,
+    json: Reply,
     bytes: usize,
     rows: usize,
     max_rows: usize,
@@ -22,14 +23,16 @@ pub struct Page {
 }
 
 impl Page {
-    /// `beginning` is what the reply says before its elements.
-    fn new(beginning: String, max_rows: usize, max_bytes: usize) -> Page {
-        Page { json: beginning, bytes: 0, rows: 0, max_rows, max_bytes }
+    /// `json` is what the reply says before its elements.
+    fn new(json: Reply, max_rows: usize, max_bytes: usize) -> Page {
+        Page { json, bytes: 0, rows: 0, max_rows, max_bytes }
     }
 
     /// An empty page of changes.
     pub fn of_changes(max_rows: usize, max_bytes: usize) -> Page {
-        Page::new("{\"changes\":[".to_owned(), max_rows, max_bytes)
+        let mut json = Reply::new();
+        json.push_str("{\"changes\":[");
+        Page::new(json, max_rows, max_bytes)
     }
 
     /// An empty page of a snapshot.
@@ -40,7 +43,8 @@ impl Page {
         max_rows: usize,
         max_bytes: usize,
     ) -> Page {
-        let mut out = String::from("{\"workspaceId\":");
+        let mut out = Reply::new();
+        out.push_str("{\"workspaceId\":");
         write_string(&mut out, workspace_id);
         let _ = write!(
             out,
@@ -104,7 +108,7 @@ pub struct PullEnd<'a> {
     pub proof: Option<&'a str>,
 }
 
-pub fn pull_reply(changes: Page, end: &PullEnd<'_>) -> String {
+pub fn pull_reply(changes: Page, end: &PullEnd<'_>) -> Reply {
     let mut out = changes.json;
     let _ = write!(
         out,
@@ -159,7 +163,7 @@ pub fn write_snapshot_item(
 }
 
 /// How a snapshot page ends.
-pub fn snapshot_reply(items: Page, next_page_token: Option<&str>, proof: Option<&Proof>) -> String {
+pub fn snapshot_reply(items: Page, next_page_token: Option<&str>, proof: Option<&Proof>) -> Reply {
     let mut out = items.json;
     out.push(']');
     write_token(&mut out, "nextPageToken", next_page_token);
@@ -182,8 +186,9 @@ pub fn cursor_reply(
     last_seen: Version,
     advanced: bool,
     progress: Progress,
-) -> String {
-    let mut out = String::from("{\"deviceId\":");
+) -> Reply {
+    let mut out = Reply::new();
+    out.push_str("{\"deviceId\":");
     write_string(&mut out, device_id);
     let _ = write!(
         out,
@@ -207,8 +212,10 @@ pub struct GcTally {
     pub has_more: bool,
 }
 
-pub fn gc_reply(tally: &GcTally) -> String {
-    format!(
+pub fn gc_reply(tally: &GcTally) -> Reply {
+    let mut out = Reply::new();
+    let _ = write!(
+        out,
         "{{\"workspaces\":{},\"scanned\":{},\"changesDeleted\":{},\"tombstonesDeleted\":{},\
          \"devicesDeleted\":{},\"hasMore\":{}}}",
         tally.workspaces,
@@ -217,7 +224,8 @@ pub fn gc_reply(tally: &GcTally) -> String {
         tally.tombstones_deleted,
         tally.devices_deleted,
         tally.has_more,
-    )
+    );
+    out
 }
 
 #[cfg(test)]
@@ -229,16 +237,16 @@ mod tests {
 
     #[test]
     fn a_page_ends_before_its_bytes_pass_the_limit_but_is_never_empty() {
-        let mut page = Page::new(String::new(), 10, 4);
+        let mut page = Page::new(Reply::new(), 10, 4);
         assert!(page.add(|out| out.push_str("12345")), "the first always fits");
         assert!(!page.add(|out| out.push('6')));
-        assert_eq!(page.json, "12345");
+        assert_eq!(*page.json, "12345");
 
-        let mut page = Page::new(String::new(), 3, 4);
+        let mut page = Page::new(Reply::new(), 3, 4);
         assert!(page.add(|out| out.push_str("12")));
         assert!(page.add(|out| out.push_str("34")), "exactly the limit; commas do not count");
         assert!(!page.add(|out| out.push('5')));
-        assert_eq!(page.json, "12,34");
+        assert_eq!(*page.json, "12,34");
         assert!(!page.is_full());
         assert!(page.add(|_| ()));
         assert!(page.is_full());

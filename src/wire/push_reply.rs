@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::reply::Reply;
 use super::text::{write_string, write_uuid};
 use crate::error::SyncError;
 use crate::rules::op::{Revision, Timestamp, Version};
@@ -25,13 +26,13 @@ pub enum Winner<'a> {
 
 /// Builds `{"results":[...],"serverVersion":head}`, one item at a time.
 pub struct PushReply {
-    out: String,
+    out: Reply,
     items: usize,
 }
 
 impl PushReply {
-    pub fn new(items: usize) -> PushReply {
-        let mut out = String::with_capacity(32 + 128 * items);
+    pub fn new() -> PushReply {
+        let mut out = Reply::new();
         out.push_str("{\"results\":[");
         PushReply { out, items: 0 }
     }
@@ -81,7 +82,7 @@ impl PushReply {
         Ok(())
     }
 
-    pub fn finish(mut self, head: Version) -> String {
+    pub fn finish(mut self, head: Version) -> Reply {
         let _ = write!(self.out, "],\"serverVersion\":{}}}", head.get());
         self.out
     }
@@ -148,7 +149,7 @@ mod tests {
 
     #[test]
     fn each_case_has_its_item() {
-        let mut reply = PushReply::new(5);
+        let mut reply = PushReply::new();
         reply.stored(Some("\"A\""), Version::stored(1), true, false, None);
         let put = Winner::Put { version: Version::stored(9), revision: revision(), payload: "{ }" };
         reply.stored(Some("\"B\""), Version::stored(2), false, false, Some(&put));
@@ -179,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_grave_has_no_time() {
-        let mut reply = PushReply::new(1);
+        let mut reply = PushReply::new();
         let grave =
             Winner::Delete { version: Version::stored(9), revision: revision(), deleted_at: None };
         reply.stored(Some("\"A\""), Version::stored(10), false, false, Some(&grave));

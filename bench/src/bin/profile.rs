@@ -87,7 +87,7 @@ fn profile(workload: &str, known: &Kind, admin: &mut Client, stand: &stand::Stan
         }
         "pull-1000" | "pull-100" | "poll" => {
             let page: i64 = if workload == "pull-1000" { 1000 } else { 100 };
-            let sql = "select octet_length(sync_pull('w0', $1, $2)::text)";
+            let sql = "select pg_column_size(sync_pull('w0', $1, $2))";
             let pull = client.prepare(sql)?;
             let head: i64 = admin
                 .query_one("select head from sync_ext.workspace where workspace_id = 'w0'", &[])?

@@ -24,8 +24,9 @@ use crate::store::{Access, Locked, RowId, Wait, server};
 use crate::wire::ids::WorkspaceId;
 use crate::wire::push_reply::PushReply;
 use crate::wire::push_request::{parse, payload_claims, same_payload};
+use crate::wire::reply::Reply;
 
-pub fn push(workspace_id: Option<&str>, ops: Option<&str>) -> Result<String> {
+pub fn push(workspace_id: Option<&str>, ops: Option<&str>) -> Result<Reply> {
     server::require_writable(c"sync_push()");
     let workspace_id = WorkspaceId::new(workspace_id)?.as_str();
     let items = parse(ops.ok_or(SyncError::OpsNotAnArray)?, guc::max_ops_per_push())?;
@@ -44,7 +45,7 @@ pub fn push(workspace_id: Option<&str>, ops: Option<&str>) -> Result<String> {
             let snapshot = Snapshot::fresh();
             let known = workspace::find(workspace_id, &snapshot)?;
             let head = known.map_or(Version::ZERO, |workspace| workspace.progress.head);
-            let reply = PushReply::new(op_ids.len());
+            let reply = PushReply::new();
             reply_to_all(reply, &batch.items, &op_ids, &fates, |_, _, _| Ok(()))?.finish(head)
         }
     };
@@ -132,7 +133,7 @@ fn push_locked(
     batch: &Batch<'_>,
     op_ids: &[Option<&str>],
     limits: Limits<'_>,
-) -> Result<String> {
+) -> Result<Reply> {
     let Workspace { key, progress } = locked.workspace;
     let log = &Log::open(key, Access::Write)?;
     let records = &Records::open(key, Access::Write)?;
@@ -149,7 +150,7 @@ fn push_locked(
     let Decided { fates, turns, merged, at, .. } = &decided;
     let versions = log.versions(&locked.snapshot);
     let mut told = Told { before: progress, turns, merged, versions, now: *at };
-    let reply = PushReply::new(op_ids.len());
+    let reply = PushReply::new();
     let reply = reply_to_all(reply, &batch.items, op_ids, fates, |reply, op_id, fate| {
         told.tell(reply, op_id, fate)
     })?;

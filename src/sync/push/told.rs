@@ -69,7 +69,7 @@ impl Told<'_, '_, '_> {
                 Winner::Delete { version, revision, deleted_at: Some(entry.created_at()?) }
             }
             Some(entry) => {
-                Winner::Put { version, revision, payload: entry.payload()?.unwrap_or("null") }
+                Winner::Put { version, revision, payload: entry.payload().unwrap_or("null") }
             }
         });
         Ok(())

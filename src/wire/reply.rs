@@ -1,0 +1,68 @@
+//! The text of a reply.
+
+use std::cell::Cell;
+use std::ops::{Deref, DerefMut};
+
+/// Text under construction. Its memory is kept for the next reply: a page of
+/// changes takes a megabyte, and fresh pages of memory cost as much as reading
+/// the rows.
+pub struct Reply(String);
+
+/// What a backend holds on to between calls.
+const MAX_SPARE_BYTES: usize = 2 * 1024 * 1024;
+
+thread_local! {
+    static SPARE: Cell<String> = const { Cell::new(String::new()) };
+}
+
+impl Reply {
+    pub fn new() -> Reply {
+        Reply(SPARE.take())
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if self.0.capacity() <= MAX_SPARE_BYTES {
+            self.0.clear();
+            SPARE.set(std::mem::take(&mut self.0));
+        }
+    }
+}
+
+impl Deref for Reply {
+    type Target = String;
+
+    fn deref(&self) -> &String {
+        &self.0
+    }
+}
+
+impl DerefMut for Reply {
+    fn deref_mut(&mut self) -> &mut String {
+        &mut self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_begins_empty_whatever_the_last_one_told() {
+        let mut reply = Reply::new();
+        reply.push_str("{}");
+        drop(reply);
+        let reply = Reply::new();
+        assert_eq!(reply.as_str(), "");
+        assert!(reply.capacity() >= 2, "in the memory of the last one");
+    }
+
+    #[test]
+    fn large_replies_are_not_kept() {
+        let mut reply = Reply::new();
+        reply.reserve(2 * MAX_SPARE_BYTES);
+        drop(reply);
+        assert!(Reply::new().capacity() <= MAX_SPARE_BYTES);
+    }
+}
