@@ -65,6 +65,12 @@ pub struct Revision<'a> {
     pub op_id: Uuid,
 }
 
+impl Revision<'_> {
+    pub fn into_owned(self) -> Revision<'static> {
+        Revision { hlc: Cow::Owned(self.hlc.into_owned()), ..self }
+    }
+}
+
 /// A record's name within its workspace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordKey<'a> {

@@ -64,6 +64,11 @@ impl Log {
         Entries { scan }
     }
 
+    /// The entries from `version` on, in order.
+    pub fn from<'s>(&'s self, version: Version, snapshot: &'s Snapshot) -> Entries<'s> {
+        self.after(Version::stored(version.get() - 1), snapshot)
+    }
+
     pub fn writer<'s>(&'s self, snapshot: &'s Snapshot, created_at: Timestamp) -> LogWriter<'s> {
         let writer = Writer::noticing_duplicates_in(&self.by_op, &self.table, snapshot);
         LogWriter { log: self, writer, created_at }
@@ -195,12 +200,16 @@ impl<'r> Entry<'r> {
             key: RecordKey { table: self.table()?.into(), pk: self.pk()?.into() },
             operation: self.operation()?,
             payload: self.payload(),
-            revision: Revision {
-                clock: self.row.int8(column::CLOCK)?,
-                hlc: self.row.text(column::HLC)?.into(),
-                op_id: self.op_id()?,
-            },
+            revision: self.revision()?,
             device_id: self.row.text(column::DEVICE_ID)?.into(),
+        })
+    }
+
+    pub fn revision(&self) -> Result<Revision<'r>> {
+        Ok(Revision {
+            clock: self.row.int8(column::CLOCK)?,
+            hlc: self.row.text(column::HLC)?.into(),
+            op_id: self.op_id()?,
         })
     }
 }

@@ -1,6 +1,5 @@
 //! `sync_ext.record`: the LWW register of every record.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use super::Result;
@@ -189,10 +188,8 @@ impl<'r> Record<'r> {
 
     /// The same, independent of the scan.
     pub fn into_register(self) -> Result<Register<'static>> {
-        let Register { revision: Revision { clock, hlc, op_id }, version, deleted } =
-            self.register()?;
-        let hlc = Cow::Owned(hlc.into_owned());
-        Ok(Register { revision: Revision { clock, hlc, op_id }, version, deleted })
+        let Register { revision, version, deleted } = self.register()?;
+        Ok(Register { revision: revision.into_owned(), version, deleted })
     }
 }
 

@@ -29,6 +29,10 @@ impl<'b, 'a> Touched<'b, 'a> {
         }
         Touched { keys, places }
     }
+
+    pub fn place_of(&self, table: &str, pk: &str) -> Option<usize> {
+        self.keys.binary_search_by(|key| (&*key.table, &*key.pk).cmp(&(table, pk))).ok()
+    }
 }
 
 /// The registers of touched records and where they are stored, in the order
@@ -39,10 +43,18 @@ pub struct KnownRecords {
 }
 
 impl KnownRecords {
-    pub fn read(records: &Records, keys: &[&RecordKey<'_>], snapshot: &Snapshot) -> Result<Self> {
-        let mut registers = vec![None; keys.len()];
+    /// Reads those that `registers` does not tell already.
+    pub fn read(
+        records: &Records,
+        keys: &[&RecordKey<'_>],
+        mut registers: Vec<Option<Register<'static>>>,
+        snapshot: &Snapshot,
+    ) -> Result<Self> {
         let mut rows = vec![None; keys.len()];
-        records.find_each(keys, snapshot, |place, record| {
+        let (places, keys): (Vec<usize>, Vec<&RecordKey<'_>>) =
+            keys.iter().enumerate().filter(|(place, _)| registers[*place].is_none()).unzip();
+        records.find_each(&keys, snapshot, |found, record| {
+            let place = places[found];
             rows[place] = Some(record.id());
             registers[place] = Some(record.into_register()?);
             Ok(())
@@ -71,20 +83,21 @@ pub enum Logged {
     At(Version, bool),
 }
 
-/// Looks ops up in the log, each in the order of the index that leads to it, so
+/// Looks up in the log the ops of which `logged` tells nothing yet, each in the order of the index that leads to it, so
 /// that neighbours in it are found on pages that are at hand.
 pub fn find_logged<'r>(
     log: &Log,
     ops: &[Op<'_>],
     register: impl Fn(usize) -> Option<&'r Register<'static>>,
+    mut logged: Vec<Logged>,
     ask: Ask,
     snapshot: &Snapshot,
 ) -> Result<Vec<Logged>> {
-    let mut logged = vec![Logged::Unasked; ops.len()];
     let mut winners = Vec::new();
     let mut by_op_id = Vec::new();
     for (place, op) in ops.iter().enumerate() {
         match register(place) {
+            _ if !matches!(logged[place], Logged::Unasked) => {}
             None if ask == Ask::OfKnownRecords => {}
             Some(winner) if winner.revision.op_id == op.op_id() => {
                 winners.push((winner.version, place));
@@ -116,7 +129,7 @@ pub fn find_by_op_id(log: &Log, op: &Op<'_>, snapshot: &Snapshot) -> Result<Logg
     op_ids.find(op.op_id()).map_or(Ok(Logged::No), |entry| compare(op, &entry))
 }
 
-fn compare(op: &Op<'_>, entry: &Entry<'_>) -> Result<Logged> {
+pub fn compare(op: &Op<'_>, entry: &Entry<'_>) -> Result<Logged> {
     Ok(Logged::At(entry.version()?, op.same_content(&entry.op()?, same_payload)))
 }
 

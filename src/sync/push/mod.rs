@@ -1,9 +1,11 @@
 //! `sync_push`: store a batch of ops and decide conflicts.
 
 mod known;
+mod retry;
 mod told;
 
 use known::{Ask, KnownRecords, Logged, Touched, find_by_op_id, find_logged};
+use retry::Retry;
 use told::Told;
 
 use super::Result;
@@ -161,10 +163,13 @@ impl<'p, 'a> Push<'p, 'a> {
     /// Decides every op and logs what is new. `None`, and nothing is logged, if
     /// an op of which the log was not asked turned out to be in it.
     fn decide(&self, ask: Ask) -> Result<Option<Decided<'p, 'a>>> {
+        let Push { locked, log, records, ops, touched, .. } = *self;
+        let (head, snapshot) = (locked.workspace.progress.head, &locked.snapshot);
+        let Retry { logged, registers } = Retry::find(log, ops, touched, head, snapshot)?;
         let KnownRecords { registers, rows } =
-            KnownRecords::read(self.records, &self.touched.keys, &self.locked.snapshot)?;
-        let (fates, turns) = self.fates(&registers, ask)?;
-        let merged = merge(self.locked.workspace.progress.head, &turns, registers);
+            KnownRecords::read(records, &touched.keys, registers, snapshot)?;
+        let (fates, turns) = self.fates(&registers, logged, ask)?;
+        let merged = merge(head, &turns, registers);
         // One reading of the clock, under the lock.
         let at = server::now();
         if !self.write_log(&turns, &merged, at) {
@@ -178,12 +183,13 @@ impl<'p, 'a> Push<'p, 'a> {
     fn fates(
         &self,
         registers: &[Option<Register<'static>>],
+        logged: Vec<Logged>,
         ask: Ask,
     ) -> Result<(Vec<Fate>, Vec<Turn<'p, 'a>>)> {
         let Push { log, ops, touched, .. } = *self;
         let snapshot = &self.locked.snapshot;
         let register = |op: usize| registers[touched.places[op]].as_ref();
-        let logged = find_logged(log, ops, register, ask, snapshot)?;
+        let logged = find_logged(log, ops, register, logged, ask, snapshot)?;
         let mut registry = Registry::open()?;
         let mut fates = Vec::with_capacity(ops.len());
         let mut turns = Vec::with_capacity(ops.len());

@@ -1,0 +1,106 @@
+//! A batch that was pushed before, because its reply got lost.
+//!
+//! It lies in the log as it was pushed: in its order, one version after the
+//! other. Reading the log from its first op on finds the rest without a look-up
+//! each; and reading on to the head, if that is near, tells the winners of the
+//! records too: a record's winner is its last applied entry. (GC deletes what
+//! an entry superseded before or together with the entry itself, so an applied
+//! entry that is there is never older than a winner that is gone.)
+
+use super::Result;
+use super::known::{Logged, Touched, compare, find_by_op_id};
+use crate::rules::merge::Register;
+use crate::rules::op::{Op, Operation, Version};
+use crate::store::log::{Entry, Log};
+use crate::store::snapshot::Snapshot;
+
+/// Smaller batches are not worth the look-up that finds out.
+const MIN_OPS: usize = 16;
+
+/// How far from the batch's end the head may be, in sizes of the batch: reading
+/// that much costs less than looking every record up.
+const MAX_TAIL: i64 = 4;
+
+/// What the log tells about a batch, as far as it is a retry.
+pub struct Retry {
+    /// For each op.
+    pub logged: Vec<Logged>,
+    /// For each touched record; `None` where the log does not tell.
+    pub registers: Vec<Option<Register<'static>>>,
+}
+
+impl Retry {
+    pub fn find(
+        log: &Log,
+        ops: &[Op<'_>],
+        touched: &Touched<'_, '_>,
+        head: Version,
+        snapshot: &Snapshot,
+    ) -> Result<Retry> {
+        let mut retry = Retry {
+            logged: vec![Logged::Unasked; ops.len()],
+            registers: vec![None; touched.keys.len()],
+        };
+        if ops.len() >= MIN_OPS
+            && let Logged::At(first, _) = find_by_op_id(log, &ops[0], snapshot)?
+        {
+            retry.read(log, ops, touched, (first, head), snapshot)?;
+        }
+        Ok(retry)
+    }
+
+    fn read(
+        &mut self,
+        log: &Log,
+        ops: &[Op<'_>],
+        touched: &Touched<'_, '_>,
+        (first, head): (Version, Version),
+        snapshot: &Snapshot,
+    ) -> Result<()> {
+        let mut entries = log.from(first, snapshot);
+        let mut entry = entries.next();
+        let mut last = first;
+        for (place, op) in ops.iter().enumerate() {
+            let Some(found) = &entry else { break };
+            // An op that was refused then took no version.
+            if found.op_id()? == op.op_id() {
+                let logged = compare(op, found)?;
+                let record = match logged {
+                    Logged::At(_, true) => Some(touched.places[place]),
+                    // The opId, but of another record perhaps.
+                    _ => touched.place_of(found.table()?, found.pk()?),
+                };
+                self.logged[place] = logged;
+                self.see(record, found)?;
+                last = found.version()?;
+                entry = entries.next();
+            }
+        }
+        if head.get() - last.get() > MAX_TAIL * ops.len() as i64 {
+            self.registers.fill(None);
+            return Ok(());
+        }
+        while let Some(found) = entry {
+            self.see(touched.place_of(found.table()?, found.pk()?), &found)?;
+            entry = entries.next();
+        }
+        // The others have to be written, perhaps, so their rows are needed.
+        for (logged, record) in self.logged.iter().zip(&touched.places) {
+            if matches!(logged, Logged::Unasked) {
+                self.registers[*record] = None;
+            }
+        }
+        Ok(())
+    }
+
+    fn see(&mut self, record: Option<usize>, entry: &Entry<'_>) -> Result<()> {
+        if let (Some(record), true) = (record, entry.applied()?) {
+            self.registers[record] = Some(Register {
+                revision: entry.revision()?.into_owned(),
+                version: entry.version()?,
+                deleted: entry.operation()? == Operation::Delete,
+            });
+        }
+        Ok(())
+    }
+}
