@@ -100,17 +100,91 @@ impl Model {
     }
 }
 
-fn random_op(random: &mut StdRng, known: &[Op], batch: &[Op]) -> Op {
-    let again = if random.random_bool(0.5) { known } else { batch };
-    if random.random_bool(0.15)
-        && let Some(op) = again.choose(random)
-    {
-        let mut op = op.clone();
-        if random.random_bool(0.2) {
-            op.clock += 1; // another content under a known opId
-        }
-        return op;
+/// What was pushed so far.
+#[derive(Default)]
+struct Past {
+    batches: Vec<Vec<Op>>,
+    /// New records whose names ascend.
+    ascending: u64,
+}
+
+impl Past {
+    fn any_op(&self, random: &mut StdRng) -> Option<&Op> {
+        self.batches.choose(random)?.choose(random)
     }
+
+    /// A batch that was pushed, as it was, or in part, or with others.
+    fn retry(&mut self, random: &mut StdRng) -> Vec<Op> {
+        let count = self.batches.len();
+        // Often the last one: its reply was lost.
+        let at = if random.random_bool(0.5) { count - 1 } else { random.random_range(0..count) };
+        let mut ops = self.batches[at].clone();
+        match random.random_range(0..4) {
+            0 => ops.retain(|_| random.random_bool(0.8)),
+            1 => {
+                let place = random.random_range(0..=ops.len());
+                let op = self.fresh(random, &ops);
+                ops.insert(place, op);
+            }
+            2 => ops.extend(self.batches[random.random_range(0..count)].clone()),
+            _ => {}
+        }
+        ops
+    }
+
+    fn batch(&mut self, random: &mut StdRng) -> Vec<Op> {
+        if !self.batches.is_empty() && random.random_bool(0.3) {
+            return self.retry(random);
+        }
+        let count = *[0, 1, 2, 7, 40, 150].choose(random).unwrap();
+        let mut ops: Vec<Op> = Vec::new();
+        for _ in 0..count {
+            let op = self.op(random, &ops);
+            ops.push(op);
+        }
+        ops
+    }
+
+    fn op(&mut self, random: &mut StdRng, batch: &[Op]) -> Op {
+        let again =
+            if random.random_bool(0.5) { self.any_op(random) } else { batch.choose(random) };
+        let again = again.cloned();
+        match again {
+            Some(mut op) if random.random_bool(0.15) => {
+                match random.random_range(0..10) {
+                    0 => op.clock += 1,               // another content under a known opId,
+                    1 => op.pk = self.ascending_pk(), // or of a new record
+                    _ => {}
+                }
+                op
+            }
+            _ => self.fresh(random, batch),
+        }
+    }
+
+    fn ascending_pk(&mut self) -> String {
+        self.ascending += 1;
+        format!("new-{:06}", self.ascending)
+    }
+
+    fn fresh(&mut self, random: &mut StdRng, batch: &[Op]) -> Op {
+        // Runs of new names in a batch, now and then with an old one between.
+        let ascends = match batch.last() {
+            Some(op) => op.pk.starts_with("new") != random.random_bool(0.02),
+            None => random.random_bool(0.4),
+        };
+        let pk = match ascends {
+            true => self.ascending_pk(),
+            false if random.random_bool(0.1) && self.ascending > 0 => {
+                format!("new-{:06}", random.random_range(1..=self.ascending))
+            }
+            false => format!("pk-{}", random.random_range(0..60)),
+        };
+        fresh_op(random, pk)
+    }
+}
+
+fn fresh_op(random: &mut StdRng, pk: String) -> Op {
     let bytes = match random.random_range(0..100) {
         0 => 256_000,
         1..=5 => 9_000,
@@ -120,7 +194,7 @@ fn random_op(random: &mut StdRng, known: &[Op], batch: &[Op]) -> Op {
     let text: String = (0..bytes / 8).map(|_| format!("{:08x}", random.random::<u32>())).collect();
     Op {
         id: random.random(),
-        pk: format!("pk-{}", random.random_range(0..60)),
+        pk,
         clock: random.random_range(0..12),
         delete: random.random_bool(0.15),
         payload: format!("{{\"text\":\"{text}\"}}"),
@@ -153,16 +227,9 @@ fn push(client: &mut impl GenericClient, ops: &[Op]) -> Vec<Told> {
 }
 
 /// One to a few pushes, in one of the ways that callers push.
-fn step(client: &mut Client, random: &mut StdRng, model: &mut Model, known: &mut Vec<Op>) {
-    let make = |random: &mut StdRng, known: &[Op]| -> Vec<Op> {
-        let count = *[0, 1, 2, 7, 40, 150].choose(random).unwrap();
-        let mut ops: Vec<Op> = Vec::new();
-        for _ in 0..count {
-            ops.push(random_op(random, known, &ops));
-        }
-        ops
-    };
-    let (first, second) = (make(random, known), make(random, known));
+fn step(client: &mut Client, random: &mut StdRng, model: &mut Model, past: &mut Past) {
+    let first = past.batch(random);
+    let second = past.batch(random);
     match random.random_range(0..5) {
         // A statement of its own.
         0 => assert_eq!(push(client, &first), model.push(&first)),
@@ -175,7 +242,7 @@ fn step(client: &mut Client, random: &mut StdRng, model: &mut Model, known: &mut
             assert_eq!(push(&mut transaction, &first), model.push(&first));
             assert_eq!(push(&mut transaction, &second), model.push(&second));
             transaction.commit().unwrap();
-            known.extend(second);
+            past.batches.push(second);
         }
         2 => {
             let mut transaction = client
@@ -186,7 +253,7 @@ fn step(client: &mut Client, random: &mut StdRng, model: &mut Model, known: &mut
             assert_eq!(push(&mut transaction, &first), model.push(&first));
             assert_eq!(push(&mut transaction, &second), model.push(&second));
             transaction.commit().unwrap();
-            known.extend(second);
+            past.batches.push(second);
         }
         // A transaction that is rolled back as a whole.
         3 => {
@@ -208,10 +275,10 @@ fn step(client: &mut Client, random: &mut StdRng, model: &mut Model, known: &mut
                 .unwrap();
             assert_eq!(told(row.get(0)), model.push(&first));
             assert_eq!(told(row.get(1)), model.push(&second));
-            known.extend(second);
+            past.batches.push(second);
         }
     }
-    known.extend(first);
+    past.batches.push(first);
 }
 
 fn check_tables(client: &mut Client, model: &Model) {
@@ -282,9 +349,9 @@ fn random_batches_do_what_the_model_does() {
         let mut random = StdRng::seed_from_u64(seed);
         let mut client = cluster.create_database("app").unwrap();
         client.execute("select sync_register_table('notes')", &[]).unwrap();
-        let (mut model, mut known) = (Model::default(), Vec::new());
+        let (mut model, mut past) = (Model::default(), Past::default());
         for _ in 0..STEPS {
-            step(&mut client, &mut random, &mut model, &mut known);
+            step(&mut client, &mut random, &mut model, &mut past);
         }
         check_tables(&mut client, &model);
         check_soundness(&mut client);
