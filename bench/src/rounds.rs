@@ -8,56 +8,76 @@ use indicatif::ProgressBar;
 
 use crate::report::Row;
 
-/// Takes part in a workload: does the work of a round.
+/// Takes part in a workload: does the work of a round, gives its seconds.
 pub struct Side<'a> {
-    pub name: &'static str,
-    pub run: Box<dyn FnMut(usize) -> Result<()> + 'a>,
+    name: &'static str,
+    run: Box<dyn FnMut(usize) -> Result<f64> + 'a>,
 }
 
 impl<'a> Side<'a> {
-    pub fn new(name: &'static str, run: impl FnMut(usize) -> Result<()> + 'a) -> Side<'a> {
+    pub fn new(name: &'static str, mut run: impl FnMut(usize) -> Result<()> + 'a) -> Side<'a> {
+        Side::timing_itself(name, move |round| seconds(|| run(round)))
+    }
+
+    /// For a side whose preparations must not count.
+    pub fn timing_itself(
+        name: &'static str,
+        run: impl FnMut(usize) -> Result<f64> + 'a,
+    ) -> Side<'a> {
         Side { name, run: Box::new(run) }
     }
 }
 
-/// Microseconds per unit of work: a series of rounds for each side.
-pub struct Series {
-    names: Vec<&'static str>,
-    times: Vec<Vec<f64>>,
+pub fn seconds(run: impl FnOnce() -> Result<()>) -> Result<f64> {
+    let begun = Instant::now();
+    run()?;
+    Ok(begun.elapsed().as_secs_f64())
 }
 
-/// Runs all sides for some rounds, after one that does not count. `work` is how
-/// many ops or pages a side does in a round.
+/// What was measured: a series of rounds for each side.
+pub struct Series {
+    unit: &'static str,
+    names: Vec<&'static str>,
+    values: Vec<Vec<f64>>,
+}
+
+/// Runs all sides for some rounds, after one that does not count: microseconds
+/// per unit of work. `work` is how many ops or pages a side does in a round.
 pub fn alternate(
     bar: &ProgressBar,
     rounds: usize,
     work: usize,
     mut sides: Vec<Side<'_>>,
 ) -> Result<Series> {
-    let mut times = vec![Vec::new(); sides.len()];
+    bar.inc_length(((rounds + 1) * sides.len()) as u64);
+    let mut values = vec![Vec::new(); sides.len()];
     for round in 0..=rounds {
         for turn in 0..sides.len() {
             let place = (turn + round) % sides.len();
-            let begun = Instant::now();
-            (sides[place].run)(round)?;
-            let micros = begun.elapsed().as_secs_f64() * 1e6 / work as f64;
+            let micros = (sides[place].run)(round)? * 1e6 / work as f64;
             if round > 0 {
-                times[place].push(micros);
+                values[place].push(micros);
             }
             bar.inc(1);
         }
     }
-    Ok(Series { names: sides.iter().map(|side| side.name).collect(), times })
+    Ok(Series { unit: "us", names: sides.iter().map(|side| side.name).collect(), values })
 }
 
 impl Series {
+    /// What was measured otherwise, round by round.
+    pub fn new(unit: &'static str, sides: [(&'static str, Vec<f64>); 2]) -> Series {
+        let (names, values) = sides.into_iter().unzip();
+        Series { unit, names, values }
+    }
+
     /// `ours` against `base`, by the names of their sides.
     pub fn row(&self, name: &str, ours: &str, base: &str) -> Row {
         let (mine, theirs) = (self.of(ours), self.of(base));
         let ratios = mine.iter().zip(theirs).map(|(a, b)| a / b).collect();
         Row {
             name: name.to_owned(),
-            unit: "us".to_owned(),
+            unit: self.unit.to_owned(),
             ours: median(mine.to_vec()),
             base_name: base.to_owned(),
             base: median(theirs.to_vec()),
@@ -67,16 +87,33 @@ impl Series {
 
     fn of(&self, name: &str) -> &[f64] {
         let place = self.names.iter().position(|side| *side == name);
-        place.map_or(&[], |place| &self.times[place])
+        place.map_or(&[], |place| &self.values[place])
     }
 }
 
-pub fn median(mut values: Vec<f64>) -> f64 {
+pub fn median(values: Vec<f64>) -> f64 {
+    percentile(values, 0.5)
+}
+
+/// The value below which this share of them lies; between two neighbours where
+/// it falls between them.
+pub fn percentile(mut values: Vec<f64>, share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => f64::NAN,
-        count if count % 2 == 1 => values[middle],
-        _ => (values[middle - 1] + values[middle]) / 2.0,
+    let Some(last) = values.len().checked_sub(1) else { return f64::NAN };
+    let place = share * last as f64;
+    let (low, high) = (values[place.floor() as usize], values[place.ceil() as usize]);
+    low + (high - low) * place.fract()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_lie_between_neighbours() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert_eq!(percentile(vec![1.0, 2.0, 3.0, 4.0, 5.0], 0.99), 4.96);
+        assert!(median(Vec::new()).is_nan());
     }
 }

@@ -1,8 +1,7 @@
 //! Who takes part in pushes: each takes a staged batch and makes it durable.
 //!
 //! The ops lie in the database already and of a reply only its length leaves
-//! it: what is compared is the work, not the transport. The exception is the
-//! row for single ops, which is a whole call; there, both are short.
+//! it: what is compared is the work, not the transport.
 
 use anyhow::Result;
 use postgres::{Client, Statement};
@@ -10,24 +9,33 @@ use rusqlite::Connection;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// A function that takes a staged batch: sync_ext's, the expert's, the loop's.
+use crate::stage::Kind;
+
+/// A function that takes a batch: sync_ext's, the expert's, the loop's.
 pub struct Function {
     client: Client,
-    call: Statement,
+    staged: Statement,
+    given: Statement,
 }
 
 impl Function {
     /// `function` is called with a workspace and a batch.
     pub fn new(mut client: Client, function: &str) -> Result<Function> {
-        let call = client.prepare(&format!(
+        let staged = client.prepare(&format!(
             "select pg_column_size({function}('w0', ops)) from bench.staged where kind = $1 and batch = $2"
         ))?;
-        Ok(Function { client, call })
+        let given = client.prepare(&format!("select {function}($1, $2::text::json)::text"))?;
+        Ok(Function { client, staged, given })
     }
 
-    pub fn push(&mut self, kind: &str, batch: usize) -> Result<()> {
-        self.client.query_one(&self.call, &[&kind, &(batch as i32)])?;
+    pub fn push(&mut self, kind: &Kind, batch: usize) -> Result<()> {
+        self.client.query_one(&self.staged, &[&kind.name, &(batch as i32)])?;
         Ok(())
+    }
+
+    /// A whole call: the batch comes in and the reply goes out.
+    pub fn call(&mut self, workspace: &str, ops: &str) -> Result<String> {
+        Ok(self.client.query_one(&self.given, &[&workspace, &ops])?.get(0))
     }
 
     pub fn client(&mut self) -> &mut Client {
@@ -40,6 +48,8 @@ pub struct Floor {
     client: Client,
     insert: Statement,
     update: Statement,
+    upsert: Statement,
+    steps: [Statement; 3],
 }
 
 const COUNTER: &str = "with counter as (update floor.workspace set head = head + $3
@@ -51,10 +61,14 @@ const COUNTER: &str = "with counter as (update floor.workspace set head = head +
 
 impl Floor {
     pub fn new(mut client: Client) -> Result<Floor> {
-        let insert = client.prepare(&format!(
-            "{COUNTER} insert into floor.record
-             select workspace_key, table_name, pk, before + i, clock, hlc, op_id, false
-             from bench.rows, counter where kind = $1 and batch = $2"
+        let record = "select workspace_key, table_name, pk, before + i, clock, hlc, op_id, operation = 'delete'
+             from bench.rows, counter where kind = $1 and batch = $2";
+        let insert = client.prepare(&format!("{COUNTER} insert into floor.record {record}"))?;
+        let upsert = client.prepare(&format!(
+            "{COUNTER} insert into floor.record {record}
+             on conflict (workspace_key, table_name, pk) do update set
+               server_version = excluded.server_version, clock = excluded.clock, hlc = excluded.hlc,
+               op_id = excluded.op_id, deleted = excluded.deleted"
         ))?;
         let update = client.prepare(&format!(
             "{COUNTER} update floor.record as r set server_version = before + b.i, clock = b.clock,
@@ -62,17 +76,56 @@ impl Floor {
              from bench.rows b, counter where b.kind = $1 and b.batch = $2
                and r.workspace_key = counter.workspace_key and r.table_name = b.table_name and r.pk = b.pk"
         ))?;
-        Ok(Floor { client, insert, update })
+        let steps = [
+            client.prepare(
+                "update floor.workspace set head = head + 1 where workspace_id = 'w0'
+                   returning workspace_key, head",
+            )?,
+            client.prepare(
+                "insert into floor.change_log
+                   select $3, $4, table_name, pk, operation, payload, clock, hlc, device_id, op_id,
+                     true, null, clock_timestamp()
+                   from bench.rows where kind = $1 and batch = $2",
+            )?,
+            client.prepare(
+                "insert into floor.record
+                   select $3, table_name, pk, $4, clock, hlc, op_id, false
+                   from bench.rows where kind = $1 and batch = $2",
+            )?,
+        ];
+        Ok(Floor { client, insert, update, upsert, steps })
     }
 
-    pub fn insert(&mut self, kind: &str, batch: usize, size: usize) -> Result<()> {
-        self.client.execute(&self.insert, &[&kind, &(batch as i32), &(size as i64)])?;
+    /// New records.
+    pub fn insert(&mut self, kind: &Kind, batch: usize) -> Result<()> {
+        Floor::run(&mut self.client, &self.insert, kind, batch)
+    }
+
+    /// Known records.
+    pub fn update(&mut self, kind: &Kind, batch: usize) -> Result<()> {
+        Floor::run(&mut self.client, &self.update, kind, batch)
+    }
+
+    /// Some new, some known.
+    pub fn upsert(&mut self, kind: &Kind, batch: usize) -> Result<()> {
+        Floor::run(&mut self.client, &self.upsert, kind, batch)
+    }
+
+    fn run(client: &mut Client, statement: &Statement, kind: &Kind, batch: usize) -> Result<()> {
+        client.execute(statement, &[&kind.name, &(batch as i32), &(kind.size as i64)])?;
         Ok(())
     }
 
-    pub fn update(&mut self, kind: &str, batch: usize, size: usize) -> Result<()> {
-        self.client.execute(&self.update, &[&kind, &(batch as i32), &(size as i64)])?;
-        Ok(())
+    /// A new record by five statements: begin, counter, log, record, commit.
+    pub fn insert_stepwise(&mut self, kind: &Kind, batch: usize) -> Result<()> {
+        let [counter, log, record] = &self.steps;
+        let mut transaction = self.client.transaction()?;
+        let row = transaction.query_one(counter, &[])?;
+        let (key, version): (i64, i64) = (row.get(0), row.get(1));
+        for step in [log, record] {
+            transaction.execute(step, &[&kind.name, &(batch as i32), &key, &version])?;
+        }
+        Ok(transaction.commit()?)
     }
 
     pub fn client(&mut self) -> &mut Client {
@@ -91,7 +144,7 @@ struct Op<'a> {
     pk: &'a str,
     operation: &'a str,
     #[serde(borrow)]
-    payload: &'a RawValue,
+    payload: Option<&'a RawValue>,
     stamp: Stamp<'a>,
 }
 
@@ -153,7 +206,7 @@ impl Sqlite {
                     table_name,
                     pk,
                     operation,
-                    payload.get(),
+                    payload.map(RawValue::get),
                     clock,
                     hlc,
                     device_id,

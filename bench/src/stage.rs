@@ -4,6 +4,9 @@
 use anyhow::Result;
 use postgres::Client;
 
+/// About what the payload of an ordinary op takes; the op has 0.7 KB then.
+pub const PAYLOAD: usize = 550;
+
 /// Batches of one kind.
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {
@@ -18,16 +21,16 @@ pub struct Kind {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ids {
-    /// Version 4 UUIDs.
+    /// New records, version 4 UUIDs.
     Random,
-    /// Ascending, as version 7 UUIDs are.
+    /// New records, ascending as version 7 UUIDs are.
     TimeOrdered,
     /// New ops on the records of another kind, with this clock.
     Of { kind: &'static str, clock: i64 },
+    /// Six of ten ops on new records, three puts and a delete on those of
+    /// another kind.
+    Mixed { kind: &'static str },
 }
-
-/// About what the payload of an ordinary op takes.
-pub const PAYLOAD: usize = 550;
 
 pub fn create(client: &mut Client) -> Result<()> {
     client.batch_execute(
@@ -45,27 +48,35 @@ pub fn create(client: &mut Client) -> Result<()> {
 /// Lays out the batches of a kind, numbered from 0.
 pub fn fill(client: &mut Client, kind: &Kind) -> Result<()> {
     let Kind { name, size, batches, payload_bytes, ids } = *kind;
-    let (ids, clock) = match ids {
-        Ids::Random => ("gen_random_uuid()::text as pk, gen_random_uuid() as op_id".to_owned(), 1),
-        Ids::TimeOrdered => (
-            "overlay(gen_random_uuid()::text placing to_hex(nextval('bench.ordered') + 268435456) from 1 for 8) as pk,
-             overlay(gen_random_uuid()::text placing to_hex(currval('bench.ordered') + 268435456) from 1 for 8)::uuid as op_id"
-                .to_owned(),
-            1,
-        ),
-        Ids::Of { kind, clock } => (
-            format!(
-                "(select pk from bench.rows r where r.kind = '{kind}' and r.batch = b and r.i = n.i) as pk,
-                 gen_random_uuid() as op_id"
-            ),
-            clock,
+    let ordered = |call: &str| {
+        format!(
+            "overlay(gen_random_uuid()::text placing to_hex({call}('bench.ordered') + 268435456) from 1 for 8)"
+        )
+    };
+    let known = |kind: &str| {
+        format!(
+            "(select pk from bench.rows r where r.kind = '{kind}' and r.batch = b and r.i = n.i)"
+        )
+    };
+    let random = "gen_random_uuid()".to_owned();
+    let put = "'put'".to_owned();
+    let (pk, op_id, clock, operation) = match ids {
+        Ids::Random => (random.clone(), random, 1, put),
+        Ids::TimeOrdered => (ordered("nextval"), ordered("currval"), 1, put),
+        Ids::Of { kind, clock } => (known(kind), random, clock, put),
+        Ids::Mixed { kind } => (
+            format!("case when n.i % 10 < 6 then gen_random_uuid()::text else {} end", known(kind)),
+            random,
+            3,
+            "case when i % 10 = 9 then 'delete' else 'put' end".to_owned(),
         ),
     };
     client.batch_execute(&format!(
         "insert into bench.rows
-           select '{name}', b, i, 'notes', pk, 'put', json_build_object('id', pk, 'body', body), {clock},
+           select '{name}', b, i, 'notes', pk, operation,
+             case when operation = 'put' then json_build_object('id', pk, 'body', body) end, {clock},
              '1767225600000:0000:device-1', 'device-1', op_id
-           from (select b, i, {ids},
+           from (select b, i, ({pk})::text as pk, ({op_id})::uuid as op_id, {operation} as operation,
                (select string_agg(md5(random()::text || k || i), '') from generate_series(1, greatest(1, {payload_bytes} / 32)) k) as body
              from generate_series(0, {batches} - 1) b, generate_series(1, {size}) as n (i)) x;
          insert into bench.staged

@@ -37,6 +37,7 @@ pub fn start(name: &str) -> Result<Stand> {
         include_str!("../peers/floor.sql"),
         include_str!("../peers/expert.sql"),
         include_str!("../peers/tutorial.sql"),
+        include_str!("../peers/timestamp.sql"),
     ] {
         admin.batch_execute(peer)?;
     }

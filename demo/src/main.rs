@@ -1,8 +1,6 @@
 //! The main job on real input: devices push a real op log into a throw-away
 //! cluster, others catch up, the log is collected, and all must agree.
 
-mod oplog;
-
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -15,6 +13,7 @@ use postgres::Client;
 use sync_ext_cluster::cluster::Cluster;
 use sync_ext_cluster::device::{Answered, Device, call};
 use sync_ext_cluster::state::{digest, of_server};
+use sync_ext_demo::oplog;
 
 const WORKSPACE: &str = "pgrx";
 const SEED: u64 = 20_260_101;

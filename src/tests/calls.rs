@@ -98,4 +98,31 @@ mod tests {
         let items = "select json_array_length(sync_snapshot('w') -> 'items')::text";
         assert_eq!(text(items, &[]), "1");
     }
+
+    #[pg_test]
+    fn a_push_finds_known_records_wherever_they_lie_among_new_ones() {
+        register();
+        const NAMES: u32 = 40;
+        let all = |from: u32| -> Vec<String> {
+            (0..NAMES).map(|n| put(from + n, &format!("n-{n:02}"), 1)).collect()
+        };
+        for one in 0..NAMES {
+            for other in one..NAMES {
+                let (workspace, batch) = (format!("w-{one}-{other}"), all(1000));
+                let known =
+                    [put(1, &format!("n-{one:02}"), 0), put(2, &format!("n-{other:02}"), 0)];
+                push(&workspace, &known);
+                push(&workspace, &batch);
+                let superseding = text(
+                    "select string_agg(pk, ' ' order by pk) from sync_ext.change_log
+                       join sync_ext.workspace using (workspace_key)
+                       where workspace_id = $1 and clock = 1 and supersedes is not null",
+                    &[workspace.as_str().into()],
+                );
+                let mut expected = vec![format!("n-{one:02}"), format!("n-{other:02}")];
+                expected.dedup();
+                assert_eq!(superseding, expected.join(" "));
+            }
+        }
+    }
 }

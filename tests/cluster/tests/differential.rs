@@ -119,14 +119,19 @@ impl Past {
         // Often the last one: its reply was lost.
         let at = if random.random_bool(0.5) { count - 1 } else { random.random_range(0..count) };
         let mut ops = self.batches[at].clone();
-        match random.random_range(0..4) {
+        match random.random_range(0..5) {
             0 => ops.retain(|_| random.random_bool(0.8)),
             1 => {
                 let place = random.random_range(0..=ops.len());
                 let op = self.fresh(random, &ops);
                 ops.insert(place, op);
             }
-            2 => ops.extend(self.batches[random.random_range(0..count)].clone()),
+            // The opId of one of them, of another record.
+            2 if !ops.is_empty() => {
+                let place = random.random_range(0..ops.len());
+                ops[place].pk = format!("pk-{}", random.random_range(0..60));
+            }
+            3 => ops.extend(self.batches[random.random_range(0..count)].clone()),
             _ => {}
         }
         ops
