@@ -38,17 +38,20 @@ select sync_push('w', '[
    "stamp": {"deviceId": "phone", "opId": "00000000-0000-4000-8000-000000000001", "hlc": "2026-01-01T00:00:00Z-0", "clock": 1}}
 ]'::json);
 
--- Of another record too, which is new, even of a table that nobody registered;
--- its neighbours land.
+-- Of another record too, which is new; its neighbours land.
 select sync_push('w', '[
   {"tableName": "notes", "operation": "put", "pk": "x", "payload": {"id": "x"},
    "stamp": {"deviceId": "phone", "opId": "00000000-0000-4000-8000-0000000000a6", "hlc": "h", "clock": 1}},
   {"tableName": "notes", "operation": "put", "pk": "new", "payload": {"id": "new"},
    "stamp": {"deviceId": "phone", "opId": "00000000-0000-4000-8000-000000000001", "hlc": "h", "clock": 1}},
-  {"tableName": "unheard", "operation": "put", "pk": "new", "payload": {"id": "new"},
-   "stamp": {"deviceId": "phone", "opId": "00000000-0000-4000-8000-000000000002", "hlc": "h", "clock": 1}},
   {"tableName": "notes", "operation": "put", "pk": "y", "payload": {"id": "y"},
    "stamp": {"deviceId": "phone", "opId": "00000000-0000-4000-8000-0000000000a7", "hlc": "h", "clock": 1}}
+]'::json);
+
+-- Even of a table that nobody registered.
+select sync_push('w', '[
+  {"tableName": "unheard", "operation": "put", "pk": "new", "payload": {"id": "new"},
+   "stamp": {"deviceId": "phone", "opId": "00000000-0000-4000-8000-000000000002", "hlc": "h", "clock": 1}}
 ]'::json);
 
 -- The same op twice in one batch is one op with one result; different ops
