@@ -1,97 +1,92 @@
-//! Eight clients at once, one op per commit.
+//! Many clients, many workspaces; one op per commit.
 
 use std::thread;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
-use indicatif::ProgressBar;
-use sync_ext_cluster::cluster::Cluster;
 
+use crate::bench::Bench;
 use crate::report::Row;
-use crate::rounds::median;
+use crate::rounds::Series;
 
-const CLIENTS: usize = 8;
+/// Clients, workspaces that they take in turn, ops per client and round.
+const SPREADS: [(usize, usize, usize); 6] =
+    [(8, 8, 200), (8, 1, 100), (8, 1000, 200), (1, 1, 200), (1, 8, 200), (1, 1000, 200)];
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Spread {
-    /// Every client in a workspace of its own.
-    Apart,
-    /// All in one.
-    Together,
-}
+impl Bench {
+    /// Rates of sync_push and of one CTE that writes the same rows, alternating.
+    pub fn clients(&mut self) -> Result<Vec<Row>> {
+        self.bar.inc_length((SPREADS.len() * (self.rounds + 1) * 2) as u64);
+        SPREADS.iter().map(|spread| self.rates(*spread)).collect()
+    }
 
-/// Rates of sync_push and of one CTE that writes the same rows, alternating.
-pub fn rates(
-    cluster: &Cluster,
-    bar: &ProgressBar,
-    rounds: usize,
-    ops: usize,
-    name: &str,
-    spread: Spread,
-) -> Result<Vec<Row>> {
-    // A batch of one op, made up on the server from nothing but a new UUID, so
-    // that both sides do the same besides writing.
-    const NEW: &str =
-        "gen_random_uuid() as id, gen_random_uuid() as pk, repeat('0123456789abcdef', 34) as body";
-    let ours = format!(
-        "select sync_push($1, format('[{{\"tableName\":\"notes\",\"operation\":\"put\",\"pk\":\"%s\",\"payload\":{{\"id\":\"%s\",\"body\":\"%s\"}},\"stamp\":{{\"deviceId\":\"device-1\",\"opId\":\"%s\",\"hlc\":\"1767225600000:0000:device-1\",\"clock\":1}}}}]', pk, pk, body, id)::json)::text
-         from (select {NEW}) x"
-    );
-    let floor = format!(
-        "with new as materialized (select {NEW}),
-           counter as (update floor.workspace set head = head + 1 where workspace_id = $1 returning workspace_key, head),
-           logged as (insert into floor.change_log select workspace_key, head, 'notes', pk::text, 'put',
-             format('{{\"id\":\"%s\",\"body\":\"%s\"}}', pk, body)::json, 1, '1767225600000:0000:device-1', 'device-1', id, true, null, clock_timestamp()
-             from new, counter)
-         insert into floor.record select workspace_key, 'notes', pk::text, head, 1, '1767225600000:0000:device-1', id, false from new, counter"
-    );
-    let mut rates = [Vec::new(), Vec::new()];
-    for round in 0..=rounds {
-        for turn in 0..2 {
-            let side = (round + turn) % 2;
-            let rate = run(cluster, if side == 0 { &ours } else { &floor }, ops, spread)?;
-            if round > 0 {
-                rates[side].push(rate);
+    fn rates(&mut self, (clients, workspaces, ops): (usize, usize, usize)) -> Result<Row> {
+        // A batch of one op, made up on the server from nothing but a new UUID, so
+        // that both sides do the same besides writing.
+        const NEW: &str = "gen_random_uuid() as id, gen_random_uuid() as pk, repeat('0123456789abcdef', 34) as body";
+        let ours = format!(
+            "select sync_push($1, format('[{{\"tableName\":\"notes\",\"operation\":\"put\",\"pk\":\"%s\",\"payload\":{{\"id\":\"%s\",\"body\":\"%s\"}},\"stamp\":{{\"deviceId\":\"device-1\",\"opId\":\"%s\",\"hlc\":\"1767225600000:0000:device-1\",\"clock\":1}}}}]', pk, pk, body, id)::json)::text
+             from (select {NEW}) x"
+        );
+        let floor = format!(
+            "with new as materialized (select {NEW}),
+               counter as (update floor.workspace set head = head + 1 where workspace_id = $1 returning workspace_key, head),
+               logged as (insert into floor.change_log select workspace_key, head, 'notes', pk::text, 'put',
+                 format('{{\"id\":\"%s\",\"body\":\"%s\"}}', pk, body)::json, 1, '1767225600000:0000:device-1', 'device-1', id, true, null, clock_timestamp()
+                 from new, counter)
+             insert into floor.record select workspace_key, 'notes', pk::text, head, 1, '1767225600000:0000:device-1', id, false from new, counter"
+        );
+        // A full run pushes four times as much, as elsewhere.
+        let ops = ops * self.work / 5_000;
+        let mut rates = [Vec::new(), Vec::new()];
+        for round in 0..=self.rounds {
+            for turn in 0..2 {
+                let side = (round + turn) % 2;
+                let sql = if side == 0 { ours.to_owned() } else { floor.clone() };
+                let rate = self.run(&sql, (clients, workspaces, ops))?;
+                if round > 0 {
+                    rates[side].push(rate);
+                }
+                self.bar.inc(1);
             }
-            bar.inc(1);
         }
+        let [ours, floor] = rates;
+        let plural = |count: usize, what: &str| match count {
+            1 => format!("1 {what}"),
+            _ => format!("{count} {what}s"),
+        };
+        let name = format!("{}, {}", plural(clients, "client"), plural(workspaces, "workspace"));
+        let series = Series::new("ops/s", [("sync_ext", ours), ("one CTE", floor)]);
+        Ok(series.row(&name, "sync_ext", "one CTE"))
     }
-    let ratios = rates[0].iter().zip(&rates[1]).map(|(a, b)| a / b).collect();
-    let [ours, floor] = rates.map(median);
-    Ok(vec![Row {
-        name: name.to_owned(),
-        unit: "ops/s".to_owned(),
-        ours,
-        base_name: "one CTE".to_owned(),
-        base: floor,
-        ratio: median(ratios),
-    }])
-}
 
-fn run(cluster: &Cluster, sql: &str, ops: usize, spread: Spread) -> Result<f64> {
-    let mut sessions = Vec::new();
-    for client in 1..=CLIENTS {
-        let mut session = cluster.connect("bench")?;
-        let statement = session.prepare(sql)?;
-        let workspace = format!("w{}", if spread == Spread::Apart { client } else { 1 });
-        sessions.push((session, statement, workspace));
-    }
-    let begun = Instant::now();
-    thread::scope(|scope| {
-        let running: Vec<_> = sessions
-            .iter_mut()
-            .map(|(session, statement, workspace)| {
-                scope.spawn(move || -> Result<()> {
-                    for _ in 0..ops {
-                        session.query(&*statement, &[workspace])?;
-                    }
-                    Ok(())
+    /// Ops per second, all clients together.
+    fn run(&self, sql: &str, (clients, workspaces, ops): (usize, usize, usize)) -> Result<f64> {
+        let mut sessions = Vec::new();
+        for client in 0..clients {
+            let mut session = self.stand.connect()?;
+            let statement = session.prepare(sql)?;
+            sessions.push((client, session, statement));
+        }
+        let begun = Instant::now();
+        thread::scope(|scope| {
+            let running: Vec<_> = sessions
+                .iter_mut()
+                .map(|(client, session, statement)| {
+                    scope.spawn(move || -> Result<()> {
+                        for n in 0..ops {
+                            let workspace =
+                                format!("w{}", 1 + (*client + n * clients) % workspaces);
+                            session.query(&*statement, &[&workspace])?;
+                        }
+                        Ok(())
+                    })
                 })
-            })
-            .collect();
-        running
-            .into_iter()
-            .try_for_each(|thread| thread.join().map_err(|_| anyhow!("a client panicked"))?)
-    })?;
-    Ok((ops * CLIENTS) as f64 / begun.elapsed().as_secs_f64())
+                .collect();
+            running
+                .into_iter()
+                .try_for_each(|thread| thread.join().map_err(|_| anyhow!("a client panicked"))?)
+        })?;
+        Ok((ops * clients) as f64 / begun.elapsed().as_secs_f64())
+    }
 }

@@ -1,13 +1,18 @@
 //! The benchmark: sync_ext beside what Postgres itself needs (the floor) and
 //! what one would use instead (the peers), in one run, alternating.
 //!
-//! * [`report`]: rows of the result, targets, table and JSON
+//! * [`report`]: rows of the result, targets, table and JSON; [`chart`]
 //! * [`rounds`]: alternating measurement, medians, ratios
-//! * [`stage`]: the ops, laid out before the clock runs
+//! * [`stand`], [`stage`]: the cluster, and the ops, laid out before the clock runs
 //! * [`sides`]: who takes part
-//! * [`pushes`], [`pulls`], [`clients`]: the workloads
+//! * [`bench`]: what the workloads share; [`pushes`], [`pulls`], [`clients`],
+//!   [`gc`], [`memory`]: the workloads
 
+pub mod bench;
+pub mod chart;
 pub mod clients;
+pub mod gc;
+pub mod memory;
 pub mod pulls;
 pub mod pushes;
 pub mod report;

@@ -1,95 +1,212 @@
-//! Pulls of the log that the pushes left. Pages stay in the server, as what
-//! COPY writes to /dev/null does; a poll is a whole call.
+//! Reading: pages of the log, what is new since a while ago, snapshots. Pages
+//! stay in the server, as what COPY writes to /dev/null does; polls are whole
+//! calls.
 
 use anyhow::Result;
-use postgres::Client;
 
-use crate::pushes::Bench;
+use crate::bench::Bench;
 use crate::report::Row;
-use crate::rounds::{Side, alternate};
+use crate::rounds::{Side, alternate, seconds, take_turns};
 
-impl Bench<'_> {
-    /// Pages of the log against COPY of the same rows to /dev/null, and against
-    /// a pull built by json_agg.
-    pub fn pages(&mut self, row: &str, page: i64, peer: bool) -> Result<Vec<Row>> {
-        let head: i64 = self
-            .admin
-            .query_one("select head from sync_ext.workspace where workspace_id = 'w0'", &[])?
-            .get(0);
-        let pages = (50_000 / page).min(head / page);
-        let cursors = move || (0..pages).map(move |n| n * page);
-        let (mut ours, mut copy, mut json_agg) = (self.client()?, self.client()?, self.client()?);
-        let pull = ours.prepare("select pg_column_size(sync_pull('w0', $1, $2))")?;
-        let agg = json_agg.prepare("select pg_column_size(expert.pull('w0', $1, $2))")?;
-        let limit = page as i32;
-        let mut sides = vec![
-            Side::new("sync_ext", move |_| {
-                for from in cursors() {
-                    ours.query_one(&pull, &[&from, &limit])?;
+const COPY: &str = "COPY to /dev/null";
+
+/// The columns that a pull tells.
+const COLUMNS: &str =
+    "server_version, table_name, pk, operation, applied, payload, clock, hlc, device_id, op_id";
+
+/// Devices poll now and then, so a poll meets processes that sleep. Back to back
+/// it meets, or not, a processor that still spins for the next one, and what is
+/// measured is luck.
+fn idle() {
+    std::thread::sleep(std::time::Duration::from_micros(500));
+}
+
+impl Bench {
+    /// A log to read: records, then updates of half of them, so that `latest`
+    /// has something to leave out; in workspace `pulled`, of two tables.
+    fn lay_out_log(&mut self) -> Result<i64> {
+        let sql = "select count(*) from sync_ext.workspace where workspace_id = 'pulled'";
+        if self.admin.query_one(sql, &[])?.get::<_, i64>(0) == 0 {
+            self.admin.batch_execute("select sync_register_table('tasks')")?;
+            let push = self.admin.prepare(
+                "select pg_column_size(sync_push('pulled', json_agg(json_build_object(
+                   'tableName', case when i % 4 = 0 then 'tasks' else 'notes' end, 'operation', 'put', 'pk', md5(n::text),
+                   'payload', json_build_object('id', md5(n::text), 'body', repeat(md5(n::text), 17)), 'stamp',
+                   json_build_object('deviceId', 'device-1', 'opId', gen_random_uuid(), 'hlc', '1767225600000:0000:device-1', 'clock', $1::int8)))))
+                 from (select i, $2::int8 * 1000 + i as n from generate_series(1, 1000) i) x",
+            )?;
+            for (clock, batches) in [(1i64, 30i64), (2, 15)] {
+                for batch in 0..batches {
+                    self.admin.query_one(&push, &[&clock, &batch])?;
                 }
-                Ok(())
-            }),
-            Side::new("COPY to /dev/null", move |_| {
-                cursors().try_for_each(|from| {
-                    Ok(copy.batch_execute(&format!(
-                        "copy (select server_version, table_name, pk, operation, applied, payload, clock, hlc,
-                           device_id, op_id from sync_ext.change_log l join sync_ext.workspace using (workspace_key)
-                           where workspace_id = 'w0' and server_version > {from} and server_version <= {}
-                           order by server_version) to '/dev/null'",
-                        from + page
-                    ))?)
-                })
-            }),
-        ];
-        if peer {
-            sides.push(Side::new("json_agg", move |_| {
-                for from in cursors() {
-                    json_agg.query_one(&agg, &[&from, &limit])?;
-                }
-                Ok(())
-            }));
+            }
+            self.admin.batch_execute(
+                "insert into \"timestamp\".row
+                   select workspace_key, table_name, pk, payload, '2026-01-01'::timestamptz + server_version * interval '1 ms'
+                   from sync_ext.change_log join sync_ext.workspace using (workspace_key)
+                   where workspace_id = 'pulled' and clock = 1",
+            )?;
+            for table in ["sync_ext.change_log", "sync_ext.record", "\"timestamp\".row"] {
+                self.admin.batch_execute(&format!("vacuum analyze {table}"))?;
+            }
         }
-        let series = alternate(&self.bar, self.rounds, pages as usize, sides)?;
-        let mut rows = vec![series.row(row, "sync_ext", "COPY to /dev/null")];
-        if peer {
-            rows.push(series.row(&format!("{row} / json_agg"), "sync_ext", "json_agg"));
+        self.head("pulled")
+    }
+
+    /// Pages of the whole log against COPY of the same rows, and against pulls
+    /// built by json_agg.
+    pub fn pages(&mut self) -> Result<Vec<Row>> {
+        let head = self.lay_out_log()?;
+        let mut rows = Vec::new();
+        for page in [1000i64, 100] {
+            let cursors = move || (0..30_000 / page).map(move |n| n * page);
+            let limit = page as i32;
+            let mut sides = vec![
+                self.reader("sync_ext", "pg_column_size(sync_pull('pulled', $1, $2))", page, 30_000)?,
+                self.copy(page, move |from| format!(
+                    "select {COLUMNS} from sync_ext.change_log l join sync_ext.workspace using (workspace_key)
+                       where workspace_id = 'pulled' and server_version > {from} and server_version <= {}
+                       order by server_version", from + page))?,
+                self.reader("json_agg", "pg_column_size(expert.pull('pulled', $1, $2))", page, 30_000)?,
+            ];
+            let mut client = self.connect()?;
+            let sql = "select pg_column_size(\"timestamp\".pull(workspace_key, '2026-01-01'::timestamptz + $1 * interval '1 ms', $2))
+                from sync_ext.workspace where workspace_id = 'pulled'";
+            let since = client
+                .prepare_typed(sql, &[postgres::types::Type::INT8, postgres::types::Type::INT4])?;
+            sides.push(Side::new("updated_at > since", move |_| {
+                cursors().try_for_each(|from| {
+                    client.query_one(&since, &[&from, &limit]).map(drop).map_err(Into::into)
+                })
+            }));
+            let pages = 30_000 / page as usize;
+            let series = alternate(&self.bar, self.rounds, pages, sides)?;
+            let name = format!("pull, pages of {page}");
+            rows.push(series.row(&name, "sync_ext", COPY));
+            for (peer, short) in [("json_agg", "json_agg"), ("updated_at > since", "updated_at")] {
+                rows.push(series.row(&format!("{name} / {short}"), "sync_ext", peer));
+            }
+        }
+        debug_assert!(head > 30_000);
+        Ok(rows)
+    }
+
+    /// A side that reads pages from versions 0, `page`, ... below `end`, by an
+    /// expression of a cursor and a limit.
+    fn reader(
+        &self,
+        name: &'static str,
+        expression: &str,
+        page: i64,
+        end: i64,
+    ) -> Result<Side<'static>> {
+        let mut client = self.connect()?;
+        let statement = client.prepare(&format!("select {expression}"))?;
+        let limit = page as i32;
+        Ok(Side::new(name, move |_| {
+            (0..end / page).try_for_each(|n| {
+                client.query_one(&statement, &[&(n * page), &limit])?;
+                Ok(())
+            })
+        }))
+    }
+
+    /// A side that copies the rows of a query, given each page's cursor.
+    fn copy(&self, page: i64, query: impl Fn(i64) -> String + 'static) -> Result<Side<'static>> {
+        let mut client = self.connect()?;
+        Ok(Side::new(COPY, move |_| {
+            (0..30_000 / page).try_for_each(|n| {
+                Ok(client.batch_execute(&format!("copy ({}) to '/dev/null'", query(n * page)))?)
+            })
+        }))
+    }
+
+    /// Pages without what was superseded, and of one table.
+    pub fn filters(&mut self) -> Result<Vec<Row>> {
+        self.lay_out_log()?;
+        let from = |from: i64, condition: &str| {
+            format!(
+            "select {COLUMNS} from sync_ext.change_log l join sync_ext.workspace using (workspace_key)
+               where workspace_id = 'pulled' and server_version > {from} and {condition}
+               order by server_version limit 1000")
+        };
+        let mut rows = Vec::new();
+        for (name, arguments, condition) in [
+            ("pull, latest", "latest => true",
+             "exists (select from sync_ext.record r where r.workspace_key = l.workspace_key and r.table_name = l.table_name
+                and r.pk = l.pk and r.server_version = l.server_version)"),
+            ("pull, one table of two", "tables => '{tasks}'", "table_name = 'tasks'"),
+        ] {
+            let pull = format!("pg_column_size(sync_pull('pulled', $1, $2, {arguments}))");
+            let sides = vec![
+                self.reader("sync_ext", &pull, 1000, 30_000)?,
+                self.copy(1000, move |cursor| from(cursor, condition))?,
+            ];
+            let series = alternate(&self.bar, self.rounds, 30, sides)?;
+            rows.push(series.row(name, "sync_ext", COPY));
         }
         Ok(rows)
     }
 
-    /// A poll that finds nothing new, against the cheapest statement there is.
-    pub fn empty_polls(&mut self) -> Result<Vec<Row>> {
-        const POLLS: usize = 2000;
-        let head: i64 = self
-            .admin
-            .query_one("select head from sync_ext.workspace where workspace_id = 'w0'", &[])?
-            .get(0);
-        let (mut ours, mut other) = (self.client()?, self.client()?);
-        let pull = ours.prepare("select sync_pull('w0', $1)::text")?;
-        let one = other.prepare("select 1")?;
-        let series = alternate(
-            &self.bar,
-            self.rounds,
-            POLLS,
-            vec![
-                Side::new("sync_ext", move |_| {
-                    for _ in 0..POLLS {
-                        ours.query_one(&pull, &[&head])?;
-                    }
-                    Ok(())
+    /// Whole calls of devices that are up to date, a change or a page behind.
+    pub fn polls(&mut self) -> Result<Vec<Row>> {
+        let head = self.lay_out_log()?;
+        let mut rows = Vec::new();
+        for (name, behind, polls) in
+            [("empty poll", 0, 500), ("poll, 1 behind", 1, 500), ("poll, 1000 behind", 1000, 50)]
+        {
+            let cursor = head - behind;
+            let (mut ours, mut other) = (self.connect()?, self.connect()?);
+            let pull = ours.prepare("select sync_pull('pulled', $1, 1000)")?;
+            // What the poll reads, by SQL that tells nothing else.
+            let (base, sql) = match behind {
+                0 => ("select 1", format!("select 1 where {cursor} > 0")),
+                _ => ("SELECT", format!(
+                    "select {COLUMNS} from sync_ext.change_log
+                       where workspace_key = (select workspace_key from sync_ext.workspace where workspace_id = 'pulled')
+                         and server_version > {cursor} order by server_version limit 1000")),
+            };
+            let select = other.prepare(&sql)?;
+            let sides = vec![
+                Side::timing_itself("sync_ext", move |_| {
+                    idle();
+                    seconds(|| ours.query_one(&pull, &[&cursor]).map(drop).map_err(Into::into))
                 }),
-                Side::new("select 1", move |_| {
-                    for _ in 0..POLLS {
-                        other.query_one(&one, &[])?;
-                    }
-                    Ok(())
+                Side::timing_itself(base, move |_| {
+                    idle();
+                    seconds(|| other.query(&select, &[]).map(drop).map_err(Into::into))
                 }),
-            ],
-        )?;
-        Ok(vec![series.row("empty poll", "sync_ext", "select 1")])
+            ];
+            let series = take_turns(&self.bar, self.rounds, polls, sides)?;
+            rows.push(series.row(name, "sync_ext", base));
+        }
+        Ok(rows)
     }
 
-    fn client(&self) -> Result<Client> {
-        Ok(self.cluster.connect("bench")?)
+    /// A whole snapshot, page by page.
+    pub fn snapshots(&mut self) -> Result<Vec<Row>> {
+        self.lay_out_log()?;
+        let mut ours = self.connect()?;
+        let first = ours.prepare("select reply->>'nextPageToken', pg_column_size(reply) from sync_snapshot('pulled', null, 1000) reply")?;
+        let next = ours.prepare("select reply->>'nextPageToken', pg_column_size(reply) from sync_snapshot('pulled', $1, 1000) reply")?;
+        let mut copy = self.connect()?;
+        let sides = vec![
+            Side::new("sync_ext", move |_| {
+                let mut token: Option<String> = ours.query_one(&first, &[])?.get(0);
+                while let Some(page) = token {
+                    token = ours.query_one(&next, &[&page])?.get(0);
+                }
+                Ok(())
+            }),
+            Side::new(COPY, move |_| {
+                Ok(copy.batch_execute(
+                "copy (select r.table_name, r.pk, l.payload, r.clock, r.hlc, r.op_id, r.server_version
+                   from sync_ext.record r join sync_ext.change_log l using (workspace_key, server_version)
+                   join sync_ext.workspace using (workspace_key) where workspace_id = 'pulled'
+                   order by r.table_name, r.pk) to '/dev/null'")?)
+            }),
+        ];
+        let series = alternate(&self.bar, self.rounds, 30, sides)?;
+        Ok(vec![series.row("snapshot, pages of 1000", "sync_ext", COPY)])
     }
 }

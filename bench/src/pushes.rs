@@ -1,81 +1,30 @@
-//! Pushes by one client: fresh records in batches of all sizes, replays,
-//! losers, updates; and what they leave behind in the WAL.
+//! Pushes by one client: new records in batches of all sizes, replays, losers,
+//! updates, deletes; and what they leave behind in the WAL.
 
 use std::cell::RefCell;
 
 use anyhow::Result;
-use indicatif::ProgressBar;
 use postgres::Client;
-use sync_ext_cluster::cluster::Cluster;
+use sync_ext_demo::oplog;
 
+use crate::bench::Bench;
 use crate::report::Row;
-use crate::rounds::{Side, alternate, median};
-use crate::sides::{Floor, Function, Sqlite};
-use crate::stage::{self, Ids, Kind};
+use crate::rounds::{Series, Side, alternate, seconds, take_turns};
+use crate::sides::{Function, Sqlite};
+use crate::stage::{self, Ids};
 
-const DATABASE: &str = "bench";
-const PAYLOAD: usize = 550;
+const FLOOR: &str = "INSERT ... SELECT";
 
-/// What all workloads of pushes share.
-pub struct Bench<'c> {
-    pub cluster: &'c Cluster,
-    pub admin: Client,
-    pub bar: ProgressBar,
-    pub rounds: usize,
-    /// Ops per side and round.
-    pub work: usize,
-}
-
-impl Bench<'_> {
-    fn connect(&self) -> Result<Client> {
-        Ok(self.cluster.connect(DATABASE)?)
-    }
-
-    fn sync_ext(&self) -> Result<RefCell<Function>> {
-        Ok(RefCell::new(Function::new(self.connect()?, "sync_push")?))
-    }
-
-    fn floor(&self) -> Result<RefCell<Floor>> {
-        Ok(RefCell::new(Floor::new(self.connect()?)?))
-    }
-
-    /// Lays out a kind with batches for every round, the warming one included.
-    fn stage(&mut self, name: &'static str, size: usize, ids: Ids) -> Result<Kind> {
-        let per_round = (self.work / size).clamp(1, 200);
-        let batches = per_round * (self.rounds + 1);
-        let kind = Kind { name, size, batches, payload_bytes: PAYLOAD, ids };
-        stage::fill(&mut self.admin, &kind)?;
-        self.admin.batch_execute("checkpoint")?;
-        Ok(kind)
-    }
-
-    fn batches(&self, kind: &Kind, round: usize) -> std::ops::Range<usize> {
-        let per_round = kind.batches / (self.rounds + 1);
-        round * per_round..(round + 1) * per_round
-    }
-
-    /// A side that pushes the batches of each round, one by one.
-    fn side<'s>(
-        &'s self,
-        name: &'static str,
-        kind: Kind,
-        mut push: impl FnMut(usize) -> Result<()> + 's,
-    ) -> Side<'s> {
-        Side::new(name, move |round| self.batches(&kind, round).try_for_each(&mut push))
-    }
-
-    fn work_of(&self, kind: &Kind) -> usize {
-        kind.batches / (self.rounds + 1) * kind.size
-    }
-
+impl Bench {
     /// Batches of 1000 against all who do it in one go; what they cost again,
     /// when they lose, and in WAL.
     pub fn thousands(&mut self) -> Result<Vec<Row>> {
         let kind = self.stage("fresh 1000", 1000, Ids::Random)?;
+        let retried = self.stage("retried", 1000, Ids::Random)?;
         let losers = self.stage("losers", 1000, Ids::Of { kind: kind.name, clock: 0 })?;
         let (ours, floor) = (self.sync_ext()?, self.floor()?);
         let expert = RefCell::new(Function::new(self.connect()?, "expert.push")?);
-        let path = self.cluster.data_dir().with_file_name("peer.sqlite");
+        let path = self.stand.cluster.data_dir().with_file_name("peer.sqlite");
         let mut sqlite = Sqlite::create(&path)?;
         let mut reader = self.connect()?;
         let json: Vec<String> = (0..kind.batches)
@@ -84,130 +33,159 @@ impl Bench<'_> {
         let wal: [RefCell<Vec<f64>>; 2] = Default::default();
         let work = self.work_of(&kind);
         let this = &*self;
+        // What was stored a round ago.
+        let stored = |round: usize| this.batches(&kind, round.saturating_sub(1));
+        for batch in stored(0) {
+            ours.borrow_mut().push(&kind, batch)?;
+        }
         let series = alternate(
             &this.bar,
             this.rounds,
             work,
             vec![
-                Side::new("sync_ext", |round| {
+                Side::timing_itself("sync_ext", |round| {
                     let mut ours = ours.borrow_mut();
                     let before = wal_position(ours.client())?;
-                    for batch in this.batches(&kind, round) {
-                        ours.push(kind.name, batch)?;
-                    }
+                    let seconds = seconds(|| {
+                        this.batches(&kind, round).try_for_each(|batch| ours.push(&kind, batch))
+                    })?;
                     wal[0].borrow_mut().push((wal_position(ours.client())? - before) / work as f64);
-                    Ok(())
+                    Ok(seconds)
                 }),
-                Side::new("INSERT ... SELECT", |round| {
+                Side::timing_itself(FLOOR, |round| {
                     let mut floor = floor.borrow_mut();
                     let before = wal_position(floor.client())?;
-                    for batch in this.batches(&kind, round) {
-                        floor.insert(kind.name, batch, kind.size)?;
-                    }
+                    let seconds = seconds(|| {
+                        this.batches(&kind, round).try_for_each(|batch| floor.insert(&kind, batch))
+                    })?;
                     wal[1]
                         .borrow_mut()
                         .push((wal_position(floor.client())? - before) / work as f64);
-                    Ok(())
+                    Ok(seconds)
                 }),
-                this.side("expert PL/pgSQL", kind, |batch| {
-                    expert.borrow_mut().push(kind.name, batch)
-                }),
+                this.side("expert PL/pgSQL", kind, |batch| expert.borrow_mut().push(&kind, batch)),
                 this.side("SQLite", kind, |batch| sqlite.push(&json[batch]).map(drop)),
+                Side::timing_itself("retried at once", |round| {
+                    let mut ours = ours.borrow_mut();
+                    this.batches(&retried, round)
+                        .map(|batch| {
+                            ours.push(&retried, batch)?;
+                            seconds(|| ours.push(&retried, batch))
+                        })
+                        .sum()
+                }),
+                Side::new("replayed later", |round| {
+                    stored(round).try_for_each(|batch| ours.borrow_mut().push(&kind, batch))
+                }),
+                Side::new("losers", |round| {
+                    stored(round).try_for_each(|batch| ours.borrow_mut().push(&losers, batch))
+                }),
             ],
         )?;
-        // Of batches that are stored by now.
-        let again = alternate(
-            &this.bar,
-            this.rounds,
-            work,
-            vec![
-                this.side("replay", kind, |batch| ours.borrow_mut().push(kind.name, batch)),
-                this.side("losers", losers, |batch| ours.borrow_mut().push(losers.name, batch)),
-            ],
-        )?;
-        let fresh = series.row("", "sync_ext", "sync_ext").ours;
-        let against_fresh = |name: &str, side: &str| {
-            let ours = again.row("", side, side).ours;
-            Row {
-                name: name.to_owned(),
-                unit: "us".to_owned(),
-                ours,
-                base_name: "fresh push of 1000".to_owned(),
-                base: fresh,
-                ratio: ours / fresh,
-            }
-        };
-        let [ours_wal, floor_wal] = wal.map(|bytes| median(bytes.into_inner()));
+        let [ours_wal, floor_wal] = wal.map(|bytes| bytes.into_inner()[1..].to_vec());
+        let wal = Series::new("bytes", [("sync_ext", ours_wal), (FLOOR, floor_wal)]);
+        let fresh = "sync_ext";
         Ok(vec![
-            series.row("push 1000", "sync_ext", "INSERT ... SELECT"),
-            series.row("push 1000 / expert PL/pgSQL", "sync_ext", "expert PL/pgSQL"),
-            series.row("push 1000 / SQLite", "sync_ext", "SQLite"),
-            against_fresh("replay of 1000", "replay"),
-            against_fresh("losers, 1000", "losers"),
-            Row {
-                name: "WAL per op, push 1000".to_owned(),
-                unit: "bytes".to_owned(),
-                ours: ours_wal,
-                base_name: "INSERT ... SELECT".to_owned(),
-                base: floor_wal,
-                ratio: ours_wal / floor_wal,
-            },
+            series.row("push 1000", fresh, FLOOR),
+            series.row("push 1000 / expert PL/pgSQL", fresh, "expert PL/pgSQL"),
+            series.row("push 1000 / SQLite", fresh, "SQLite"),
+            series.row("replay of 1000, at once", "retried at once", fresh),
+            series.row("replay of 1000, later", "replayed later", fresh),
+            series.row("losers, 1000", "losers", fresh),
+            wal.row("WAL per op, push 1000", fresh, FLOOR),
         ])
     }
 
-    /// sync_ext and one other side, which does a batch by `push`.
-    fn beside(
-        &self,
-        row: &str,
-        kind: Kind,
-        ours: &RefCell<Function>,
-        base: &'static str,
-        push: impl FnMut(usize) -> Result<()>,
-    ) -> Result<Row> {
+    pub fn hundreds(&mut self) -> Result<Vec<Row>> {
+        let kind = self.stage("fresh 100", 100, Ids::Random)?;
+        let (ours, floor) = (self.sync_ext()?, self.floor()?);
+        let mut tutorial = Function::new(self.connect()?, "tutorial.push")?;
         let sides = vec![
-            self.side("sync_ext", kind, |batch| ours.borrow_mut().push(kind.name, batch)),
-            self.side(base, kind, push),
+            self.side("sync_ext", kind, |batch| ours.borrow_mut().push(&kind, batch)),
+            self.side(FLOOR, kind, |batch| floor.borrow_mut().insert(&kind, batch)),
+            self.side("tutorial PL/pgSQL", kind, |batch| tutorial.push(&kind, batch)),
         ];
         let series = alternate(&self.bar, self.rounds, self.work_of(&kind), sides)?;
-        Ok(series.row(row, "sync_ext", base))
+        Ok(vec![
+            series.row("push 100", "sync_ext", FLOOR),
+            series.row("push 100 / tutorial PL/pgSQL", "sync_ext", "tutorial PL/pgSQL"),
+        ])
     }
 
-    /// Batches of a size against the floor.
-    pub fn against_floor(
-        &mut self,
-        row: &str,
-        kind: &'static str,
-        size: usize,
-        ids: Ids,
-        commit: &str,
-    ) -> Result<Vec<Row>> {
-        let kind = self.stage(kind, size, ids)?;
+    pub fn tens(&mut self) -> Result<Vec<Row>> {
+        let kind = self.stage("fresh 10", 10, Ids::Random)?;
+        self.against_floor("push 10", kind)
+    }
+
+    /// Single ops: commits that wait for the disk and such that don't.
+    pub fn ones(&mut self) -> Result<Vec<Row>> {
+        let mut rows = Vec::new();
+        for (kind, commit, setting) in
+            [("fresh 1", "sync", "on"), ("fresh 1, async", "async", "off")]
+        {
+            let kind = self.stage(kind, 1, Ids::Random)?;
+            let (ours, floor) = (self.sync_ext()?, self.floor()?);
+            let set = format!("set synchronous_commit = {setting}");
+            ours.borrow_mut().client().batch_execute(&set)?;
+            floor.borrow_mut().client().batch_execute(&set)?;
+            let steps = self.floor()?;
+            steps.borrow_mut().client().batch_execute(&set)?;
+            // The stepwise side writes rows of its own, or they would be
+            // duplicates.
+            let stepwise = self.stage(
+                if setting == "on" { "stepwise 1" } else { "stepwise 1, async" },
+                1,
+                Ids::Random,
+            )?;
+            let sides = vec![
+                Side::new("sync_ext", |batch| ours.borrow_mut().push(&kind, batch)),
+                Side::new("one CTE", |batch| floor.borrow_mut().insert(&kind, batch)),
+                Side::new("five statements", |batch| {
+                    steps.borrow_mut().insert_stepwise(&stepwise, batch)
+                }),
+            ];
+            let series = take_turns(&self.bar, self.rounds, self.work_of(&kind), sides)?;
+            let name = format!("push 1, {commit} commit");
+            rows.push(series.row(&name, "sync_ext", "one CTE"));
+            let name = format!("{name} / 5 statements");
+            rows.push(series.row(&name, "sync_ext", "five statements"));
+        }
+        Ok(rows)
+    }
+
+    pub fn time_ordered(&mut self) -> Result<Vec<Row>> {
+        let kind = self.stage("ordered", 1000, Ids::TimeOrdered)?;
+        self.against_floor("push 1000, time-ordered ids", kind)
+    }
+
+    pub fn payloads(&mut self) -> Result<Vec<Row>> {
+        let mut rows = Vec::new();
+        for (kind, row, size, bytes) in [
+            ("0.2 KB", "push 1000, payloads of 0.2 KB", 1000, 100),
+            ("8 KB", "push 100, payloads of 8 KB", 100, 8_000),
+            ("200 KB", "push 10, payloads of 200 KB", 10, 200_000),
+        ] {
+            let kind = self.stage_payloads(kind, size, Ids::Random, bytes)?;
+            rows.extend(self.against_floor(row, kind)?);
+        }
+        Ok(rows)
+    }
+
+    fn against_floor(&self, row: &str, kind: stage::Kind) -> Result<Vec<Row>> {
         let (ours, floor) = (self.sync_ext()?, self.floor()?);
-        let set = format!("set synchronous_commit = {commit}");
-        ours.borrow_mut().client().batch_execute(&set)?;
-        floor.borrow_mut().client().batch_execute(&set)?;
-        Ok(vec![self.beside(row, kind, &ours, "INSERT ... SELECT", |batch| {
-            floor.borrow_mut().insert(kind.name, batch, size)
-        })?])
+        let row =
+            self.beside(row, kind, &ours, FLOOR, |batch| floor.borrow_mut().insert(&kind, batch))?;
+        Ok(vec![row])
     }
 
-    pub fn tutorial(&mut self) -> Result<Vec<Row>> {
-        let kind = self.stage("tutorial", 100, Ids::Random)?;
-        let ours = self.sync_ext()?;
-        let mut tutorial = Function::new(self.connect()?, "tutorial.push")?;
-        let row = "push 100 / tutorial PL/pgSQL";
-        Ok(vec![self.beside(row, kind, &ours, "tutorial PL/pgSQL", |batch| {
-            tutorial.push(kind.name, batch)
-        })?])
-    }
-
-    /// New ops on the records that `thousands` pushed.
+    /// New ops on known records.
     pub fn updates(&mut self) -> Result<Vec<Row>> {
-        let kind = self.stage("updates", 1000, Ids::Of { kind: "fresh 1000", clock: 2 })?;
+        let known = self.known()?;
+        let kind = self.stage("updates", 1000, Ids::Of { kind: known.name, clock: 2 })?;
         let (ours, floor) = (self.sync_ext()?, self.floor()?);
         let before = hot(&mut self.admin)?;
         let times = self.beside("updates, 1000", kind, &ours, "UPDATE + INSERT", |batch| {
-            floor.borrow_mut().update(kind.name, batch, kind.size)
+            floor.borrow_mut().update(&kind, batch)
         })?;
         // Sessions report their statistics when they end, at the latest.
         drop((ours, floor));
@@ -224,6 +202,42 @@ impl Bench<'_> {
                 ratio: hot / updated,
             },
         ])
+    }
+
+    /// Puts on new and known records, a tenth of the ops deletes.
+    pub fn mixed(&mut self) -> Result<Vec<Row>> {
+        let known = self.known()?;
+        let kind = self.stage("mixed", 1000, Ids::Mixed { kind: known.name })?;
+        let (ours, floor) = (self.sync_ext()?, self.floor()?);
+        let base = "INSERT ... ON CONFLICT";
+        let row = self.beside("mixed with deletes, 1000", kind, &ours, base, |batch| {
+            floor.borrow_mut().upsert(&kind, batch)
+        })?;
+        Ok(vec![row])
+    }
+
+    /// The pushes of the demo, whole calls, each round in a new workspace.
+    pub fn oplog(&mut self) -> Result<Vec<Row>> {
+        let pushes: Vec<String> = oplog::read()?
+            .iter()
+            .map(|push| {
+                let ops: Vec<&str> = push.ops.iter().map(|op| op.json.as_str()).collect();
+                format!("[{}]", ops.join(","))
+            })
+            .collect();
+        self.admin.batch_execute(
+            "select sync_register_table(t) from unnest('{files,commits}'::text[]) t",
+        )?;
+        let mut sides = Vec::new();
+        for (name, function) in [("sync_ext", "sync_push"), ("expert PL/pgSQL", "expert.push")] {
+            let (mut function, pushes) = (Function::new(self.connect()?, function)?, &pushes);
+            sides.push(Side::new(name, move |round| {
+                let workspace = format!("oplog-{round}");
+                pushes.iter().try_for_each(|ops| function.call(&workspace, ops).map(drop))
+            }));
+        }
+        let series = alternate(&self.bar, self.rounds, pushes.len(), sides)?;
+        Ok(vec![series.row("demo's op log / expert PL/pgSQL", "sync_ext", "expert PL/pgSQL")])
     }
 }
 

@@ -1,10 +1,14 @@
 //! Alternating measurement: every side runs once in every round, in an order
-//! that rotates, so that what the machine does besides hits all alike.
+//! that is shuffled, so that what the machine does besides, and what one side
+//! leaves behind for the next, hits all alike.
 
 use std::time::Instant;
 
 use anyhow::Result;
 use indicatif::ProgressBar;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
 
 use crate::report::Row;
 
@@ -41,6 +45,8 @@ pub struct Series {
     values: Vec<Vec<f64>>,
 }
 
+const SEED: u64 = 20_260_101;
+
 /// Runs all sides for some rounds, after one that does not count: microseconds
 /// per unit of work. `work` is how many ops or pages a side does in a round.
 pub fn alternate(
@@ -51,15 +57,51 @@ pub fn alternate(
 ) -> Result<Series> {
     bar.inc_length(((rounds + 1) * sides.len()) as u64);
     let mut values = vec![Vec::new(); sides.len()];
+    let mut order: Vec<usize> = (0..sides.len()).collect();
+    let mut random = StdRng::seed_from_u64(SEED);
     for round in 0..=rounds {
-        for turn in 0..sides.len() {
-            let place = (turn + round) % sides.len();
+        order.shuffle(&mut random);
+        for &place in &order {
             let micros = (sides[place].run)(round)? * 1e6 / work as f64;
             if round > 0 {
                 values[place].push(micros);
             }
             bar.inc(1);
         }
+    }
+    Ok(Series { unit: "us", names: sides.iter().map(|side| side.name).collect(), values })
+}
+
+/// Calls that follow each other before the next side's turn.
+const BURST: usize = 50;
+
+/// The same for short calls, which take turns in bursts: how long they take
+/// depends on how sleepy the machine is just then. A side is told the number of
+/// the call, counted over all rounds.
+pub fn take_turns(
+    bar: &ProgressBar,
+    rounds: usize,
+    calls: usize,
+    mut sides: Vec<Side<'_>>,
+) -> Result<Series> {
+    bar.inc_length(rounds as u64 + 1);
+    let mut values = vec![Vec::new(); sides.len()];
+    for round in 0..=rounds {
+        let mut sums = vec![0.0; sides.len()];
+        for burst in 0..calls / BURST {
+            for turn in 0..sides.len() {
+                let place = (turn + burst) % sides.len();
+                for call in burst * BURST..(burst + 1) * BURST {
+                    sums[place] += (sides[place].run)(round * calls + call)?;
+                }
+            }
+        }
+        if round > 0 {
+            for (values, sum) in values.iter_mut().zip(sums) {
+                values.push(sum * 1e6 / calls as f64);
+            }
+        }
+        bar.inc(1);
     }
     Ok(Series { unit: "us", names: sides.iter().map(|side| side.name).collect(), values })
 }

@@ -1,6 +1,8 @@
 //! The cluster that everything is measured on, with all sides installed.
 
-use anyhow::Result;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
 use postgres::Client;
 use sync_ext_cluster::cluster::Cluster;
 
@@ -27,6 +29,31 @@ impl Stand {
     pub fn connect(&self) -> Result<Client> {
         Ok(self.cluster.connect("bench")?)
     }
+
+    /// A session whose backend stays on the second CPU, if there is one. See
+    /// [`keep_to`].
+    pub fn connect_pinned(&self) -> Result<Client> {
+        let mut client = self.connect()?;
+        let pid: i32 = client.query_one("select pg_backend_pid()", &[])?.get(0);
+        if let Some((_, second)) = first_cpus() {
+            keep_to(&second.to_string(), pid as u32)?;
+        }
+        Ok(client)
+    }
+}
+
+/// Two CPUs, if the machine has them: one for the client, one for backends.
+pub fn first_cpus() -> Option<(usize, usize)> {
+    std::thread::available_parallelism().is_ok_and(|count| count.get() >= 2).then_some((0, 1))
+}
+
+/// Keeps a process (its first thread and those that it starts from now on) to
+/// some CPUs. What a short call takes depends most of all on whether the
+/// scheduler put its two ends on one CPU; so that is not left to chance.
+pub fn keep_to(cpus: &str, pid: u32) -> Result<()> {
+    let output = Command::new("taskset").args(["-pc", cpus, &pid.to_string()]).output()?;
+    ensure!(output.status.success(), "taskset: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
 }
 
 pub fn start(name: &str) -> Result<Stand> {

@@ -47,8 +47,8 @@ fn main() -> Result<()> {
     let mut push = Function::new(stand.connect()?, "sync_push")?;
     let mut floor = Floor::new(stand.connect()?)?;
     for batch in 0..known.batches {
-        push.push(known.name, batch)?;
-        floor.insert(known.name, batch, known.size)?;
+        push.push(&known, batch)?;
+        floor.insert(&known, batch)?;
     }
     drop((push, floor));
     for workload in &wanted {
@@ -83,7 +83,7 @@ fn profile(workload: &str, known: &Kind, admin: &mut Client, stand: &stand::Stan
     let (calls, units) = match workload {
         "floor-1000" => {
             let mut floor = Floor::new(client)?;
-            record(workload, pid, batches.batches, |n| floor.insert(batches.name, n, batches.size))?
+            record(workload, pid, batches.batches, |n| floor.insert(batches, n))?
         }
         "pull-1000" | "pull-100" | "poll" => {
             let page: i64 = if workload == "pull-1000" { 1000 } else { 100 };
@@ -101,7 +101,7 @@ fn profile(workload: &str, known: &Kind, admin: &mut Client, stand: &stand::Stan
         _ => {
             let mut push = Function::new(client, "sync_push")?;
             let ends = if workload == "replay-1000" { usize::MAX } else { batches.batches };
-            record(workload, pid, ends, |n| push.push(batches.name, n % batches.batches))?
+            record(workload, pid, ends, |n| push.push(batches, n % batches.batches))?
         }
     };
     println!("\n{workload}: {:.1} us a call, {calls} calls", units * 1e6 / calls as f64);

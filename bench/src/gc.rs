@@ -1,0 +1,135 @@
+//! Pushes while GC purges: what the slowest of a hundred waits.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Result, anyhow, ensure};
+use postgres::Client;
+
+use crate::bench::Bench;
+use crate::report::Row;
+use crate::rounds::{Series, percentile};
+
+/// Entries that GC has to purge in each round.
+const DUE: i64 = 100_000;
+/// Ops of one push.
+const OPS: i32 = 10;
+
+const PUSH: &str = "select pg_column_size(sync_push($1, json_agg(json_build_object('tableName', 'notes',
+      'operation', 'put', 'pk', id, 'payload', json_build_object('id', id, 'body', body), 'stamp', json_build_object(
+      'deviceId', 'device-1', 'opId', gen_random_uuid(), 'hlc', '1767225600000:0000:device-1', 'clock', 1)))))
+    from (select gen_random_uuid() as id, repeat(md5(random()::text), 17) as body from generate_series(1, $2)) x";
+
+impl Bench {
+    /// p99 of a push of ten while sync_gc purges entries, over the same
+    /// without: in the workspace that is purged, and in another. By batches of
+    /// 100, as the README advises, and of 10,000, the default.
+    pub fn gc(&mut self) -> Result<Vec<Row>> {
+        let mut rows = Vec::new();
+        for (name, workspace, batch_size) in [
+            ("push p99, GC there by 100", "due", 100),
+            ("push p99, GC elsewhere by 100", "w1", 100),
+            ("push p99, GC there by 10,000", "due", 10_000),
+        ] {
+            self.bar.inc_length(self.rounds as u64);
+            let (mut with, mut without) = (Vec::new(), Vec::new());
+            for _ in 0..self.rounds {
+                lay_out_due(&mut self.admin)?;
+                let (during, pushes) = self.during_gc(workspace, batch_size)?;
+                with.push(during);
+                without.push(self.alone(workspace, pushes)?);
+                self.bar.inc(1);
+            }
+            let series = Series::new("us", [("with GC", with), ("without GC", without)]);
+            rows.push(series.row(name, "with GC", "without GC"));
+        }
+        Ok(rows)
+    }
+
+    /// The p99 of pushes while GC works, and how many there were.
+    fn during_gc(&self, workspace: &str, batch_size: i32) -> Result<(f64, usize)> {
+        let (mut pusher, mut collector) = (self.stand.connect()?, self.stand.connect()?);
+        let push = pusher.prepare(PUSH)?;
+        for _ in 0..20 {
+            pusher.query_one(&push, &[&workspace, &OPS])?;
+        }
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let gc = scope.spawn(|| {
+                let purged = collect(&mut collector, batch_size);
+                is_over.store(true, Ordering::Relaxed);
+                purged
+            });
+            let mut times = Vec::new();
+            while !is_over.load(Ordering::Relaxed) {
+                let begun = Instant::now();
+                pusher.query_one(&push, &[&workspace, &OPS])?;
+                times.push(begun.elapsed().as_secs_f64() * 1e6);
+            }
+            let purged = gc.join().map_err(|_| anyhow!("the collector panicked"))??;
+            ensure!(purged >= DUE - 2000, "GC purged {purged} entries only");
+            let pushes = times.len();
+            Ok((percentile(times, 0.99), pushes))
+        })
+    }
+
+    fn alone(&self, workspace: &str, pushes: usize) -> Result<f64> {
+        let mut pusher = self.stand.connect()?;
+        let push = pusher.prepare(PUSH)?;
+        let mut times = Vec::new();
+        for n in 0..pushes + 20 {
+            let begun = Instant::now();
+            pusher.query_one(&push, &[&workspace, &OPS])?;
+            if n >= 20 {
+                times.push(begun.elapsed().as_secs_f64() * 1e6);
+            }
+        }
+        Ok(percentile(times, 0.99))
+    }
+}
+
+/// Purges all that is due; how many entries that was.
+fn collect(client: &mut Client, batch_size: i32) -> Result<i64> {
+    // Lost in a crash, a purge is done again.
+    client.batch_execute("set synchronous_commit = off")?;
+    let gc = client.prepare(
+        "select (reply ->> 'changesDeleted')::bigint, (reply ->> 'hasMore')::boolean
+           from sync_gc('due', batch_size => $1) reply",
+    )?;
+    let mut purged = 0;
+    loop {
+        let row = client.query_one(&gc, &[&batch_size])?;
+        purged += row.get::<_, i64>(0);
+        if !row.get::<_, bool>(1) {
+            return Ok(purged);
+        }
+    }
+}
+
+/// Puts entries of a thousand records into workspace `due` that lie long back;
+/// all but the last of each record are superseded. GC does not look at what was
+/// pushed there before.
+fn lay_out_due(client: &mut Client) -> Result<()> {
+    client.batch_execute(
+        "select sync_push('due', '[{\"tableName\":\"notes\",\"operation\":\"put\",\"pk\":\"first\",\"payload\":{},
+           \"stamp\":{\"deviceId\":\"d\",\"opId\":\"00000000-0000-4000-8000-000000000000\",\"hlc\":\"h\",\"clock\":1}}]')",
+    )?;
+    client.execute(
+        "with old as (select workspace_key, head from sync_ext.workspace where workspace_id = 'due'),
+         laid as (
+           insert into sync_ext.change_log
+           select workspace_key, head + n, 'notes', 'pk-' || n % 1000, 'put', json_build_object('body', repeat(md5(n::text), 17)),
+             head + n, 'h', 'd', gen_random_uuid(), true, case when n > 1000 then head + n - 1000 end,
+             now() - interval '60 days'
+           from old, generate_series(1, $1::int8) n),
+         winners as (
+           insert into sync_ext.record
+           select workspace_key, 'notes', 'pk-' || n % 1000, head + n, head + n, 'h', gen_random_uuid(), false
+           from old, generate_series($1::int8 - 999, $1::int8) n
+           on conflict (workspace_key, table_name, pk) do update set server_version = excluded.server_version, clock = excluded.clock)
+         update sync_ext.workspace set head = head + $1::int8, gc_through = head where workspace_id = 'due'",
+        &[&DUE],
+    )?;
+    Ok(())
+}
