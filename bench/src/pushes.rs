@@ -22,6 +22,8 @@ impl Bench {
         let kind = self.stage("fresh 1000", 1000, Ids::Random)?;
         let retried = self.stage("retried", 1000, Ids::Random)?;
         let losers = self.stage("losers", 1000, Ids::Of { kind: kind.name, clock: 0 })?;
+        // What costs most: sync_push takes them for new, and finds out late.
+        let twice = self.stage("created twice", 1000, Ids::Of { kind: kind.name, clock: 1 })?;
         let (ours, floor) = (self.sync_ext()?, self.floor()?);
         let expert = RefCell::new(Function::new(self.connect()?, "expert.push")?);
         let path = self.stand.cluster.data_dir().with_file_name("peer.sqlite");
@@ -80,6 +82,9 @@ impl Bench {
                 Side::new("losers", |round| {
                     stored(round).try_for_each(|batch| ours.borrow_mut().push(&losers, batch))
                 }),
+                Side::new("created twice", |round| {
+                    stored(round).try_for_each(|batch| ours.borrow_mut().push(&twice, batch))
+                }),
             ],
         )?;
         let [ours_wal, floor_wal] = wal.map(|bytes| bytes.into_inner()[1..].to_vec());
@@ -92,6 +97,7 @@ impl Bench {
             series.row("replay of 1000, at once", "retried at once", fresh),
             series.row("replay of 1000, later", "replayed later", fresh),
             series.row("losers, 1000", "losers", fresh),
+            series.row("created twice, 1000", "created twice", fresh),
             wal.row("WAL per op, push 1000", fresh, FLOOR),
         ])
     }

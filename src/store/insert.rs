@@ -21,7 +21,6 @@ pub struct Writer<'t> {
     table: &'t Table,
     snapshot: &'t Snapshot,
     indexes: Option<OpenIndexes>,
-    /// The unique index in which a duplicate is told by `finish`, not an error.
     lenient: Option<&'t Index>,
     has_duplicates: bool,
     slots: Vec<Slot>,
@@ -32,12 +31,14 @@ pub struct Writer<'t> {
 }
 
 impl<'t> Writer<'t> {
-    pub fn new(table: &'t Table, snapshot: &'t Snapshot) -> Writer<'t> {
+    /// A duplicate in the `lenient` index is no error: it ends the storing of
+    /// new rows, and `finish` tells it.
+    pub fn new(table: &'t Table, snapshot: &'t Snapshot, lenient: Option<&'t Index>) -> Writer<'t> {
         Writer {
             table,
             snapshot,
             indexes: None,
-            lenient: None,
+            lenient,
             has_duplicates: false,
             slots: Vec::new(),
             update_slot: None,
@@ -45,16 +46,6 @@ impl<'t> Writer<'t> {
             filled_bytes: 0,
             arena: Arena::new(),
         }
-    }
-
-    /// A duplicate in `index` is no error: it ends the storing of further rows,
-    /// and `finish` tells it.
-    pub fn noticing_duplicates_in(
-        index: &'t Index,
-        table: &'t Table,
-        snapshot: &'t Snapshot,
-    ) -> Writer<'t> {
-        Writer { lenient: Some(index), ..Writer::new(table, snapshot) }
     }
 
     pub fn insert(&mut self, values: &[Value<'_>]) {

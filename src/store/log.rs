@@ -69,9 +69,16 @@ impl Log {
         self.after(Version::stored(version.get() - 1), snapshot)
     }
 
-    pub fn writer<'s>(&'s self, snapshot: &'s Snapshot, created_at: Timestamp) -> LogWriter<'s> {
-        let writer = Writer::noticing_duplicates_in(&self.by_op, &self.table, snapshot);
-        LogWriter { log: self, writer, created_at }
+    /// With `lenient`, an opId that is in the log already is no error, see
+    /// [`LogWriter::finish`].
+    pub fn writer<'s>(
+        &'s self,
+        snapshot: &'s Snapshot,
+        created_at: Timestamp,
+        lenient: bool,
+    ) -> LogWriter<'s> {
+        let lenient = lenient.then_some(&self.by_op);
+        LogWriter { log: self, writer: Writer::new(&self.table, snapshot, lenient), created_at }
     }
 
     /// Deletes the entry at `version`; false if there is none.
@@ -81,15 +88,11 @@ impl Log {
         versions: &mut Versions<'_>,
         snapshot: &Snapshot,
     ) -> bool {
-        let Some(entry) = versions.find(version) else {
+        let Some(row) = versions.find(version).map(|entry| entry.row.id()) else {
             return false;
         };
-        self.delete_entry(&entry, snapshot);
+        row_lock::delete(&self.table, row, snapshot);
         true
-    }
-
-    pub fn delete_entry(&self, entry: &Entry<'_>, snapshot: &Snapshot) {
-        row_lock::delete(&self.table, entry.row.id(), snapshot);
     }
 }
 
@@ -240,7 +243,7 @@ impl LogWriter<'_> {
     }
 
     /// False if an opId was in the log already. Then some of the entries are
-    /// stored nevertheless, and the caller must delete them.
+    /// stored nevertheless, and the caller must roll back.
     #[must_use]
     pub fn finish(self) -> bool {
         self.writer.finish()

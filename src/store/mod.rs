@@ -29,7 +29,7 @@
 //!
 //! * [`compat`]: what differs between Postgres versions
 //! * [`arena`], [`relation`], [`snapshot`], [`scan`], [`values`], [`insert`],
-//!   [`row_lock`]: tables, indexes, rows as safe types
+//!   [`row_lock`], [`subtransaction`]: tables, indexes, rows as safe types
 //! * [`workspace`], [`log`], [`record`], [`device`], [`registry`]: our tables
 //! * [`server`]: the clock, the role of this server; [`reply`]: JSON to SQL
 
@@ -46,6 +46,7 @@ mod row_lock;
 mod scan;
 pub mod server;
 pub mod snapshot;
+pub mod subtransaction;
 mod values;
 pub mod workspace;
 

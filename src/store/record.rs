@@ -1,7 +1,5 @@
 //! `sync_ext.record`: the LWW register of every record.
 
-use std::ops::Range;
-
 use super::Result;
 use super::insert::Writer;
 use super::relation::{Access, Index, Table};
@@ -21,10 +19,6 @@ mod column {
     pub const OP_ID: usize = 7;
     pub const DELETED: usize = 8;
 }
-
-/// Ranges of fewer keys are not worth a look-up of their own: one that finds
-/// something costs several, as it reads what the index has there.
-const MIN_RANGE: usize = 16;
 
 /// The records of one workspace.
 pub struct Records {
@@ -46,68 +40,6 @@ impl Records {
         Names { records: self, scan: Scan::new(&self.table, &self.by_name, snapshot, &by) }
     }
 
-    /// Looks up `keys`, which are in their order and each there once; calls
-    /// `found` with the place of each that is stored.
-    pub fn find_each(
-        &self,
-        keys: &[&RecordKey<'_>],
-        snapshot: &Snapshot,
-        mut found: impl FnMut(usize, Record<'_>) -> Result<()>,
-    ) -> Result<()> {
-        let mut names = self.names(snapshot);
-        let mut begin = 0;
-        for of_table in keys.chunk_by(|one, next| one.table == next.table) {
-            let end = begin + of_table.len();
-            let rest = self.find_by_ranges(keys, begin..end, snapshot, &mut found)?;
-            for (place, key) in keys[..end].iter().enumerate().skip(rest) {
-                if let Some(record) = names.find(&key.table, &key.pk) {
-                    found(place, record)?;
-                }
-            }
-            begin = end;
-        }
-        Ok(())
-    }
-
-    /// Looks up the keys at `places`, all of one table, by asking for the first
-    /// record in a range of them: keys that are new together often have nothing
-    /// stored between them, as ids that ascend with time do. Gives the place
-    /// from which on ranges are too short to be worth it.
-    fn find_by_ranges(
-        &self,
-        keys: &[&RecordKey<'_>],
-        Range { start: mut place, end }: Range<usize>,
-        snapshot: &Snapshot,
-        found: &mut impl FnMut(usize, Record<'_>) -> Result<()>,
-    ) -> Result<usize> {
-        let by = [By::Int8, By::Text, By::TextFrom, By::TextThrough];
-        let mut scan = Scan::new(&self.table, &self.by_name, snapshot, &by);
-        let mut length = end - place;
-        while place < end && length >= MIN_RANGE {
-            let begin = place;
-            let range = &keys[begin..end.min(begin + length)];
-            scan.seek(&[
-                Key::Int8(self.workspace_key),
-                Key::Text(&range[0].table),
-                Key::Text(&range[0].pk),
-                Key::Text(&range[range.len() - 1].pk),
-            ]);
-            match scan.next().map(|row| Record { row }) {
-                None => place += range.len(),
-                Some(record) => {
-                    let first = record.pk()?;
-                    place += range.partition_point(|key| *key.pk < *first);
-                    if keys.get(place).is_some_and(|key| *key.pk == *first) {
-                        found(place, record)?;
-                        place += 1;
-                    }
-                }
-            }
-            length = 2 * (place - begin);
-        }
-        Ok(place)
-    }
-
     /// The records of one table after `pk`, in byte order of their pk.
     pub fn of_table<'s>(&'s self, table: &str, pk: &str, snapshot: &'s Snapshot) -> InOrder<'s> {
         let by = [By::Int8, By::Text, By::TextAfter];
@@ -124,8 +56,11 @@ impl Records {
         InOrder { scan }
     }
 
-    pub fn writer<'s>(&'s self, snapshot: &'s Snapshot) -> RecordWriter<'s> {
-        RecordWriter { records: self, writer: Writer::new(&self.table, snapshot) }
+    /// With `lenient`, a new record that is stored already is no error, see
+    /// [`RecordWriter::finish`].
+    pub fn writer<'s>(&'s self, snapshot: &'s Snapshot, lenient: bool) -> RecordWriter<'s> {
+        let lenient = lenient.then_some(&self.by_name);
+        RecordWriter { records: self, writer: Writer::new(&self.table, snapshot, lenient) }
     }
 }
 
@@ -217,7 +152,9 @@ impl RecordWriter<'_> {
         }
     }
 
-    pub fn finish(self) {
-        self.writer.finish();
+    /// False if a new record was stored already. Then the caller must roll back.
+    #[must_use]
+    pub fn finish(self) -> bool {
+        self.writer.finish()
     }
 }

@@ -13,17 +13,14 @@ use super::snapshot::Snapshot;
 use crate::error::SyncError;
 use crate::rules::op::Timestamp;
 
-/// What a column of an index is compared by. The comparison must be of the
-/// column's own type: it is looked up by function, not by planner.
+/// What the n-th column of an index is compared by. The comparison must be of
+/// the column's own type: it is looked up by function, not by planner.
 #[derive(Clone, Copy)]
 pub enum By {
     Int8,
     Int8After,
     Text,
     TextAfter,
-    TextFrom,
-    /// An upper bound for the column that the one before compares.
-    TextThrough,
     Uuid,
 }
 
@@ -32,8 +29,6 @@ impl By {
         let strategy = match self {
             By::Int8 | By::Text | By::Uuid => pg_sys::BTEqualStrategyNumber,
             By::Int8After | By::TextAfter => pg_sys::BTGreaterStrategyNumber,
-            By::TextFrom => pg_sys::BTGreaterEqualStrategyNumber,
-            By::TextThrough => pg_sys::BTLessEqualStrategyNumber,
         };
         strategy as pg_sys::StrategyNumber
     }
@@ -44,8 +39,6 @@ impl By {
             By::Int8After => pg_sys::F_INT8GT,
             By::Text => pg_sys::F_TEXTEQ,
             By::TextAfter => pg_sys::F_TEXT_GT,
-            By::TextFrom => pg_sys::F_TEXT_GE,
-            By::TextThrough => pg_sys::F_TEXT_LE,
             By::Uuid => pg_sys::F_UUID_EQ,
         })
     }
@@ -81,19 +74,17 @@ struct Begun {
 }
 
 impl<'s> Scan<'s> {
-    /// `by` compares the index's first columns, in their order.
+    /// `by` compares the index's first columns, one each.
     pub fn new(table: &'s Table, index: &'s Index, snapshot: &'s Snapshot, by: &[By]) -> Scan<'s> {
         let mut keys = vec![pg_sys::ScanKeyData::default(); by.len()];
-        let mut column = 0;
-        for (key, by) in keys.iter_mut().zip(by) {
-            column += pg_sys::AttrNumber::from(!matches!(by, By::TextThrough));
+        for (column, (key, by)) in keys.iter_mut().zip(by).enumerate() {
             // SAFETY: `key` is ours to fill in. ScanKeyInit compares with the C
             // collation, which is our text columns' own; the argument is set
             // by `seek`.
             unsafe {
                 pg_sys::ScanKeyInit(
                     key,
-                    column,
+                    column as pg_sys::AttrNumber + 1,
                     by.strategy(),
                     by.function(),
                     pg_sys::Datum::from(0),

@@ -30,8 +30,68 @@ mod tests {
              exception when unique_violation then null; end;",
         ));
         assert_eq!(text("select head::text from sync_ext.workspace", &[]), "1");
+        // The same while a large push holds a subtransaction of its own, of the
+        // block's and of none.
+        let large: Vec<String> = (0..9).map(|n| put(100 + n, &format!("l-{n}"), 1)).collect();
+        let large = format!("[{}]", large.join(","));
+        block(&format!(
+            "begin insert into sync_ext.synced_table values ('kept'); perform sync_push('w', '{large}'); raise 'the index lets it through';
+             exception when unique_violation then null; end;
+             insert into sync_ext.synced_table values ('after');",
+        ));
+        let names =
+            "select string_agg(table_name, ' ' order by table_name) from sync_ext.synced_table";
+        assert_eq!(text(names, &[]), "after notes");
+        assert_eq!(text("select count(*)::text from sync_ext.change_log", &[]), "1");
         Spi::run("drop index sync_ext.record_expr_idx").expect("drops the index");
         assert!(push("w", &[put(2, "b", 1)]).contains("\"serverVersion\":2,\"applied\":true"));
+    }
+
+    #[pg_test]
+    fn a_large_push_is_right_when_it_presumed_wrong() {
+        register();
+        let batch = |from: u32, clock: u32| -> Vec<String> {
+            (0..10).map(|n| put(from + n, &format!("n-{n}"), clock)).collect()
+        };
+        push("w", &[put(1, "n-7", 1), put(2, "other", 1)]);
+        // A record that was created before; then the opId of another record's
+        // op; then a replay in the midst; then one of a table that is gone.
+        let told = push("w", &batch(100, 1));
+        assert_eq!(told.matches("\"success\":true").count(), 10);
+        assert!(told.ends_with("\"serverVersion\":12}"), "{told}");
+        let mut conflict = batch(200, 2);
+        conflict[5] = put(2, "n-5", 2);
+        let told = push("w", &conflict);
+        assert_eq!(told.matches("CONFLICT").count(), 1);
+        assert!(told.ends_with("\"serverVersion\":21}"), "{told}");
+        let mut replay = batch(300, 3);
+        replay[4] = put(104, "n-4", 1);
+        let told = push("w", &replay);
+        assert!(told.contains("\"serverVersion\":7,\"applied\":false,\"replayed\":true"), "{told}");
+        assert!(told.ends_with("\"serverVersion\":30}"), "{told}");
+        Spi::run("select sync_unregister_table('notes')").expect("unregisters");
+        let mut gone = batch(400, 1);
+        gone[3] = put(103, "n-3", 1);
+        let told = push("w", &gone);
+        assert_eq!(told.matches("VALIDATION_ERROR").count(), 9);
+        assert_eq!(told.matches("\"replayed\":true").count(), 1);
+        let sound = "select (count(*) = 30 and min(server_version) = 1 and max(server_version) = 30)::text from sync_ext.change_log";
+        assert_eq!(text(sound, &[]), "true");
+        assert_eq!(text("select count(*)::text from sync_ext.record", &[]), "11");
+    }
+
+    #[pg_test]
+    fn very_many_pushes_in_one_transaction_do_not_pile_up_subtransactions() {
+        register();
+        for n in 0..100 {
+            let batch: Vec<String> =
+                (0..8).map(|m| put(n * 8 + m, &format!("{n}-{m}"), 1)).collect();
+            push("w", &batch);
+        }
+        assert_eq!(text("select head::text from sync_ext.workspace", &[]), "800");
+        // Rows carry the transaction that wrote them, subtransactions too.
+        let writers = "select count(distinct xmin::text)::text from sync_ext.change_log";
+        assert_eq!(text(writers, &[]), "33");
     }
 
     #[pg_test]

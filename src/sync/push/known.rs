@@ -35,8 +35,25 @@ impl<'b, 'a> Touched<'b, 'a> {
     }
 }
 
+/// Whether some things are taken for granted instead of being looked up, to be
+/// found out when they are stored.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Care {
+    /// An op with clock 1, a record's first edit, finds no record; else the
+    /// unique index of records will tell. And an op is new unless it is its
+    /// record's winner; else the unique index of opIds will tell.
+    Presume,
+    LookUp,
+}
+
+impl Care {
+    fn presumes_new(self, op: &Op<'_>) -> bool {
+        self == Care::Presume && op.revision.clock == 1
+    }
+}
+
 /// The registers of touched records and where they are stored, in the order
-/// of [`Touched::keys`]; `None` where the record is unknown.
+/// of [`Touched::keys`]; `None` where the record is unknown, or presumed to be.
 pub struct KnownRecords {
     pub registers: Vec<Option<Register<'static>>>,
     pub rows: Vec<Option<RowId>>,
@@ -46,35 +63,33 @@ impl KnownRecords {
     /// Reads those that `registers` does not tell already.
     pub fn read(
         records: &Records,
-        keys: &[&RecordKey<'_>],
+        ops: &[Op<'_>],
+        touched: &Touched<'_, '_>,
         mut registers: Vec<Option<Register<'static>>>,
+        care: Care,
         snapshot: &Snapshot,
     ) -> Result<Self> {
-        let mut rows = vec![None; keys.len()];
-        let (places, keys): (Vec<usize>, Vec<&RecordKey<'_>>) =
-            keys.iter().enumerate().filter(|(place, _)| registers[*place].is_none()).unzip();
-        records.find_each(&keys, snapshot, |found, record| {
-            let place = places[found];
-            rows[place] = Some(record.id());
-            registers[place] = Some(record.into_register()?);
-            Ok(())
-        })?;
+        let mut rows = vec![None; registers.len()];
+        let mut is_new = vec![false; registers.len()];
+        for (op, record) in ops.iter().zip(&touched.places) {
+            is_new[*record] |= care.presumes_new(op);
+        }
+        let mut names = records.names(snapshot);
+        for (place, key) in touched.keys.iter().enumerate() {
+            if is_new[place] || registers[place].is_some() {
+                continue;
+            }
+            if let Some(record) = names.find(&key.table, &key.pk) {
+                rows[place] = Some(record.id());
+                registers[place] = Some(record.into_register()?);
+            }
+        }
         Ok(KnownRecords { registers, rows })
     }
 }
 
-/// Of which ops the log is asked whether it holds them.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Ask {
-    /// Of those whose record is known. Record rows are never deleted, so what
-    /// was logged has one: an op of an unknown record is no replay. At most it
-    /// reuses the opId of another record's op, which shows when it is stored.
-    OfKnownRecords,
-    OfAll,
-}
-
 /// What the log says about an opId.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Logged {
     /// It was not asked.
     Unasked,
@@ -90,18 +105,18 @@ pub fn find_logged<'r>(
     ops: &[Op<'_>],
     register: impl Fn(usize) -> Option<&'r Register<'static>>,
     mut logged: Vec<Logged>,
-    ask: Ask,
+    care: Care,
     snapshot: &Snapshot,
 ) -> Result<Vec<Logged>> {
     let mut winners = Vec::new();
     let mut by_op_id = Vec::new();
     for (place, op) in ops.iter().enumerate() {
         match register(place) {
-            _ if !matches!(logged[place], Logged::Unasked) => {}
-            None if ask == Ask::OfKnownRecords => {}
+            _ if logged[place] != Logged::Unasked => {}
             Some(winner) if winner.revision.op_id == op.op_id() => {
                 winners.push((winner.version, place));
             }
+            _ if care == Care::Presume => {}
             _ => by_op_id.push(place),
         }
     }

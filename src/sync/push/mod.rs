@@ -4,7 +4,7 @@ mod known;
 mod retry;
 mod told;
 
-use known::{Ask, KnownRecords, Logged, Touched, find_by_op_id, find_logged};
+use known::{Care, KnownRecords, Logged, Touched, find_by_op_id, find_logged};
 use retry::Retry;
 use told::Told;
 
@@ -21,6 +21,7 @@ use crate::store::log::Log;
 use crate::store::record::Records;
 use crate::store::registry::Registry;
 use crate::store::snapshot::Snapshot;
+use crate::store::subtransaction::Subtransaction;
 use crate::store::workspace::{self, LockedWorkspace, Workspace};
 use crate::store::{Access, Locked, RowId, Wait, server};
 use crate::wire::ids::WorkspaceId;
@@ -121,7 +122,7 @@ struct Push<'p, 'a> {
     limits: Limits<'p>,
 }
 
-/// What a push has decided and logged.
+/// What a push will store.
 struct Decided<'p, 'a> {
     fates: Vec<Fate>,
     turns: Vec<Turn<'p, 'a>>,
@@ -141,15 +142,8 @@ fn push_locked(
     let records = &Records::open(key, Access::Write)?;
     let touched = &Touched::by(&batch.ops);
     let push = Push { locked, log, records, ops: &batch.ops, touched, limits };
-    let decided = match push.decide(Ask::OfKnownRecords)? {
-        Some(decided) => decided,
-        None => push.decide(Ask::OfAll)?.ok_or_else(|| SyncError::Damaged {
-            what: "The index of opIds finds one that it does not hold.".to_owned(),
-        })?,
-    };
-    push.write_records(&decided);
+    let Decided { fates, turns, merged, at, .. } = &push.store()?;
 
-    let Decided { fates, turns, merged, at, .. } = &decided;
     let versions = log.versions(&locked.snapshot);
     let mut told = Told { before: progress, turns, merged, versions, now: *at };
     let reply = PushReply::new();
@@ -159,24 +153,58 @@ fn push_locked(
     Ok(reply.finish(merged.head))
 }
 
+/// From here on a batch is worth a subtransaction to save its look-ups, and a
+/// look-up to find out whether it is a retry.
+const LARGE: usize = 8;
+
 impl<'p, 'a> Push<'p, 'a> {
-    /// Decides every op and logs what is new. `None`, and nothing is logged, if
-    /// an op of which the log was not asked turned out to be in it.
-    fn decide(&self, ask: Ask) -> Result<Option<Decided<'p, 'a>>> {
-        let Push { locked, log, records, ops, touched, .. } = *self;
-        let (head, snapshot) = (locked.workspace.progress.head, &locked.snapshot);
-        let Retry { logged, registers } = Retry::find(log, ops, touched, head, snapshot)?;
-        let KnownRecords { registers, rows } =
-            KnownRecords::read(records, &touched.keys, registers, snapshot)?;
-        let (fates, turns) = self.fates(&registers, logged, ask)?;
-        let merged = merge(head, &turns, registers);
-        // One reading of the clock, under the lock.
-        let at = server::now();
-        if !self.write_log(&turns, &merged, at) {
-            self.take_back();
+    fn store(&self) -> Result<Decided<'p, 'a>> {
+        let (locked, count) = (self.locked, self.ops.len());
+        let mut retry = None;
+        if count >= LARGE {
+            let head = locked.workspace.progress.head;
+            retry = Retry::find(self.log, self.ops, self.touched, head, &locked.snapshot)?;
+            if retry.is_none()
+                && Subtransaction::is_cheap()
+                && let Some(decided) = self.store_presuming()?
+            {
+                return Ok(decided);
+            }
+        }
+        let retry = retry.unwrap_or_else(|| Retry::nothing(count, self.touched.keys.len()));
+        let Some(decided) = self.decide(retry, Care::LookUp)? else {
+            return Err(SyncError::Damaged { what: "The log contradicts itself.".to_owned() });
+        };
+        // What could be a duplicate was looked up; one would be an error.
+        let _ = self.write(&decided, Care::LookUp);
+        self.save(&decided);
+        Ok(decided)
+    }
+
+    /// Stores what is right if the presumptions are; else nothing, and `None`.
+    fn store_presuming(&self) -> Result<Option<Decided<'p, 'a>>> {
+        let nothing = Retry::nothing(self.ops.len(), self.touched.keys.len());
+        let Some(decided) = self.decide(nothing, Care::Presume)? else { return Ok(None) };
+        let subtransaction = Subtransaction::begin();
+        if !self.write(&decided, Care::Presume) {
+            subtransaction.roll_back();
             return Ok(None);
         }
-        Ok(Some(Decided { fates, turns, merged, rows, at }))
+        subtransaction.commit();
+        self.save(&decided);
+        Ok(Some(decided))
+    }
+
+    /// `None` if a presumption shows to be wrong.
+    fn decide(&self, retry: Retry, care: Care) -> Result<Option<Decided<'p, 'a>>> {
+        let Push { locked, records, ops, touched, .. } = *self;
+        let Retry { logged, registers } = retry;
+        let KnownRecords { registers, rows } =
+            KnownRecords::read(records, ops, touched, registers, care, &locked.snapshot)?;
+        let Some((fates, turns)) = self.fates(&registers, logged, care)? else { return Ok(None) };
+        let merged = merge(locked.workspace.progress.head, &turns, registers);
+        // One reading of the clock, under the lock.
+        Ok(Some(Decided { fates, turns, merged, rows, at: server::now() }))
     }
 
     /// Replays, conflicts with the log, refusals; what is left gets a turn.
@@ -184,12 +212,12 @@ impl<'p, 'a> Push<'p, 'a> {
         &self,
         registers: &[Option<Register<'static>>],
         logged: Vec<Logged>,
-        ask: Ask,
-    ) -> Result<(Vec<Fate>, Vec<Turn<'p, 'a>>)> {
+        care: Care,
+    ) -> Result<Option<(Vec<Fate>, Vec<Turn<'p, 'a>>)>> {
         let Push { log, ops, touched, .. } = *self;
         let snapshot = &self.locked.snapshot;
         let register = |op: usize| registers[touched.places[op]].as_ref();
-        let logged = find_logged(log, ops, register, logged, ask, snapshot)?;
+        let logged = find_logged(log, ops, register, logged, care, snapshot)?;
         let mut registry = Registry::open()?;
         let mut fates = Vec::with_capacity(ops.len());
         let mut turns = Vec::with_capacity(ops.len());
@@ -198,9 +226,13 @@ impl<'p, 'a> Push<'p, 'a> {
                 Logged::At(..) => Ok(()),
                 _ => check(op, self.limits, &mut registry, snapshot)?,
             };
-            if let (Logged::Unasked, Err(_)) = (logged, &verdict) {
-                // A conflict with the log is told before other refusals.
+            if logged == Logged::Unasked && verdict.is_err() {
+                // It will not be stored; and whether it is in the log comes
+                // before today's rules.
                 logged = find_by_op_id(log, op, snapshot)?;
+                if let Logged::At(_, true) = logged {
+                    return Ok(None);
+                }
             }
             fates.push(match (logged, verdict) {
                 (Logged::At(version, true), _) => Fate::Replay { version, record },
@@ -212,41 +244,35 @@ impl<'p, 'a> Push<'p, 'a> {
                 }
             });
         }
-        Ok((fates, turns))
+        Ok(Some((fates, turns)))
     }
 
-    /// False if an opId is in the log already.
-    fn write_log(&self, turns: &[Turn<'_, '_>], merged: &Merge<'_>, at: Timestamp) -> bool {
-        let mut writer = self.log.writer(&self.locked.snapshot, at);
+    /// False if a presumption was wrong. Records go first: two devices that
+    /// create the same one are what happens most.
+    fn write(&self, decided: &Decided<'_, '_>, care: Care) -> bool {
+        let Decided { turns, merged, rows, at, .. } = decided;
+        let (snapshot, lenient) = (&self.locked.snapshot, care == Care::Presume);
+        let mut writer = self.records.writer(snapshot, lenient);
+        for (place, key) in self.touched.keys.iter().enumerate() {
+            if let (true, Some(register)) = (merged.changed[place], &merged.registers[place]) {
+                writer.write(key, register, rows[place]);
+            }
+        }
+        if !writer.finish() {
+            return false;
+        }
+        let mut writer = self.log.writer(snapshot, *at, lenient);
         for (turn, decision) in turns.iter().zip(&merged.decisions) {
             writer.append(turn.op, decision);
         }
         writer.finish()
     }
 
-    /// Deletes what this call has logged.
-    fn take_back(&self) {
-        server::end_command();
-        let snapshot = Snapshot::fresh();
-        let mut entries = self.log.after(self.locked.workspace.progress.head, &snapshot);
-        while let Some(entry) = entries.next() {
-            self.log.delete_entry(&entry, &snapshot);
+    fn save(&self, decided: &Decided<'_, '_>) {
+        if !decided.turns.is_empty() {
+            let progress = self.locked.workspace.progress;
+            self.locked.save(Progress { head: decided.merged.head, ..progress });
         }
-    }
-
-    fn write_records(&self, decided: &Decided<'_, '_>) {
-        let Decided { turns, merged, rows, .. } = decided;
-        if turns.is_empty() {
-            return;
-        }
-        let mut writer = self.records.writer(&self.locked.snapshot);
-        for (place, key) in self.touched.keys.iter().enumerate() {
-            if let (true, Some(register)) = (merged.changed[place], &merged.registers[place]) {
-                writer.write(key, register, rows[place]);
-            }
-        }
-        writer.finish();
-        self.locked.save(Progress { head: merged.head, ..self.locked.workspace.progress });
     }
 }
 

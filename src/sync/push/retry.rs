@@ -14,9 +14,6 @@ use crate::rules::op::{Op, Operation, Version};
 use crate::store::log::{Entry, Log};
 use crate::store::snapshot::Snapshot;
 
-/// Smaller batches are not worth the look-up that finds out.
-const MIN_OPS: usize = 16;
-
 /// How far from the batch's end the head may be, in sizes of the batch: reading
 /// that much costs less than looking every record up.
 const MAX_TAIL: i64 = 4;
@@ -30,23 +27,26 @@ pub struct Retry {
 }
 
 impl Retry {
+    pub fn nothing(ops: usize, records: usize) -> Retry {
+        Retry { logged: vec![Logged::Unasked; ops], registers: vec![None; records] }
+    }
+
+    /// `None` if the log does not hold the batch's first op: it is no retry.
     pub fn find(
         log: &Log,
         ops: &[Op<'_>],
         touched: &Touched<'_, '_>,
         head: Version,
         snapshot: &Snapshot,
-    ) -> Result<Retry> {
-        let mut retry = Retry {
-            logged: vec![Logged::Unasked; ops.len()],
-            registers: vec![None; touched.keys.len()],
+    ) -> Result<Option<Retry>> {
+        let Some(Logged::At(first, _)) =
+            ops.first().map(|op| find_by_op_id(log, op, snapshot)).transpose()?
+        else {
+            return Ok(None);
         };
-        if ops.len() >= MIN_OPS
-            && let Logged::At(first, _) = find_by_op_id(log, &ops[0], snapshot)?
-        {
-            retry.read(log, ops, touched, (first, head), snapshot)?;
-        }
-        Ok(retry)
+        let mut retry = Retry::nothing(ops.len(), touched.keys.len());
+        retry.read(log, ops, touched, (first, head), snapshot)?;
+        Ok(Some(retry))
     }
 
     fn read(
