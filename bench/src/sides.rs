@@ -4,6 +4,7 @@
 //! it: what is compared is the work, not the transport.
 
 use anyhow::Result;
+use postgres::types::ToSql;
 use postgres::{Client, Statement};
 use rusqlite::Connection;
 use serde::Deserialize;
@@ -22,14 +23,18 @@ impl Function {
     /// `function` is called with a workspace and a batch.
     pub fn new(mut client: Client, function: &str) -> Result<Function> {
         let staged = client.prepare(&format!(
-            "select pg_column_size({function}('w0', ops)) from bench.staged where kind = $1 and batch = $2"
+            "select pg_column_size({function}($3, ops)) from bench.staged where kind = $1 and batch = $2"
         ))?;
         let given = client.prepare(&format!("select {function}($1, $2::text::json)::text"))?;
         Ok(Function { client, staged, given })
     }
 
     pub fn push(&mut self, kind: &Kind, batch: usize) -> Result<()> {
-        self.client.query_one(&self.staged, &[&kind.name, &(batch as i32)])?;
+        self.push_to("w0", kind.name, batch)
+    }
+
+    pub fn push_to(&mut self, workspace: &str, kind: &str, batch: usize) -> Result<()> {
+        self.client.query_one(&self.staged, &[&kind, &(batch as i32), &workspace])?;
         Ok(())
     }
 
@@ -53,7 +58,7 @@ pub struct Floor {
 }
 
 const COUNTER: &str = "with counter as (update floor.workspace set head = head + $3
-       where workspace_id = 'w0' returning workspace_key, head - $3 as before),
+       where workspace_id = $4 returning workspace_key, head - $3 as before),
      logged as (insert into floor.change_log
        select workspace_key, before + i, table_name, pk, operation, payload, clock, hlc, device_id,
          op_id, true, null, clock_timestamp()
@@ -98,7 +103,19 @@ impl Floor {
 
     /// New records.
     pub fn insert(&mut self, kind: &Kind, batch: usize) -> Result<()> {
-        Floor::run(&mut self.client, &self.insert, kind, batch)
+        self.insert_to("w0", kind.name, batch, kind.size)
+    }
+
+    pub fn insert_to(
+        &mut self,
+        workspace: &str,
+        kind: &str,
+        batch: usize,
+        size: usize,
+    ) -> Result<()> {
+        let values: [&(dyn ToSql + Sync); 4] = [&kind, &(batch as i32), &(size as i64), &workspace];
+        self.client.execute(&self.insert, &values)?;
+        Ok(())
     }
 
     /// Known records.
@@ -112,7 +129,7 @@ impl Floor {
     }
 
     fn run(client: &mut Client, statement: &Statement, kind: &Kind, batch: usize) -> Result<()> {
-        client.execute(statement, &[&kind.name, &(batch as i32), &(kind.size as i64)])?;
+        client.execute(statement, &[&kind.name, &(batch as i32), &(kind.size as i64), &"w0"])?;
         Ok(())
     }
 

@@ -1,17 +1,21 @@
-//! `check FILE`: compares a result of the benchmark with the targets, a line
+//! `check FILE...`: compares results of the benchmark with the targets, a line
 //! each; exits non-zero if one is missed or was not measured.
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
-use sync_ext_bench::report::{Report, target, targeted};
+use anyhow::{Result, ensure};
+use sync_ext_bench::report::{Report, Row, target, targeted};
 
 fn main() -> Result<ExitCode> {
-    let path = std::env::args().nth(1).context("usage: check FILE")?;
-    let report: Report = serde_json::from_str(&std::fs::read_to_string(&path)?)?;
+    let mut rows: Vec<Row> = Vec::new();
+    for path in std::env::args().skip(1) {
+        let report: Report = serde_json::from_str(&std::fs::read_to_string(&path)?)?;
+        rows.extend(report.rows);
+    }
+    ensure!(!rows.is_empty(), "usage: check FILE...");
     let mut missed = 0;
     for name in targeted() {
-        let row = report.rows.iter().find(|row| row.name == name);
+        let row = rows.iter().find(|row| row.name == name);
         let (Some(row), Some(target)) = (row, target(name)) else {
             missed += 1;
             println!("FAIL {name:34} was not measured");
