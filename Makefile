@@ -1,18 +1,20 @@
 # Set-up is part of every verb; PG=15|16|17|18 chooses the Postgres to use.
 
-.PHONY: help demo test bench bench-quick install package golden fmt clean
+.PHONY: help demo test bench bench-quick bench-growth profile install package golden fmt clean
 
 help:
 	@echo 'make demo      replay a real op log on a throw-away cluster'
 	@echo 'make test      formatting, lints and all tests'
-	@echo 'make bench     sync_ext beside plain SQL and its peers; bench-quick for less'
+	@echo 'make bench     sync_ext beside plain SQL and its peers; bench-quick for less,'
+	@echo '               bench-growth for logs of up to ten million entries'
+	@echo 'make profile   where the time of a push and a pull goes, by perf'
 	@echo 'make install   build and install into the Postgres of PG_CONFIG (default: pg_config)'
 	@echo 'make package   build the installable files under target/release'
 	@echo 'make golden    accept the output of the golden SQL tests as expected; read the diff'
 	@echo 'make fmt       format the code'
 	@echo 'make clean     remove everything built or set up here'
 	@echo
-	@echo 'PG=15|16|17|18 chooses the major version of demo, test, bench, package and golden.'
+	@echo 'PG=15|16|17|18 chooses the major version of demo, test, bench*, profile, package and golden.'
 
 demo:
 	@scripts/demo.sh
@@ -21,10 +23,16 @@ test:
 	@scripts/test.sh
 
 bench:
-	@scripts/bench.sh
+	@scripts/bench.sh sync_ext_bench
 
 bench-quick:
-	@scripts/bench.sh --quick
+	@scripts/bench.sh sync_ext_bench --quick
+
+bench-growth:
+	@scripts/bench.sh growth
+
+profile:
+	@scripts/bench.sh profile
 
 install:
 	@scripts/install.sh

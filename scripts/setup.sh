@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets up what building and testing needs and is not there yet: Debian or
 # Ubuntu packages, cargo-pgrx, a private copy of Postgres' installation tree.
-# Says what it does; does nothing twice. Usage: scripts/setup.sh [MAJOR]
+# Says what it does; does nothing twice. Usage: scripts/setup.sh [MAJOR | perf]
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
 
@@ -125,6 +125,20 @@ install_rust() {
   rustup default stable
 }
 
+# Debian has perf in a package of its own, Ubuntu with the kernel's tools.
+install_perf() {
+  refresh_lists
+  if apt-cache show linux-perf >/dev/null 2>&1; then
+    install_packages linux-perf
+  else
+    install_packages linux-tools-common "linux-tools-$(uname -r)"
+  fi
+}
+
+if [ "${1:-}" = perf ]; then
+  install_perf
+  exit
+fi
 pg=${1:-$(choose_pg)}
 case "$pg" in 16) wheel_dir=pginstall ;; 18) wheel_dir=pginstall18 ;; *) wheel_dir= ;; esac
 [ "$(id -u)" -eq 0 ] && needs="sudo" || needs=

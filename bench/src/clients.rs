@@ -13,6 +13,28 @@ use crate::rounds::Series;
 const SPREADS: [(usize, usize, usize); 6] =
     [(8, 8, 200), (8, 1, 100), (8, 1000, 200), (1, 1, 200), (1, 8, 200), (1, 1000, 200)];
 
+// A batch of one op, made up on the server from nothing but new UUIDs, so that
+// both sides do the same besides writing.
+const OURS: &str = r#"with new as (
+      select gen_random_uuid() as id, gen_random_uuid() as pk, repeat('0123456789abcdef', 34) as body)
+    select sync_push($1, format('[{"tableName":"notes","operation":"put","pk":"%s",
+      "payload":{"id":"%s","body":"%s"},"stamp":{"deviceId":"device-1","opId":"%s",
+      "hlc":"1767225600000:0000:device-1","clock":1}}]', pk, pk, body, id)::json)::text
+    from new"#;
+const FLOOR: &str = r#"with new as materialized (
+      select gen_random_uuid() as id, gen_random_uuid() as pk, repeat('0123456789abcdef', 34) as body),
+    counter as (update floor.workspace set head = head + 1 where workspace_id = $1
+      returning workspace_key, head),
+    logged as (
+      insert into floor.change_log
+      select workspace_key, head, 'notes', pk::text, 'put',
+        format('{"id":"%s","body":"%s"}', pk, body)::json, 1, '1767225600000:0000:device-1',
+        'device-1', id, true, null, clock_timestamp()
+      from new, counter)
+    insert into floor.record
+    select workspace_key, 'notes', pk::text, head, 1, '1767225600000:0000:device-1', id, false
+    from new, counter"#;
+
 impl Bench {
     /// Rates of sync_push and of one CTE that writes the same rows, alternating.
     pub fn clients(&mut self) -> Result<Vec<Row>> {
@@ -21,29 +43,14 @@ impl Bench {
     }
 
     fn rates(&mut self, (clients, workspaces, ops): (usize, usize, usize)) -> Result<Row> {
-        // A batch of one op, made up on the server from nothing but a new UUID, so
-        // that both sides do the same besides writing.
-        const NEW: &str = "gen_random_uuid() as id, gen_random_uuid() as pk, repeat('0123456789abcdef', 34) as body";
-        let ours = format!(
-            "select sync_push($1, format('[{{\"tableName\":\"notes\",\"operation\":\"put\",\"pk\":\"%s\",\"payload\":{{\"id\":\"%s\",\"body\":\"%s\"}},\"stamp\":{{\"deviceId\":\"device-1\",\"opId\":\"%s\",\"hlc\":\"1767225600000:0000:device-1\",\"clock\":1}}}}]', pk, pk, body, id)::json)::text
-             from (select {NEW}) x"
-        );
-        let floor = format!(
-            "with new as materialized (select {NEW}),
-               counter as (update floor.workspace set head = head + 1 where workspace_id = $1 returning workspace_key, head),
-               logged as (insert into floor.change_log select workspace_key, head, 'notes', pk::text, 'put',
-                 format('{{\"id\":\"%s\",\"body\":\"%s\"}}', pk, body)::json, 1, '1767225600000:0000:device-1', 'device-1', id, true, null, clock_timestamp()
-                 from new, counter)
-             insert into floor.record select workspace_key, 'notes', pk::text, head, 1, '1767225600000:0000:device-1', id, false from new, counter"
-        );
         // A full run pushes four times as much, as elsewhere.
         let ops = ops * self.work / 5_000;
         let mut rates = [Vec::new(), Vec::new()];
         for round in 0..=self.rounds {
             for turn in 0..2 {
                 let side = (round + turn) % 2;
-                let sql = if side == 0 { ours.to_owned() } else { floor.clone() };
-                let rate = self.run(&sql, (clients, workspaces, ops))?;
+                let sql = if side == 0 { OURS } else { FLOOR };
+                let rate = self.run(sql, (clients, workspaces, ops))?;
                 if round > 0 {
                     rates[side].push(rate);
                 }

@@ -16,10 +16,14 @@ const DUE: i64 = 100_000;
 /// Ops of one push.
 const OPS: i32 = 10;
 
-const PUSH: &str = "select pg_column_size(sync_push($1, json_agg(json_build_object('tableName', 'notes',
-      'operation', 'put', 'pk', id, 'payload', json_build_object('id', id, 'body', body), 'stamp', json_build_object(
-      'deviceId', 'device-1', 'opId', gen_random_uuid(), 'hlc', '1767225600000:0000:device-1', 'clock', 1)))))
-    from (select gen_random_uuid() as id, repeat(md5(random()::text), 17) as body from generate_series(1, $2)) x";
+/// Pushes $2 new records to workspace $1.
+const PUSH: &str = "select pg_column_size(sync_push($1, json_agg(json_build_object(
+      'tableName', 'notes', 'operation', 'put', 'pk', id,
+      'payload', json_build_object('id', id, 'body', body),
+      'stamp', json_build_object('deviceId', 'device-1', 'opId', gen_random_uuid(),
+        'hlc', '1767225600000:0000:device-1', 'clock', 1)))))
+    from (select gen_random_uuid() as id, repeat(md5(random()::text), 17) as body
+      from generate_series(1, $2)) x";
 
 impl Bench {
     /// p99 of a push of ten while sync_gc purges entries, over the same
@@ -107,29 +111,35 @@ fn collect(client: &mut Client, batch_size: i32) -> Result<i64> {
     }
 }
 
+/// Makes sure that workspace `due` exists.
+const FIRST: &str = r#"select sync_push('due', '[{"tableName":"notes","operation":"put","pk":"first",
+    "payload":{},"stamp":{"deviceId":"d","opId":"00000000-0000-4000-8000-000000000000",
+    "hlc":"h","clock":1}}]')"#;
+
+const LAY_OUT: &str = "with old as (
+      select workspace_key, head from sync_ext.workspace where workspace_id = 'due'),
+    laid as (
+      insert into sync_ext.change_log
+      select workspace_key, head + n, 'notes', 'pk-' || n % 1000, 'put',
+        json_build_object('body', repeat(md5(n::text), 17)), head + n, 'h', 'd',
+        gen_random_uuid(), true, case when n > 1000 then head + n - 1000 end,
+        now() - interval '60 days'
+      from old, generate_series(1, $1::int8) n),
+    winners as (
+      insert into sync_ext.record
+      select workspace_key, 'notes', 'pk-' || n % 1000, head + n, head + n, 'h',
+        gen_random_uuid(), false
+      from old, generate_series($1::int8 - 999, $1::int8) n
+      on conflict (workspace_key, table_name, pk) do update set
+        server_version = excluded.server_version, clock = excluded.clock)
+    update sync_ext.workspace set head = head + $1::int8, gc_through = head
+    where workspace_id = 'due'";
+
 /// Puts entries of a thousand records into workspace `due` that lie long back;
 /// all but the last of each record are superseded. GC does not look at what was
 /// pushed there before.
 fn lay_out_due(client: &mut Client) -> Result<()> {
-    client.batch_execute(
-        "select sync_push('due', '[{\"tableName\":\"notes\",\"operation\":\"put\",\"pk\":\"first\",\"payload\":{},
-           \"stamp\":{\"deviceId\":\"d\",\"opId\":\"00000000-0000-4000-8000-000000000000\",\"hlc\":\"h\",\"clock\":1}}]')",
-    )?;
-    client.execute(
-        "with old as (select workspace_key, head from sync_ext.workspace where workspace_id = 'due'),
-         laid as (
-           insert into sync_ext.change_log
-           select workspace_key, head + n, 'notes', 'pk-' || n % 1000, 'put', json_build_object('body', repeat(md5(n::text), 17)),
-             head + n, 'h', 'd', gen_random_uuid(), true, case when n > 1000 then head + n - 1000 end,
-             now() - interval '60 days'
-           from old, generate_series(1, $1::int8) n),
-         winners as (
-           insert into sync_ext.record
-           select workspace_key, 'notes', 'pk-' || n % 1000, head + n, head + n, 'h', gen_random_uuid(), false
-           from old, generate_series($1::int8 - 999, $1::int8) n
-           on conflict (workspace_key, table_name, pk) do update set server_version = excluded.server_version, clock = excluded.clock)
-         update sync_ext.workspace set head = head + $1::int8, gc_through = head where workspace_id = 'due'",
-        &[&DUE],
-    )?;
+    client.batch_execute(FIRST)?;
+    client.execute(LAY_OUT, &[&DUE])?;
     Ok(())
 }

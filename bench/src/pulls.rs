@@ -3,6 +3,7 @@
 //! calls.
 
 use anyhow::Result;
+use postgres::types::Type;
 
 use crate::bench::Bench;
 use crate::report::Row;
@@ -10,9 +11,42 @@ use crate::rounds::{Side, alternate, seconds, take_turns};
 
 const COPY: &str = "COPY to /dev/null";
 
-/// The columns that a pull tells.
-const COLUMNS: &str =
-    "server_version, table_name, pk, operation, applied, payload, clock, hlc, device_id, op_id";
+/// What a pull tells of the entries of workspace `pulled`.
+const ENTRIES: &str = "select server_version, table_name, pk, operation, applied, payload,
+      clock, hlc, device_id, op_id
+    from sync_ext.change_log l join sync_ext.workspace using (workspace_key)
+    where workspace_id = 'pulled'";
+
+const LATEST: &str = "exists (select from sync_ext.record r
+      where r.workspace_key = l.workspace_key and r.table_name = l.table_name
+        and r.pk = l.pk and r.server_version = l.server_version)";
+
+/// What a snapshot tells.
+const RECORDS: &str =
+    "select r.table_name, r.pk, l.payload, r.clock, r.hlc, r.op_id, r.server_version
+    from sync_ext.record r join sync_ext.change_log l using (workspace_key, server_version)
+      join sync_ext.workspace using (workspace_key)
+    where workspace_id = 'pulled' order by r.table_name, r.pk";
+
+/// Pushes a thousand records with clock $1, the $2-th thousand, a quarter of
+/// them tasks.
+const PUSH: &str = "select pg_column_size(sync_push('pulled', json_agg(json_build_object(
+      'tableName', case when i % 4 = 0 then 'tasks' else 'notes' end,
+      'operation', 'put', 'pk', id,
+      'payload', json_build_object('id', id, 'body', repeat(id, 17)),
+      'stamp', json_build_object('deviceId', 'device-1', 'opId', gen_random_uuid(),
+        'hlc', '1767225600000:0000:device-1', 'clock', $1::int8)))))
+    from (select i, md5(($2::int8 * 1000 + i)::text) as id from generate_series(1, 1000) i) x";
+
+/// The rows of the pull by time stamps, a millisecond apart.
+const TIMESTAMPS: &str = "insert into \"timestamp\".row
+    select workspace_key, table_name, pk, payload,
+      '2026-01-01'::timestamptz + server_version * interval '1 ms'
+    from sync_ext.change_log join sync_ext.workspace using (workspace_key)
+    where workspace_id = 'pulled' and clock = 1";
+
+/// Entries that pages are read of.
+const ENDS: i64 = 30_000;
 
 /// Devices poll now and then, so a poll meets processes that sleep. Back to back
 /// it meets, or not, a processor that still spins for the next one, and what is
@@ -23,29 +57,19 @@ fn idle() {
 
 impl Bench {
     /// A log to read: records, then updates of half of them, so that `latest`
-    /// has something to leave out; in workspace `pulled`, of two tables.
+    /// has something to leave out. Gives its head.
     fn lay_out_log(&mut self) -> Result<i64> {
         let sql = "select count(*) from sync_ext.workspace where workspace_id = 'pulled'";
         if self.admin.query_one(sql, &[])?.get::<_, i64>(0) == 0 {
             self.admin.batch_execute("select sync_register_table('tasks')")?;
-            let push = self.admin.prepare(
-                "select pg_column_size(sync_push('pulled', json_agg(json_build_object(
-                   'tableName', case when i % 4 = 0 then 'tasks' else 'notes' end, 'operation', 'put', 'pk', md5(n::text),
-                   'payload', json_build_object('id', md5(n::text), 'body', repeat(md5(n::text), 17)), 'stamp',
-                   json_build_object('deviceId', 'device-1', 'opId', gen_random_uuid(), 'hlc', '1767225600000:0000:device-1', 'clock', $1::int8)))))
-                 from (select i, $2::int8 * 1000 + i as n from generate_series(1, 1000) i) x",
-            )?;
-            for (clock, batches) in [(1i64, 30i64), (2, 15)] {
+            let push = self.admin.prepare(PUSH)?;
+            let thousands = ENDS / 1000;
+            for (clock, batches) in [(1i64, thousands), (2, thousands / 2)] {
                 for batch in 0..batches {
                     self.admin.query_one(&push, &[&clock, &batch])?;
                 }
             }
-            self.admin.batch_execute(
-                "insert into \"timestamp\".row
-                   select workspace_key, table_name, pk, payload, '2026-01-01'::timestamptz + server_version * interval '1 ms'
-                   from sync_ext.change_log join sync_ext.workspace using (workspace_key)
-                   where workspace_id = 'pulled' and clock = 1",
-            )?;
+            self.admin.batch_execute(TIMESTAMPS)?;
             for table in ["sync_ext.change_log", "sync_ext.record", "\"timestamp\".row"] {
                 self.admin.batch_execute(&format!("vacuum analyze {table}"))?;
             }
@@ -56,67 +80,60 @@ impl Bench {
     /// Pages of the whole log against COPY of the same rows, and against pulls
     /// built by json_agg.
     pub fn pages(&mut self) -> Result<Vec<Row>> {
-        let head = self.lay_out_log()?;
+        const BY_TIME: &str = "pg_column_size(\"timestamp\".pull(
+            (select workspace_key from sync_ext.workspace where workspace_id = 'pulled'),
+            '2026-01-01'::timestamptz + $1 * interval '1 ms', $2))";
+        self.lay_out_log()?;
         let mut rows = Vec::new();
-        for page in [1000i64, 100] {
-            let cursors = move || (0..30_000 / page).map(move |n| n * page);
-            let limit = page as i32;
-            let mut sides = vec![
-                self.reader("sync_ext", "pg_column_size(sync_pull('pulled', $1, $2))", page, 30_000)?,
-                self.copy(page, move |from| format!(
-                    "select {COLUMNS} from sync_ext.change_log l join sync_ext.workspace using (workspace_key)
-                       where workspace_id = 'pulled' and server_version > {from} and server_version <= {}
-                       order by server_version", from + page))?,
-                self.reader("json_agg", "pg_column_size(expert.pull('pulled', $1, $2))", page, 30_000)?,
+        for page in [1000, 100] {
+            let sides = vec![
+                self.reader("sync_ext", "pg_column_size(sync_pull('pulled', $1, $2))", page)?,
+                self.copy(page, move |from| {
+                    let to = from + page;
+                    format!("server_version > {from} and server_version <= {to}")
+                })?,
+                self.reader("json_agg", "pg_column_size(expert.pull('pulled', $1, $2))", page)?,
+                self.reader("updated_at > since", BY_TIME, page)?,
             ];
-            let mut client = self.connect()?;
-            let sql = "select pg_column_size(\"timestamp\".pull(workspace_key, '2026-01-01'::timestamptz + $1 * interval '1 ms', $2))
-                from sync_ext.workspace where workspace_id = 'pulled'";
-            let since = client
-                .prepare_typed(sql, &[postgres::types::Type::INT8, postgres::types::Type::INT4])?;
-            sides.push(Side::new("updated_at > since", move |_| {
-                cursors().try_for_each(|from| {
-                    client.query_one(&since, &[&from, &limit]).map(drop).map_err(Into::into)
-                })
-            }));
-            let pages = 30_000 / page as usize;
-            let series = alternate(&self.bar, self.rounds, pages, sides)?;
+            let series = alternate(&self.bar, self.rounds, (ENDS / page) as usize, sides)?;
             let name = format!("pull, pages of {page}");
             rows.push(series.row(&name, "sync_ext", COPY));
             for (peer, short) in [("json_agg", "json_agg"), ("updated_at > since", "updated_at")] {
                 rows.push(series.row(&format!("{name} / {short}"), "sync_ext", peer));
             }
         }
-        debug_assert!(head > 30_000);
         Ok(rows)
     }
 
-    /// A side that reads pages from versions 0, `page`, ... below `end`, by an
-    /// expression of a cursor and a limit.
-    fn reader(
-        &self,
-        name: &'static str,
-        expression: &str,
-        page: i64,
-        end: i64,
-    ) -> Result<Side<'static>> {
+    /// A side that reads pages from versions 0, `page`, ..., by an expression of
+    /// a cursor and a limit.
+    fn reader(&self, name: &'static str, expression: &str, page: i64) -> Result<Side<'static>> {
         let mut client = self.connect()?;
-        let statement = client.prepare(&format!("select {expression}"))?;
+        let sql = format!("select {expression}");
+        let statement = client.prepare_typed(&sql, &[Type::INT8, Type::INT4])?;
         let limit = page as i32;
         Ok(Side::new(name, move |_| {
-            (0..end / page).try_for_each(|n| {
+            (0..ENDS / page).try_for_each(|n| {
                 client.query_one(&statement, &[&(n * page), &limit])?;
                 Ok(())
             })
         }))
     }
 
-    /// A side that copies the rows of a query, given each page's cursor.
-    fn copy(&self, page: i64, query: impl Fn(i64) -> String + 'static) -> Result<Side<'static>> {
+    /// A side that copies the entries of a condition, given each page's cursor.
+    fn copy(
+        &self,
+        page: i64,
+        condition: impl Fn(i64) -> String + 'static,
+    ) -> Result<Side<'static>> {
         let mut client = self.connect()?;
         Ok(Side::new(COPY, move |_| {
-            (0..30_000 / page).try_for_each(|n| {
-                Ok(client.batch_execute(&format!("copy ({}) to '/dev/null'", query(n * page)))?)
+            (0..ENDS / page).try_for_each(|n| {
+                let condition = condition(n * page);
+                Ok(client.batch_execute(&format!(
+                    "copy ({ENTRIES} and {condition} order by server_version limit {page})
+                       to '/dev/null'"
+                ))?)
             })
         }))
     }
@@ -124,25 +141,17 @@ impl Bench {
     /// Pages without what was superseded, and of one table.
     pub fn filters(&mut self) -> Result<Vec<Row>> {
         self.lay_out_log()?;
-        let from = |from: i64, condition: &str| {
-            format!(
-            "select {COLUMNS} from sync_ext.change_log l join sync_ext.workspace using (workspace_key)
-               where workspace_id = 'pulled' and server_version > {from} and {condition}
-               order by server_version limit 1000")
-        };
         let mut rows = Vec::new();
         for (name, arguments, condition) in [
-            ("pull, latest", "latest => true",
-             "exists (select from sync_ext.record r where r.workspace_key = l.workspace_key and r.table_name = l.table_name
-                and r.pk = l.pk and r.server_version = l.server_version)"),
+            ("pull, latest", "latest => true", LATEST),
             ("pull, one table of two", "tables => '{tasks}'", "table_name = 'tasks'"),
         ] {
             let pull = format!("pg_column_size(sync_pull('pulled', $1, $2, {arguments}))");
             let sides = vec![
-                self.reader("sync_ext", &pull, 1000, 30_000)?,
-                self.copy(1000, move |cursor| from(cursor, condition))?,
+                self.reader("sync_ext", &pull, 1000)?,
+                self.copy(1000, move |from| format!("server_version > {from} and {condition}"))?,
             ];
-            let series = alternate(&self.bar, self.rounds, 30, sides)?;
+            let series = alternate(&self.bar, self.rounds, (ENDS / 1000) as usize, sides)?;
             rows.push(series.row(name, "sync_ext", COPY));
         }
         Ok(rows)
@@ -160,11 +169,11 @@ impl Bench {
             let pull = ours.prepare("select sync_pull('pulled', $1, 1000)")?;
             // What the poll reads, by SQL that tells nothing else.
             let (base, sql) = match behind {
-                0 => ("select 1", format!("select 1 where {cursor} > 0")),
-                _ => ("SELECT", format!(
-                    "select {COLUMNS} from sync_ext.change_log
-                       where workspace_key = (select workspace_key from sync_ext.workspace where workspace_id = 'pulled')
-                         and server_version > {cursor} order by server_version limit 1000")),
+                0 => ("select 1", "select 1".to_owned()),
+                _ => (
+                    "SELECT",
+                    format!("{ENTRIES} and server_version > {cursor} order by server_version"),
+                ),
             };
             let select = other.prepare(&sql)?;
             let sides = vec![
@@ -186,27 +195,26 @@ impl Bench {
     /// A whole snapshot, page by page.
     pub fn snapshots(&mut self) -> Result<Vec<Row>> {
         self.lay_out_log()?;
-        let mut ours = self.connect()?;
-        let first = ours.prepare("select reply->>'nextPageToken', pg_column_size(reply) from sync_snapshot('pulled', null, 1000) reply")?;
-        let next = ours.prepare("select reply->>'nextPageToken', pg_column_size(reply) from sync_snapshot('pulled', $1, 1000) reply")?;
-        let mut copy = self.connect()?;
+        let (mut ours, mut copy) = (self.connect()?, self.connect()?);
+        let page = ours.prepare_typed(
+            "select reply ->> 'nextPageToken' from sync_snapshot('pulled', $1, 1000) reply",
+            &[Type::TEXT],
+        )?;
         let sides = vec![
             Side::new("sync_ext", move |_| {
-                let mut token: Option<String> = ours.query_one(&first, &[])?.get(0);
-                while let Some(page) = token {
-                    token = ours.query_one(&next, &[&page])?.get(0);
+                let mut token: Option<String> = None;
+                loop {
+                    token = ours.query_one(&page, &[&token])?.get(0);
+                    if token.is_none() {
+                        return Ok(());
+                    }
                 }
-                Ok(())
             }),
             Side::new(COPY, move |_| {
-                Ok(copy.batch_execute(
-                "copy (select r.table_name, r.pk, l.payload, r.clock, r.hlc, r.op_id, r.server_version
-                   from sync_ext.record r join sync_ext.change_log l using (workspace_key, server_version)
-                   join sync_ext.workspace using (workspace_key) where workspace_id = 'pulled'
-                   order by r.table_name, r.pk) to '/dev/null'")?)
+                Ok(copy.batch_execute(&format!("copy ({RECORDS}) to '/dev/null'"))?)
             }),
         ];
-        let series = alternate(&self.bar, self.rounds, 30, sides)?;
+        let series = alternate(&self.bar, self.rounds, (ENDS / 1000) as usize, sides)?;
         Ok(vec![series.row("snapshot, pages of 1000", "sync_ext", COPY)])
     }
 }

@@ -25,6 +25,12 @@
 //! device's row alone, so GC reads devices by the latest snapshot, not by its
 //! transaction's. Readers lock nothing and read one snapshot.
 //!
+//! Under that lock nobody else can store what a look-up did not find, so a look-up
+//! and a unique index tell the same. A large push uses that: it stores what it
+//! presumes to be new without looking it up, in a [`subtransaction`] that it rolls
+//! back if an index objects ([`insert::Writer`] with a lenient index). Rolled
+//! back, not deleted: logical decoding must not see a row twice.
+//!
 //! # Layout
 //!
 //! * [`compat`]: what differs between Postgres versions

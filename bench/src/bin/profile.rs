@@ -25,7 +25,7 @@ const WORKLOADS: [&str; 11] = [
     "poll",
     "floor-1000",
 ];
-const USUAL: [&str; 2] = ["push-1000", "pull-1000"];
+const USUAL: [&str; 3] = ["push-1000", "floor-1000", "pull-1000"];
 /// Records that lie in the tables before.
 const RECORDS: usize = 200_000;
 const SECONDS: f64 = 5.0;
@@ -62,7 +62,7 @@ fn kind(name: &'static str, size: usize, ops: usize, ids: Ids) -> Kind {
 }
 
 fn profile(workload: &str, known: &Kind, admin: &mut Client, stand: &stand::Stand) -> Result<()> {
-    let mut client = stand.connect()?;
+    let mut client = stand.connect_pinned()?;
     let pid: i32 = client.query_one("select pg_backend_pid()", &[])?.get(0);
     let fresh = match workload {
         "push-1000" | "floor-1000" => Some(("fresh", 1000, 300_000, Ids::Random)),
@@ -129,8 +129,7 @@ fn record(
         done += 1;
     }
     let seconds = begun.elapsed().as_secs_f64();
-    // SAFETY: kill has no memory effects.
-    unsafe { libc::kill(perf.id() as i32, libc::SIGINT) };
+    Command::new("kill").args(["-INT", &perf.id().to_string()]).status()?;
     perf.wait()?;
     Ok((done, seconds))
 }
@@ -161,7 +160,8 @@ fn report(path: &Path) -> Result<()> {
             .output()?;
         let text = String::from_utf8_lossy(&output.stdout);
         for line in text.lines().filter(|line| !line.trim().is_empty()).take(top) {
-            println!("{line}");
+            // perf pads its columns, and ends with two that are empty here.
+            println!("{}", line.trim_end_matches([' ', '-']));
         }
         println!();
     }

@@ -98,8 +98,9 @@ pub enum Logged {
     At(Version, bool),
 }
 
-/// Looks up in the log the ops of which `logged` tells nothing yet, each in the order of the index that leads to it, so
-/// that neighbours in it are found on pages that are at hand.
+/// Looks up in the log the ops of which `logged` tells nothing yet, in the order
+/// of the index that leads to them, so that neighbours in it are found on pages
+/// that are at hand.
 pub fn find_logged<'r>(
     log: &Log,
     ops: &[Op<'_>],

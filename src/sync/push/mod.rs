@@ -185,6 +185,9 @@ impl<'p, 'a> Push<'p, 'a> {
     fn store_presuming(&self) -> Result<Option<Decided<'p, 'a>>> {
         let nothing = Retry::nothing(self.ops.len(), self.touched.keys.len());
         let Some(decided) = self.decide(nothing, Care::Presume)? else { return Ok(None) };
+        if decided.turns.is_empty() {
+            return Ok(Some(decided));
+        }
         let subtransaction = Subtransaction::begin();
         if !self.write(&decided, Care::Presume) {
             subtransaction.roll_back();
