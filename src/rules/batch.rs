@@ -1,7 +1,7 @@
 //! One batch before the database is asked: ops with the same opId.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use super::op::Op;
 use super::refusal::Refusal;
@@ -30,7 +30,7 @@ impl<'a> Batch<'a> {
     ) -> Batch<'a> {
         let mut items = Vec::new();
         let mut ops: Vec<Option<Op<'a>>> = Vec::new();
-        let mut seen = HashMap::new();
+        let mut seen = BTreeMap::new();
         let mut conflicting = Vec::new();
         for op in parsed {
             items.push(match op {

@@ -1,6 +1,6 @@
 //! `sync_ext.synced_table`: the tables that may be pushed.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use pgrx::Spi;
 
@@ -18,14 +18,14 @@ mod column {
 pub struct Registry {
     table: Table,
     by_name: Index,
-    known: HashMap<String, Option<String>>,
+    known: BTreeMap<String, Option<String>>,
 }
 
 impl Registry {
     pub fn open() -> Result<Registry> {
         let table = Table::open(c"synced_table", Access::Read)?;
         let by_name = table.index(c"synced_table_pkey")?;
-        Ok(Registry { table, by_name, known: HashMap::new() })
+        Ok(Registry { table, by_name, known: BTreeMap::new() })
     }
 
     /// The pk field of a table; `None` if it is not registered.
