@@ -126,23 +126,18 @@ impl Bench {
     /// Single ops: commits that wait for the disk and such that don't.
     pub fn ones(&mut self) -> Result<Vec<Row>> {
         let mut rows = Vec::new();
-        for (kind, commit, setting) in
-            [("fresh 1", "sync", "on"), ("fresh 1, async", "async", "off")]
-        {
+        for (name, kind, stepwise, setting) in [
+            ("push 1, sync commit", "fresh 1", "stepwise 1", "on"),
+            ("push 1, async commit", "fresh 1, async", "stepwise 1, async", "off"),
+        ] {
             let kind = self.stage(kind, 1, Ids::Random)?;
-            let (ours, floor) = (self.sync_ext()?, self.floor()?);
+            // Both floors write to the same tables, so each has rows of its own.
+            let stepwise = self.stage(stepwise, 1, Ids::Random)?;
+            let (ours, floor, steps) = (self.sync_ext()?, self.floor()?, self.floor()?);
             let set = format!("set synchronous_commit = {setting}");
             ours.borrow_mut().client().batch_execute(&set)?;
             floor.borrow_mut().client().batch_execute(&set)?;
-            let steps = self.floor()?;
             steps.borrow_mut().client().batch_execute(&set)?;
-            // The stepwise side writes rows of its own, or they would be
-            // duplicates.
-            let stepwise = self.stage(
-                if setting == "on" { "stepwise 1" } else { "stepwise 1, async" },
-                1,
-                Ids::Random,
-            )?;
             let sides = vec![
                 Side::new("sync_ext", |batch| ours.borrow_mut().push(&kind, batch)),
                 Side::new("one CTE", |batch| floor.borrow_mut().insert(&kind, batch)),
@@ -151,10 +146,8 @@ impl Bench {
                 }),
             ];
             let series = take_turns(&self.bar, self.rounds, self.work_of(&kind), sides)?;
-            let name = format!("push 1, {commit} commit");
-            rows.push(series.row(&name, "sync_ext", "one CTE"));
-            let name = format!("{name} / 5 statements");
-            rows.push(series.row(&name, "sync_ext", "five statements"));
+            rows.push(series.row(name, "sync_ext", "one CTE"));
+            rows.push(series.row(&format!("{name} / 5 statements"), "sync_ext", "five statements"));
         }
         Ok(rows)
     }

@@ -71,13 +71,22 @@ pub fn fill(client: &mut Client, kind: &Kind) -> Result<()> {
             "case when i % 10 = 9 then 'delete' else 'put' end".to_owned(),
         ),
     };
+    // Whatever is large enough to be compressed must be as hard to compress as
+    // real data; the rest need not cost as much to make up.
+    let body = match payload_bytes {
+        0..=1000 => format!("repeat(md5(random()::text || i), greatest(1, {payload_bytes} / 32))"),
+        _ => format!(
+            "(select string_agg(md5(random()::text || k || i), '')
+               from generate_series(1, {payload_bytes} / 32) k)"
+        ),
+    };
     client.batch_execute(&format!(
         "insert into bench.rows
            select '{name}', b, i, 'notes', pk, operation,
              case when operation = 'put' then json_build_object('id', pk, 'body', body) end, {clock},
              '1767225600000:0000:device-1', 'device-1', op_id
            from (select b, i, ({pk})::text as pk, ({op_id})::uuid as op_id, {operation} as operation,
-               (select string_agg(md5(random()::text || k || i), '') from generate_series(1, greatest(1, {payload_bytes} / 32)) k) as body
+               {body} as body
              from generate_series(0, {batches} - 1) b, generate_series(1, {size}) as n (i)) x;
          insert into bench.staged
            select kind, batch, json_agg(json_build_object('tableName', table_name, 'operation', operation,

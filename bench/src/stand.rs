@@ -13,7 +13,7 @@ use crate::stage;
 pub const SETTINGS: [&str; 8] = [
     "fsync=on",
     "shared_buffers=2GB",
-    "min_wal_size=2GB",
+    "min_wal_size=1GB",
     "max_wal_size=32GB",
     "checkpoint_timeout=1d",
     "autovacuum=off",
@@ -79,7 +79,7 @@ pub fn start(name: &str) -> Result<Stand> {
 fn season(admin: &mut Client) -> Result<()> {
     admin.batch_execute(
         "do $$ begin
-           for i in 1 .. 2000 loop
+           for i in 1 .. 1000 loop
              perform pg_logical_emit_message(false, 'season', repeat('x', 1000000));
              if i % 500 = 0 then perform pg_switch_wal(); end if;
            end loop;

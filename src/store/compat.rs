@@ -67,32 +67,32 @@ pub unsafe fn simple_table_tuple_update(
 }
 
 /// Adds the index entries of the row in `slot`, a new row's or, with `update`,
-/// a new version's. A duplicate raises 23505, but in the unique indexes of the
-/// list `lenient`: there, as for ON CONFLICT, the entry is added and the answer
-/// is true. An entry that another transaction has not committed counts too.
+/// a new version's. A duplicate raises 23505; or, if lenient, its entry is added
+/// and the answer is true, as for ON CONFLICT. An entry of a transaction that has
+/// not committed yet counts too.
 ///
 /// # Safety
-/// `target` has its indexes open, `slot` holds a row of it that was just
-/// stored, and `lenient` is a list of oids or null, the empty list.
+/// `target` has its indexes open, and `slot` holds a row of it that was just
+/// stored.
 pub unsafe fn insert_index_tuples(
     target: *mut pg_sys::ResultRelInfo,
     slot: *mut pg_sys::TupleTableSlot,
     estate: *mut pg_sys::EState,
     update: Option<IndexesToUpdate>,
-    lenient: *mut pg_sys::List,
+    is_lenient: bool,
 ) -> bool {
     let mut is_duplicate = false;
-    // SAFETY: the caller's promise. Without noDupErr the last two go unused;
-    // with it, an empty list would mean all unique indexes.
+    // SAFETY: the caller's promise. The empty list of arbiters means all
+    // unique indexes.
     unsafe {
         pg_sys::ExecInsertIndexTuples(
             target,
             slot,
             estate,
             update.is_some(),
-            !lenient.is_null(),
+            is_lenient,
             &mut is_duplicate,
-            lenient,
+            std::ptr::null_mut(),
             #[cfg(not(feature = "pg15"))]
             {
                 update == Some(IndexesToUpdate::Summarizing)

@@ -65,7 +65,7 @@ pub fn acknowledge(
             continue;
         };
         let cursor = before.cursor.max(seen);
-        let mut writer = Writer::new(&table, &snapshot, None);
+        let mut writer = Writer::new(&table, &snapshot);
         writer.update(
             row,
             &[

@@ -4,7 +4,7 @@ use pgrx::pg_sys;
 
 use super::arena::Arena;
 use super::compat::{self, IndexesToUpdate};
-use super::relation::{Index, Table};
+use super::relation::Table;
 use super::row_lock::{RowId, Slot};
 use super::snapshot::Snapshot;
 use super::values::{Value, fill_slot};
@@ -21,7 +21,7 @@ pub struct Writer<'t> {
     table: &'t Table,
     snapshot: &'t Snapshot,
     indexes: Option<OpenIndexes>,
-    lenient: Option<&'t Index>,
+    is_lenient: bool,
     has_duplicates: bool,
     slots: Vec<Slot>,
     update_slot: Option<Slot>,
@@ -31,14 +31,23 @@ pub struct Writer<'t> {
 }
 
 impl<'t> Writer<'t> {
-    /// A duplicate in the `lenient` index is no error: it ends the storing of
-    /// new rows, and `finish` tells it.
-    pub fn new(table: &'t Table, snapshot: &'t Snapshot, lenient: Option<&'t Index>) -> Writer<'t> {
+    pub fn new(table: &'t Table, snapshot: &'t Snapshot) -> Writer<'t> {
+        Writer::with(table, snapshot, false)
+    }
+
+    /// For new rows that may be duplicates: that is no error, whatever unique
+    /// index finds it (our own may have twins, while one is rebuilt). `finish`
+    /// tells it, and what comes after the chunk is not stored.
+    pub fn lenient(table: &'t Table, snapshot: &'t Snapshot) -> Writer<'t> {
+        Writer::with(table, snapshot, true)
+    }
+
+    fn with(table: &'t Table, snapshot: &'t Snapshot, is_lenient: bool) -> Writer<'t> {
         Writer {
             table,
             snapshot,
             indexes: None,
-            lenient,
+            is_lenient,
             has_duplicates: false,
             slots: Vec::new(),
             update_slot: None,
@@ -81,15 +90,16 @@ impl<'t> Writer<'t> {
                 .arena
                 .enter(|| compat::simple_table_tuple_update(table, &mut tid, slot.0, snapshot));
             if which != IndexesToUpdate::None {
-                let indexes =
-                    self.indexes.get_or_insert_with(|| OpenIndexes::of(self.table, self.lenient));
+                let indexes = self
+                    .indexes
+                    .get_or_insert_with(|| OpenIndexes::of(self.table, self.is_lenient));
                 self.has_duplicates |= self.arena.enter(|| indexes.insert(slot.0, Some(which)));
             }
             compat::clear_slot(slot.0);
         }
     }
 
-    /// False if there were duplicates in the lenient index.
+    /// False if there were duplicates.
     pub fn finish(mut self) -> bool {
         self.flush();
         if let Some(indexes) = self.indexes {
@@ -105,8 +115,9 @@ impl<'t> Writer<'t> {
             // allocate goes with the arena.
             unsafe {
                 let command = pg_sys::GetCurrentCommandId(true);
-                let indexes =
-                    self.indexes.get_or_insert_with(|| OpenIndexes::of(self.table, self.lenient));
+                let indexes = self
+                    .indexes
+                    .get_or_insert_with(|| OpenIndexes::of(self.table, self.is_lenient));
                 self.arena.enter(|| {
                     compat::table_multi_insert(self.table.as_ptr(), &mut slots, command);
                     for slot in &slots {
@@ -128,12 +139,11 @@ impl<'t> Writer<'t> {
 struct OpenIndexes {
     estate: *mut pg_sys::EState,
     target: *mut pg_sys::ResultRelInfo,
-    /// The oid of the lenient index, as a list; the empty list is null.
-    lenient: *mut pg_sys::List,
+    is_lenient: bool,
 }
 
 impl OpenIndexes {
-    fn of(table: &Table, lenient: Option<&Index>) -> OpenIndexes {
+    fn of(table: &Table, is_lenient: bool) -> OpenIndexes {
         // SAFETY: the table is open for writing. Range table index 0: there is
         // no query; the executor's index code asks it for nothing but a hint.
         unsafe {
@@ -142,15 +152,11 @@ impl OpenIndexes {
                 pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>()).cast::<pg_sys::ResultRelInfo>();
             pg_sys::InitResultRelInfo(target, table.as_ptr(), 0, std::ptr::null_mut(), 0);
             pg_sys::ExecOpenIndices(target, false);
-            let lenient = match lenient {
-                Some(index) => pg_sys::lappend_oid(std::ptr::null_mut(), index.oid()),
-                None => std::ptr::null_mut(),
-            };
-            OpenIndexes { estate, target, lenient }
+            OpenIndexes { estate, target, is_lenient }
         }
     }
 
-    /// Is it, in the lenient index, a duplicate?
+    /// Is it a duplicate? If not lenient, that is an error.
     ///
     /// # Safety
     /// `slot` is of the table and holds a row that was just stored.
@@ -162,7 +168,13 @@ impl OpenIndexes {
         // SAFETY: the caller's promise; the indexes are open.
         unsafe {
             (*self.target).ri_NumIndices > 0
-                && compat::insert_index_tuples(self.target, slot, self.estate, update, self.lenient)
+                && compat::insert_index_tuples(
+                    self.target,
+                    slot,
+                    self.estate,
+                    update,
+                    self.is_lenient,
+                )
         }
     }
 

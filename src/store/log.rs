@@ -69,16 +69,21 @@ impl Log {
         self.after(Version::stored(version.get() - 1), snapshot)
     }
 
-    /// With `lenient`, an opId that is in the log already is no error, see
-    /// [`LogWriter::finish`].
-    pub fn writer<'s>(
+    pub fn writer<'s>(&'s self, snapshot: &'s Snapshot, created_at: Timestamp) -> LogWriter<'s> {
+        LogWriter { log: self, writer: Writer::new(&self.table, snapshot), created_at }
+    }
+
+    /// For ops that may be in the log already, see [`LogWriter::finish`].
+    pub fn lenient_writer<'s>(
         &'s self,
         snapshot: &'s Snapshot,
         created_at: Timestamp,
-        lenient: bool,
     ) -> LogWriter<'s> {
-        let lenient = lenient.then_some(&self.by_op);
-        LogWriter { log: self, writer: Writer::new(&self.table, snapshot, lenient), created_at }
+        LogWriter { log: self, writer: Writer::lenient(&self.table, snapshot), created_at }
+    }
+
+    pub fn finds_duplicates(&self) -> bool {
+        self.by_op.finds_duplicates()
     }
 
     /// Deletes the entry at `version`; false if there is none.

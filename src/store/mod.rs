@@ -28,8 +28,8 @@
 //! Under that lock nobody else can store what a look-up did not find, so a look-up
 //! and a unique index tell the same. A large push uses that: it stores what it
 //! presumes to be new without looking it up, in a [`subtransaction`] that it rolls
-//! back if an index objects ([`insert::Writer`] with a lenient index). Rolled
-//! back, not deleted: logical decoding must not see a row twice.
+//! back if an index objects (a lenient [`insert::Writer`]). Rolled back, not
+//! deleted: logical decoding must not see a row twice.
 //!
 //! # Layout
 //!

@@ -56,11 +56,17 @@ impl Records {
         InOrder { scan }
     }
 
-    /// With `lenient`, a new record that is stored already is no error, see
-    /// [`RecordWriter::finish`].
-    pub fn writer<'s>(&'s self, snapshot: &'s Snapshot, lenient: bool) -> RecordWriter<'s> {
-        let lenient = lenient.then_some(&self.by_name);
-        RecordWriter { records: self, writer: Writer::new(&self.table, snapshot, lenient) }
+    pub fn writer<'s>(&'s self, snapshot: &'s Snapshot) -> RecordWriter<'s> {
+        RecordWriter { records: self, writer: Writer::new(&self.table, snapshot) }
+    }
+
+    /// For new records that may be stored already, see [`RecordWriter::finish`].
+    pub fn lenient_writer<'s>(&'s self, snapshot: &'s Snapshot) -> RecordWriter<'s> {
+        RecordWriter { records: self, writer: Writer::lenient(&self.table, snapshot) }
+    }
+
+    pub fn finds_duplicates(&self) -> bool {
+        self.by_name.finds_duplicates()
     }
 }
 
@@ -134,22 +140,13 @@ pub struct RecordWriter<'s> {
 }
 
 impl RecordWriter<'_> {
-    /// Stores a record: a new one, or a new version of the one at `stored`.
-    pub fn write(&mut self, key: &RecordKey<'_>, register: &Register<'_>, stored: Option<RowId>) {
-        let values = [
-            Value::Int8(self.records.workspace_key),
-            Value::Text(&key.table),
-            Value::Text(&key.pk),
-            Value::Int8(register.version.get()),
-            Value::Int8(register.revision.clock),
-            Value::Text(&register.revision.hlc),
-            Value::Uuid(register.revision.op_id),
-            Value::Bool(register.deleted),
-        ];
-        match stored {
-            Some(row) => self.writer.update(row, &values),
-            None => self.writer.insert(&values),
-        }
+    pub fn insert(&mut self, key: &RecordKey<'_>, register: &Register<'_>) {
+        self.writer.insert(&values(self.records.workspace_key, key, register));
+    }
+
+    /// Stores a new version of the record at `row`.
+    pub fn update(&mut self, row: RowId, key: &RecordKey<'_>, register: &Register<'_>) {
+        self.writer.update(row, &values(self.records.workspace_key, key, register));
     }
 
     /// False if a new record was stored already. Then the caller must roll back.
@@ -157,4 +154,21 @@ impl RecordWriter<'_> {
     pub fn finish(self) -> bool {
         self.writer.finish()
     }
+}
+
+fn values<'v>(
+    workspace_key: i64,
+    key: &'v RecordKey<'_>,
+    register: &'v Register<'_>,
+) -> [Value<'v>; 8] {
+    [
+        Value::Int8(workspace_key),
+        Value::Text(&key.table),
+        Value::Text(&key.pk),
+        Value::Int8(register.version.get()),
+        Value::Int8(register.revision.clock),
+        Value::Text(&register.revision.hlc),
+        Value::Uuid(register.revision.op_id),
+        Value::Bool(register.deleted),
+    ]
 }

@@ -80,9 +80,11 @@ impl Index {
         self.0
     }
 
-    pub fn oid(&self) -> pg_sys::Oid {
-        // SAFETY: an open relation has its oid.
-        unsafe { (*self.0).rd_id }
+    /// Does it find a duplicate at once? Ours do, unless somebody made them anew.
+    pub fn finds_duplicates(&self) -> bool {
+        // SAFETY: an open index has its row of pg_index.
+        let index = unsafe { &*(*self.0).rd_index };
+        index.indisunique && index.indimmediate && index.indisvalid
     }
 }
 

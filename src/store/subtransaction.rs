@@ -14,9 +14,9 @@ pub struct Subtransaction {
     is_open: bool,
 }
 
-/// Subtransactions with writes that other backends keep track of cheaply: half
-/// of what a transaction has room for in shared memory (64). With more, they
-/// would have to look each one up on disk.
+/// Half of the 64 subtransactions with writes that a transaction has room for in
+/// shared memory; of one with more, other backends look up each in pg_subtrans.
+/// The other half is the caller's.
 const MAX: u8 = 32;
 
 impl Subtransaction {
@@ -40,10 +40,12 @@ impl Subtransaction {
     }
 
     pub fn commit(mut self) {
-        self.is_open = false;
-        // SAFETY: begun by `begin` and, being innermost, the current one.
+        // SAFETY: begun by `begin` and, being innermost, the current one. It is
+        // open until the call returns: if the call raises an error, it is rolled
+        // back.
         unsafe {
             pg_sys::ReleaseCurrentSubTransaction();
+            self.is_open = false;
             pg_sys::CurrentMemoryContext = self.context;
             pg_sys::CurrentResourceOwner = self.owner;
         }

@@ -112,7 +112,7 @@ pub fn lock(workspace_id: &str, wait: Wait) -> Result<Locked<LockedWorkspace>> {
 impl LockedWorkspace {
     /// Stores the counters as they are in `progress`.
     pub fn save(&self, progress: Progress) {
-        let mut writer = Writer::new(&self.table, &self.snapshot, None);
+        let mut writer = Writer::new(&self.table, &self.snapshot);
         writer.update(
             self.row,
             &[

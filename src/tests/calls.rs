@@ -54,6 +54,12 @@ mod tests {
             (0..10).map(|n| put(from + n, &format!("n-{n}"), clock)).collect()
         };
         push("w", &[put(1, "n-7", 1), put(2, "other", 1)]);
+        // As while an index is rebuilt concurrently.
+        Spi::run(
+            "create unique index on sync_ext.record (workspace_key, table_name, pk);
+            create unique index on sync_ext.change_log (workspace_key, op_id)",
+        )
+        .expect("creates twins");
         // A record that was created before; then the opId of another record's
         // op; then a replay in the midst; then one of a table that is gone.
         let told = push("w", &batch(100, 1));

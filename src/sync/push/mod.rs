@@ -17,8 +17,8 @@ use crate::rules::history::Progress;
 use crate::rules::merge::{Merge, Register, Turn, merge};
 use crate::rules::op::{Op, Timestamp, Version};
 use crate::rules::refusal::Refusal;
-use crate::store::log::Log;
-use crate::store::record::Records;
+use crate::store::log::{Log, LogWriter};
+use crate::store::record::{RecordWriter, Records};
 use crate::store::registry::Registry;
 use crate::store::snapshot::Snapshot;
 use crate::store::subtransaction::Subtransaction;
@@ -131,6 +131,16 @@ struct Decided<'p, 'a> {
     at: Timestamp,
 }
 
+impl<'a> Decided<'_, 'a> {
+    /// The records that change, by their places, and what they become.
+    fn changed(&self) -> impl Iterator<Item = (usize, &Register<'a>)> {
+        let registers = self.merged.registers.iter().zip(&self.merged.changed).enumerate();
+        registers.filter_map(|(place, (register, changed))| {
+            register.as_ref().filter(|_| *changed).map(|register| (place, register))
+        })
+    }
+}
+
 fn push_locked(
     locked: &LockedWorkspace,
     batch: &Batch<'_>,
@@ -165,6 +175,8 @@ impl<'p, 'a> Push<'p, 'a> {
             let head = locked.workspace.progress.head;
             retry = Retry::find(self.log, self.ops, self.touched, head, &locked.snapshot)?;
             if retry.is_none()
+                && self.records.finds_duplicates()
+                && self.log.finds_duplicates()
                 && Subtransaction::is_cheap()
                 && let Some(decided) = self.store_presuming()?
             {
@@ -175,8 +187,7 @@ impl<'p, 'a> Push<'p, 'a> {
         let Some(decided) = self.decide(retry, Care::LookUp)? else {
             return Err(SyncError::Damaged { what: "The log contradicts itself.".to_owned() });
         };
-        // What could be a duplicate was looked up; one would be an error.
-        let _ = self.write(&decided, Care::LookUp);
+        self.write(&decided);
         self.save(&decided);
         Ok(decided)
     }
@@ -189,7 +200,7 @@ impl<'p, 'a> Push<'p, 'a> {
             return Ok(Some(decided));
         }
         let subtransaction = Subtransaction::begin();
-        if !self.write(&decided, Care::Presume) {
+        if !self.try_to_write(&decided) {
             subtransaction.roll_back();
             return Ok(None);
         }
@@ -250,25 +261,53 @@ impl<'p, 'a> Push<'p, 'a> {
         Ok(Some((fates, turns)))
     }
 
-    /// False if a presumption was wrong. Records go first: two devices that
-    /// create the same one are what happens most.
-    fn write(&self, decided: &Decided<'_, '_>, care: Care) -> bool {
-        let Decided { turns, merged, rows, at, .. } = decided;
-        let (snapshot, lenient) = (&self.locked.snapshot, care == Care::Presume);
-        let mut writer = self.records.writer(snapshot, lenient);
-        for (place, key) in self.touched.keys.iter().enumerate() {
-            if let (true, Some(register)) = (merged.changed[place], &merged.registers[place]) {
-                writer.write(key, register, rows[place]);
+    /// Stores what was looked up; a duplicate would be an error.
+    fn write(&self, decided: &Decided<'_, '_>) {
+        let snapshot = &self.locked.snapshot;
+        // An error ends the call, so there is nothing else to be told.
+        let _ = self.write_new(decided, self.records.writer(snapshot));
+        let _ = self.write_log(decided, self.log.writer(snapshot, decided.at));
+        self.write_known(decided);
+    }
+
+    /// False if a presumption was wrong. What may be a duplicate goes first, so
+    /// that rows which are there are not touched before all of it is stored;
+    /// and of that new records, as two devices that create the same one are what
+    /// happens most.
+    fn try_to_write(&self, decided: &Decided<'_, '_>) -> bool {
+        let snapshot = &self.locked.snapshot;
+        let is_stored = self.write_new(decided, self.records.lenient_writer(snapshot))
+            && self.write_log(decided, self.log.lenient_writer(snapshot, decided.at));
+        if is_stored {
+            self.write_known(decided);
+        }
+        is_stored
+    }
+
+    fn write_new(&self, decided: &Decided<'_, '_>, mut writer: RecordWriter<'_>) -> bool {
+        for (place, register) in decided.changed() {
+            if decided.rows[place].is_none() {
+                writer.insert(self.touched.keys[place], register);
             }
         }
-        if !writer.finish() {
-            return false;
-        }
-        let mut writer = self.log.writer(snapshot, *at, lenient);
-        for (turn, decision) in turns.iter().zip(&merged.decisions) {
+        writer.finish()
+    }
+
+    fn write_log(&self, decided: &Decided<'_, '_>, mut writer: LogWriter<'_>) -> bool {
+        for (turn, decision) in decided.turns.iter().zip(&decided.merged.decisions) {
             writer.append(turn.op, decision);
         }
         writer.finish()
+    }
+
+    fn write_known(&self, decided: &Decided<'_, '_>) {
+        let mut writer = self.records.writer(&self.locked.snapshot);
+        for (place, register) in decided.changed() {
+            if let Some(row) = decided.rows[place] {
+                writer.update(row, self.touched.keys[place], register);
+            }
+        }
+        let _ = writer.finish();
     }
 
     fn save(&self, decided: &Decided<'_, '_>) {

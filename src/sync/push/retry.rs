@@ -1,7 +1,7 @@
 //! A batch that was pushed before, because its reply got lost.
 //!
 //! It lies in the log as it was pushed: in its order, one version after the
-//! other. Reading the log from its first op on finds the rest without a look-up
+//! other, but for what was refused, was a replay even then, or is purged. Reading the log from its first op on finds the rest without a look-up
 //! each; and reading on to the head, if that is near, tells the winners of the
 //! records too: a record's winner is its last applied entry. (GC deletes what
 //! an entry superseded before or together with the entry itself, so an applied
@@ -31,7 +31,8 @@ impl Retry {
         Retry { logged: vec![Logged::Unasked; ops], registers: vec![None; records] }
     }
 
-    /// `None` if the log does not hold the batch's first op: it is no retry.
+    /// `None` if the log does not hold the batch's first op: it is taken for no
+    /// retry.
     pub fn find(
         log: &Log,
         ops: &[Op<'_>],

@@ -3,6 +3,7 @@
 //! has seen, still reads through the indexes, and only what it needs.
 
 use postgres::Client;
+use sync_ext_cluster::batch;
 use sync_ext_cluster::batch::op_id;
 use sync_ext_cluster::cluster::Cluster;
 
@@ -109,4 +110,23 @@ fn plans_made_on_empty_tables_do_no_harm() {
     measure("gc", 2, &mut |t| {
         t.execute(&collect, &[]).unwrap();
     });
+}
+
+#[test]
+fn a_wrong_presumption_touches_no_row_that_is_there() {
+    let cluster = Cluster::start("presumption", &["fsync=off"]).unwrap();
+    let mut client = cluster.create_database("app").unwrap();
+    client.execute("select sync_register_table('notes')", &[]).unwrap();
+    let all = |from: u64, clock: u64| -> Vec<String> {
+        (0..26).map(|n| batch::put(from + n, &format!("record-number-{n:024}"), clock)).collect()
+    };
+    batch::push(&mut client, "w", &all(1, 1));
+    // Updates, and one more device that creates the last of the records.
+    let mut updates = all(100, 2);
+    updates[25] = batch::put(125, &format!("record-number-{:024}", 25), 1);
+    batch::push(&mut client, "w", &updates);
+    // A new version of each of them fits on their page; two do not.
+    let sql = "select pg_relation_size('sync_ext.record'), count(*) filter (where clock = 2) from sync_ext.record";
+    let row = client.query_one(sql, &[]).unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (8192, 25));
 }
