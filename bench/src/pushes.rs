@@ -215,10 +215,12 @@ impl Bench {
         Ok(vec![row])
     }
 
-    /// The pushes of the demo, whole calls, each round in a new workspace.
+    /// The pushes of the demo, in a quick run the first thousand of them: whole
+    /// calls, each round in a new workspace.
     pub fn oplog(&mut self) -> Result<Vec<Row>> {
         let pushes: Vec<String> = oplog::read()?
             .iter()
+            .take(self.work / 5)
             .map(|push| {
                 let ops: Vec<&str> = push.ops.iter().map(|op| op.json.as_str()).collect();
                 format!("[{}]", ops.join(","))
