@@ -17,6 +17,7 @@ pub struct Bench {
     pub stand: Stand,
     pub admin: Client,
     pub bar: ProgressBar,
+    pub is_quick: bool,
     pub rounds: usize,
     /// Ops per side and round.
     pub work: usize,
@@ -33,7 +34,7 @@ impl Bench {
         let (rounds, work) = if quick { (5, 5_000) } else { (9, 20_000) };
         let stand = stand::start("bench")?;
         let admin = stand.connect()?;
-        Ok(Bench { stand, admin, bar, rounds, work })
+        Ok(Bench { stand, admin, bar, is_quick: quick, rounds, work })
     }
 
     pub fn connect(&self) -> Result<Client> {

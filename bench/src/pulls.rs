@@ -162,7 +162,7 @@ impl Bench {
         let head = self.lay_out_log()?;
         let mut rows = Vec::new();
         for (name, behind, polls) in
-            [("empty poll", 0, 500), ("poll, 1 behind", 1, 500), ("poll, 1000 behind", 1000, 50)]
+            [("empty poll", 0, 200), ("poll, 1 behind", 1, 200), ("poll, 1000 behind", 1000, 50)]
         {
             let cursor = head - behind;
             let (mut ours, mut other) = (self.connect()?, self.connect()?);
