@@ -121,6 +121,10 @@ impl Cluster {
         Ok(())
     }
 
+    pub fn is_running(&self) -> bool {
+        self.server.is_some()
+    }
+
     /// Sends the signal without waiting for the end.
     pub fn signal_server(&self, signal: Stop) {
         if let Some(server) = &self.server {

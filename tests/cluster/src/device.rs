@@ -1,6 +1,11 @@
 //! A client that keeps the rules for clients: synced state and pending ops
 //! apart, cursor and proof stored with what they cover, LWW over revisions,
 //! an outbox that empties only when the server's history holds the op.
+//!
+//! `push`, `pull`, `snapshot` and `acknowledge` are whole exchanges over a
+//! connection. What they do with a reply is there by itself (`push_answered`,
+//! `pull_answered`, `snapshot_answered`) for whoever sends page by page, or
+//! loses replies.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +13,8 @@ use anyhow::{Result, ensure};
 use postgres::Client;
 use postgres::error::SqlState;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
+use crate::replies::{Change, PullReply, PushReply, PushResult, SnapshotReply, Winner};
 use crate::state::Line;
 
 /// "snapshot expired" and "standby is behind the snapshot".
@@ -45,19 +50,32 @@ pub struct Pending {
     pub told: Option<i64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Device {
     pub id: String,
     pub workspace: String,
+    /// The tables that it syncs; none for all.
+    pub tables: Vec<String>,
     pub cursor: i64,
     pub proof: Option<String>,
     pub synced: BTreeMap<(String, String), Synced>,
+    /// The highest clock known for a record, losers and winners told included.
+    pub clocks: BTreeMap<(String, String), i64>,
     pub outbox: Vec<Pending>,
     /// Kept from a snapshot's first page to its last: no pull in between.
     pub snapshot_begun: bool,
+    /// What the pages of a begun snapshot have listed. Lost with the process.
+    pub listing: Listing,
     /// A pull told that the server lost what the cursor stands for: a snapshot
     /// may then lie below it. Kept until the snapshot is complete.
     pub history_lost: bool,
+}
+
+/// A snapshot on its way.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    pub page_token: Option<String>,
+    items: BTreeMap<(String, String), Synced>,
 }
 
 /// What a push was answered, counted.
@@ -69,70 +87,30 @@ pub struct Answered {
     pub refused: usize,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct PushReply {
-    results: Vec<PushResult>,
+/// A put that lost to a delete.
+#[derive(Clone, Debug)]
+pub struct LostToDelete {
+    pub op: Pending,
+    pub winner: Revision,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct PushResult {
-    success: bool,
-    #[serde(default)]
-    applied: bool,
-    #[serde(default)]
-    replayed: bool,
-    server_version: Option<i64>,
-    winner: Option<WinnerVersion>,
+/// What a pull's page was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pulled {
+    /// So many changes, and more to come.
+    More(usize),
+    /// So many changes, the last there are.
+    Last(usize),
+    SnapshotRequired,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct WinnerVersion {
-    server_version: i64,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct PullReply {
-    changes: Vec<Change>,
-    next_cursor: i64,
-    has_more: bool,
-    server_version: i64,
-    requires_snapshot: bool,
-    reason: Option<String>,
-    proof: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Change {
-    table_name: String,
-    pk: String,
-    op: String,
-    applied: bool,
-    payload: Option<Box<RawValue>>,
-    stamp: Revision,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct SnapshotReply {
-    high_watermark: i64,
-    items: Vec<SnapshotItem>,
-    next_page_token: Option<String>,
-    proof: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct SnapshotItem {
-    kind: String,
-    table_name: String,
-    pk: String,
-    payload: Option<Box<RawValue>>,
-    revision: Revision,
+/// What a snapshot's page was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listed {
+    More,
+    Complete,
+    /// It came from a standby that is behind what this device has seen.
+    Stale,
 }
 
 impl Device {
@@ -141,40 +119,74 @@ impl Device {
     }
 
     /// Sends the ops of the outbox that no push reply has told a version of.
-    /// A final refusal leaves the outbox at once; the rest stays until pulls
-    /// or a version that the cursor has passed already show that it arrived.
     pub fn push(&mut self, client: &mut Client) -> Result<Answered> {
-        let ops: Vec<&str> =
-            self.outbox.iter().filter(|op| op.told.is_none()).map(|op| op.json.as_str()).collect();
+        let unanswered = self.outbox.iter().filter(|op| op.told.is_none());
+        let (op_ids, ops): (Vec<String>, Vec<&str>) =
+            unanswered.map(|op| (op.revision.op_id.clone(), op.json.as_str())).unzip();
         let ops = format!("[{}]", ops.join(","));
         let reply =
             call(client, "select sync_push($1, $2::text::json)::text", &[&self.workspace, &ops])?;
-        let reply: PushReply = serde_json::from_str(&reply)?;
+        Ok(self.push_answered(&op_ids, &reply)?.0)
+    }
+
+    /// The reply to a push of the ops with these opIds, in the order sent. A
+    /// final refusal leaves the outbox at once; the rest stays until pulls, or a
+    /// version that the cursor has passed already, show that it arrived. Gives
+    /// the puts that lost to a delete, too: if they were made without knowing
+    /// the record, they are to be made again.
+    pub fn push_answered(
+        &mut self,
+        sent: &[String],
+        reply: &str,
+    ) -> Result<(Answered, Vec<LostToDelete>)> {
+        let reply: PushReply = serde_json::from_str(reply)?;
+        ensure!(reply.results.len() == sent.len(), "a result per op");
         let mut answered = Answered::default();
-        let mut results = reply.results.into_iter();
-        let mut unanswered = false;
-        let cursor = self.cursor;
-        self.outbox.retain_mut(|op| {
-            if op.told.is_some() {
-                return true;
-            }
-            let Some(result) = results.next() else {
-                unanswered = true;
-                return true;
-            };
-            let own = result.server_version;
-            let winner = result.winner.as_ref().map(|winner| winner.server_version);
+        let mut lost = Vec::new();
+        for (op_id, result) in sent.iter().zip(&reply.results) {
             match (result.success, result.replayed, result.applied) {
                 (false, ..) => answered.refused += 1,
                 (_, true, _) => answered.replayed += 1,
                 (.., true) => answered.applied += 1,
                 (.., false) => answered.lost += 1,
             }
-            op.told = own.max(winner);
-            result.success && !own.into_iter().chain(winner).any(|version| version <= cursor)
-        });
-        ensure!(!unanswered && results.next().is_none(), "a result per op");
-        Ok(answered)
+            let Some(place) = self.outbox.iter().position(|op| op.revision.op_id == *op_id) else {
+                // Sent twice in one batch, and settled by its first result.
+                continue;
+            };
+            self.learn(place, result);
+            if let Some(Winner { kind, revision, .. }) = &result.winner
+                && kind == "delete"
+            {
+                let op = self.outbox[place].clone();
+                lost.push(LostToDelete { op, winner: revision.clone() });
+            }
+            if !result.success || self.has_passed(result) {
+                self.outbox.remove(place);
+            }
+        }
+        Ok((answered, lost))
+    }
+
+    fn learn(&mut self, place: usize, result: &PushResult) {
+        let op = &mut self.outbox[place];
+        let winner = result.winner.as_ref();
+        op.told = result.server_version.max(winner.map(|winner| winner.server_version));
+        if let Some(winner) = winner {
+            let key = (op.table.clone(), op.pk.clone());
+            self.know_clock(key, winner.revision.clock);
+        }
+    }
+
+    /// Has the cursor passed a version that this result tells?
+    fn has_passed(&self, result: &PushResult) -> bool {
+        let winner = result.winner.as_ref().map(|winner| winner.server_version);
+        result.server_version.into_iter().chain(winner).any(|version| version <= self.cursor)
+    }
+
+    fn know_clock(&mut self, key: (String, String), clock: i64) {
+        let known = self.clocks.entry(key).or_default();
+        *known = (*known).max(clock);
     }
 
     /// Pulls to the end, with a snapshot first where the server asks for one.
@@ -187,28 +199,39 @@ impl Device {
             }
             let reply = call(
                 client,
-                "select sync_pull($1, $2, $3, null, $4, $5)::text",
-                &[&self.workspace, &self.cursor, &page_limit, &latest, &self.proof],
+                "select sync_pull($1, $2, $3, $4, $5, $6)::text",
+                &[&self.workspace, &self.cursor, &page_limit, &self.tables, &latest, &self.proof],
             )?;
-            let reply: PullReply = serde_json::from_str(&reply)?;
-            if reply.requires_snapshot {
-                self.snapshot_begun = true;
-                self.history_lost |= reply.reason.as_deref() != Some("cursor_expired");
-                continue;
-            }
-            seen += reply.changes.len();
-            for change in reply.changes {
-                if change.applied {
-                    self.apply(change);
-                }
-            }
-            self.cursor = reply.next_cursor;
-            self.proof = reply.proof;
-            if !reply.has_more {
-                self.clear_outbox(reply.server_version);
-                return Ok(seen);
+            match self.pull_answered(&reply)? {
+                Pulled::SnapshotRequired => {}
+                Pulled::More(changes) => seen += changes,
+                Pulled::Last(changes) => return Ok(seen + changes),
             }
         }
+    }
+
+    pub fn pull_answered(&mut self, reply: &str) -> Result<Pulled> {
+        let reply: PullReply = serde_json::from_str(reply)?;
+        if reply.requires_snapshot {
+            self.snapshot_begun = true;
+            self.history_lost |= reply.reason.as_deref() != Some("cursor_expired");
+            return Ok(Pulled::SnapshotRequired);
+        }
+        let changes = reply.changes.len();
+        for change in reply.changes {
+            let key = (change.table_name.clone(), change.pk.clone());
+            self.know_clock(key, change.stamp.clock);
+            if change.applied {
+                self.apply(change);
+            }
+        }
+        self.cursor = reply.next_cursor;
+        self.proof = reply.proof;
+        if reply.has_more {
+            return Ok(Pulled::More(changes));
+        }
+        self.clear_outbox(reply.server_version);
+        Ok(Pulled::Last(changes))
     }
 
     fn apply(&mut self, change: Change) {
@@ -233,35 +256,52 @@ impl Device {
     /// or came from a standby that is behind what this device has seen.
     pub fn snapshot(&mut self, client: &mut Client, page_limit: i32) -> Result<bool> {
         self.snapshot_begun = true;
-        let mut listed = BTreeMap::new();
-        let mut page_token: Option<String> = None;
+        self.listing = Listing::default();
         loop {
-            let sql = "select sync_snapshot($1, $2, $3)::text";
-            let reply = match client.query_one(sql, &[&self.workspace, &page_token, &page_limit]) {
+            let sql = "select sync_snapshot($1, $2, $3, $4)::text";
+            let token = &self.listing.page_token;
+            let reply = client.query_one(sql, &[&self.workspace, token, &page_limit, &self.tables]);
+            let reply = match reply {
                 Err(error) if error.code() == Some(&NOT_NOW) => return Ok(false),
                 reply => reply?,
             };
-            let reply: SnapshotReply = serde_json::from_str(reply.get(0))?;
-            for item in reply.items {
-                let deleted = item.kind == "tombstone";
-                let payload = item.payload.map(|raw| raw.get().to_owned());
-                let synced = Synced { revision: item.revision, payload, deleted };
-                listed.insert((item.table_name, item.pk), synced);
-            }
-            page_token = reply.next_page_token;
-            if page_token.is_none() {
-                if reply.high_watermark < self.cursor && !self.history_lost {
-                    return Ok(false);
-                }
-                self.synced = listed;
-                self.cursor = reply.high_watermark;
-                self.proof = reply.proof;
-                self.snapshot_begun = false;
-                self.history_lost = false;
-                self.clear_outbox(reply.high_watermark);
-                return Ok(true);
+            match self.snapshot_answered(reply.get(0))? {
+                Listed::More => {}
+                Listed::Complete => return Ok(true),
+                Listed::Stale => return Ok(false),
             }
         }
+    }
+
+    /// The reply to the page that `listing.page_token` asked for.
+    pub fn snapshot_answered(&mut self, reply: &str) -> Result<Listed> {
+        let reply: SnapshotReply = serde_json::from_str(reply)?;
+        self.snapshot_begun = true;
+        for item in reply.items {
+            let deleted = item.kind == "tombstone";
+            let payload = item.payload.map(|raw| raw.get().to_owned());
+            let synced = Synced { revision: item.revision, payload, deleted };
+            self.listing.items.insert((item.table_name, item.pk), synced);
+        }
+        self.listing.page_token = reply.next_page_token;
+        if self.listing.page_token.is_some() {
+            return Ok(Listed::More);
+        }
+        let listing = std::mem::take(&mut self.listing);
+        if reply.high_watermark < self.cursor && !self.history_lost {
+            return Ok(Listed::Stale);
+        }
+        self.synced = listing.items;
+        for (key, record) in &self.synced {
+            let known = self.clocks.entry(key.clone()).or_default();
+            *known = (*known).max(record.revision.clock);
+        }
+        self.cursor = reply.high_watermark;
+        self.proof = reply.proof;
+        self.snapshot_begun = false;
+        self.history_lost = false;
+        self.clear_outbox(reply.high_watermark);
+        Ok(Listed::Complete)
     }
 
     /// After a pull or snapshot: an op that synced state holds, or a later one

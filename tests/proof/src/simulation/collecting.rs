@@ -1,0 +1,148 @@
+//! GC, backups and restores of the simulation.
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use super::model::{Cutoffs, GcOutcome};
+use super::session::{Answer, quote_or_null};
+use super::world::{DAY, Doing, Work, World};
+
+const RETENTION: i64 = 30 * DAY;
+const DEVICE_TTL: i64 = 90 * DAY;
+
+/// A call of sync_gc that was sent.
+pub struct GcCall {
+    /// `None` for all that nobody has locked.
+    workspace: Option<String>,
+    batch_size: u64,
+    cutoffs: Cutoffs,
+}
+
+impl World<'_> {
+    /// `silent`: with a device_ttl by which all devices have fallen silent and
+    /// the older ones are forgotten.
+    pub fn gc(
+        &mut self,
+        session: usize,
+        workspace: Option<String>,
+        batch_size: u64,
+        silent: bool,
+    ) -> Result<()> {
+        let Some(session) = self.idle(session) else { return Ok(()) };
+        // Half a minute off, as times are whole minutes and calls take a while.
+        let at = self.now + 30;
+        let cutoffs = Cutoffs {
+            entries: at - RETENTION,
+            heartbeats: if silent { i64::MAX } else { at - DEVICE_TTL },
+            forgotten: if silent { at - 2 * DEVICE_TTL } else { i64::MIN },
+        };
+        let batch_size = if workspace.is_some() { batch_size } else { 10_000 };
+        let call = GcCall { workspace, batch_size, cutoffs };
+        let is_known = |name: &String| self.model.workspaces.contains_key(name);
+        let locked = call.workspace.clone().filter(|name| is_known(name) && self.is_locked(name));
+        if locked.as_ref().is_some_and(|name| self.has_waiter(name)) {
+            return Ok(());
+        }
+        self.sessions[session].send(self.gc_sql(&call, silent))?;
+        if let Some(workspace) = locked {
+            self.tally.add("gc runs that waited for a lock", 1);
+            self.sessions[session].until_blocked(&mut self.admin)?;
+            self.doing[session] = Doing::Waiting { workspace, work: Work::Gc(call) };
+            return Ok(());
+        }
+        let answer = self.sessions[session].answer()?;
+        self.collected(&call, answer)
+    }
+
+    /// Settings and arguments that mean, by the server's clock, what the
+    /// simulation means by its own.
+    fn gc_sql(&self, call: &GcCall, silent: bool) -> String {
+        let entries = self.beginning + call.cutoffs.entries;
+        let heartbeats = self.beginning + self.now + 30 - DEVICE_TTL;
+        let forgotten = self.beginning + self.now + 30 - 2 * DEVICE_TTL;
+        let ttl = match silent {
+            false => format!("extract(epoch from clock_timestamp()) - {heartbeats}"),
+            true => format!("(extract(epoch from clock_timestamp()) - {forgotten}) / 2"),
+        };
+        format!(
+            "set sync_ext.device_ttl to default;
+             do $$ begin perform set_config('sync_ext.device_ttl', floor({ttl})::text, false); end $$;
+             select sync_gc({}, clock_timestamp() - to_timestamp({entries}), {})::text",
+            quote_or_null(call.workspace.as_deref()),
+            call.batch_size
+        )
+    }
+
+    pub fn collected(&mut self, call: &GcCall, answer: Answer) -> Result<()> {
+        let Ok(columns) = answer else { bail!("gc failed: {answer:?}") };
+        let reply: Value = serde_json::from_str(columns.last().context("gc without a reply")?)?;
+        let names: Vec<String> = match &call.workspace {
+            Some(name) => vec![name.clone()],
+            None => {
+                self.model.workspaces.keys().filter(|name| !self.is_locked(name)).cloned().collect()
+            }
+        };
+        let mut expected = GcOutcome::default();
+        for name in &names {
+            let Some(state) = self.model.workspaces.get_mut(name) else { continue };
+            if call.workspace.is_none() && !state.has_work(call.cutoffs) {
+                continue;
+            }
+            for peer in self.peers.iter_mut().filter(|peer| peer.device.workspace == *name) {
+                if !state.is_active(&peer.device.id, call.cutoffs) {
+                    (peer.exposed, peer.shielded) = (true, false);
+                }
+            }
+            expected.join(state.gc(call.cutoffs, call.batch_size));
+        }
+        let told = GcOutcome {
+            scanned: count(&reply, "scanned")?,
+            changes: count(&reply, "changesDeleted")?,
+            tombstones: count(&reply, "tombstonesDeleted")?,
+            devices: count(&reply, "devicesDeleted")?,
+            has_more: reply["hasMore"].as_bool().context("hasMore")?,
+        };
+        ensure!(told == expected, "gc told {told:?} where {expected:?} is right");
+        self.tally.add("gc runs", 1);
+        self.tally.add("entries purged", told.changes);
+        self.tally.add("tombstones purged", told.tombstones);
+        self.tally.add("devices forgotten", told.devices);
+        self.check_tables().context("after gc")
+    }
+
+    /// Keeps a copy of all state, as a dump would.
+    pub fn take_backup(&mut self) -> Result<()> {
+        self.admin.batch_execute("drop schema if exists backup cascade; create schema backup")?;
+        for table in TABLES {
+            let sql = format!("create table backup.{table} as table sync_ext.{table}");
+            self.admin.batch_execute(&sql)?;
+        }
+        self.backup = Some((self.model.clone(), self.accepted.clone()));
+        Ok(())
+    }
+
+    /// Puts the copy back: what came after it is lost.
+    pub fn restore(&mut self) -> Result<()> {
+        let Some((model, accepted)) = self.backup.clone() else { return Ok(()) };
+        self.end_all()?;
+        self.tally.add("restores", 1);
+        let mut sql = format!("begin; truncate sync_ext.{};", TABLES.join(", sync_ext."));
+        for table in TABLES {
+            sql += &format!(
+                "insert into sync_ext.{table} overriding system value table backup.{table};"
+            );
+        }
+        self.admin.batch_execute(&(sql + "commit"))?;
+        (self.model, self.accepted) = (model, accepted);
+        for peer in &mut self.peers {
+            (peer.exposed, peer.shielded) = (true, false);
+        }
+        Ok(())
+    }
+}
+
+const TABLES: [&str; 5] = ["workspace", "synced_table", "change_log", "record", "device_cursor"];
+
+fn count(reply: &Value, key: &'static str) -> Result<u64> {
+    reply[key].as_u64().context(key)
+}

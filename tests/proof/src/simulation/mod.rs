@@ -1,0 +1,113 @@
+//! Devices over workspaces and sessions, with faults: a seeded history of steps
+//! is played on a real server and on a model of the contract, and every reply
+//! and every row must be what the model foretells.
+//!
+//! Sessions are interleaved step by step: a transaction that has pushed stays
+//! open while others push, pull, collect or wait for its lock, so a seed gives
+//! the same history each time. (Races that nobody orders are [`crate::crash`]'s.)
+//! At the end faults cease, all devices drain, and all must agree with the
+//! server and with the ops that were accepted.
+//!
+//! Time is the simulation's own: entries and heartbeats are turned back to it
+//! in the transaction that wrote them, and GC is told what is old by it.
+//!
+//! * [`step`]: histories out of seeds
+//! * [`op`], [`model`], [`reads`]: what the contract says, in plain maps
+//! * [`peer`]: a device and what is around it; [`session`]: a connection
+//! * [`world`]: plays a step; [`pushing`], [`reading`], [`collecting`]
+//! * [`check`]: what must hold at any time, and at the end
+
+mod check;
+mod collecting;
+mod model;
+mod op;
+mod peer;
+mod pushing;
+mod reading;
+mod reads;
+mod session;
+mod step;
+mod world;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use sync_ext_cluster::cluster::Cluster;
+
+use crate::tally::Tally;
+use step::Step;
+use world::World;
+
+/// How long a failing history is shortened before it is told.
+const SHORTENING: Duration = Duration::from_secs(120);
+
+/// A server with what the simulation needs.
+pub fn start(name: &str) -> Result<Cluster> {
+    // A killed postmaster loses nothing that the kernel holds, so fsync can be
+    // off; what a dead machine loses is not simulated.
+    let cluster = Cluster::start(name, &["fsync=off", "autovacuum_naptime=5s"])?;
+    cluster.create_database(world::DATABASE)?;
+    Ok(cluster)
+}
+
+/// Plays the history of a seed. A failure tells the shortest history found that
+/// fails.
+pub fn run(cluster: &mut Cluster, seed: u64, steps: usize) -> Result<Tally> {
+    let history = step::history(seed, steps);
+    match play(cluster, &history) {
+        Ok(mut tally) => {
+            tally.add("histories", 1);
+            Ok(tally)
+        }
+        Err(failure) => {
+            let (shortest, failure) = shorten(cluster, history, failure);
+            let told: Vec<String> = shortest
+                .iter()
+                .map(|Step { minutes, action }| format!("  +{minutes} min {action:?}"))
+                .collect();
+            bail!(
+                "seed {seed}, {steps} steps: {failure:#}\nshortest history found, {} steps:\n{}",
+                shortest.len(),
+                told.join("\n")
+            )
+        }
+    }
+}
+
+fn play(cluster: &mut Cluster, history: &[Step]) -> Result<Tally> {
+    let span: i64 = history.iter().map(|step| step.minutes * 60).sum();
+    if !cluster.is_running() {
+        cluster.start_server()?;
+    }
+    let mut world = World::new(cluster, span)?;
+    for (number, step) in history.iter().enumerate() {
+        world.play(step).with_context(|| format!("step {number}, {:?}", step.action))?;
+    }
+    world.heal().context("after the last step")?;
+    Ok(world.tally)
+}
+
+/// Leaves out what is not needed to fail: halves, quarters, ... single steps.
+fn shorten(
+    cluster: &mut Cluster,
+    mut history: Vec<Step>,
+    mut failure: anyhow::Error,
+) -> (Vec<Step>, anyhow::Error) {
+    let deadline = Instant::now() + SHORTENING;
+    let mut size = history.len().div_ceil(2);
+    loop {
+        let mut start = 0;
+        while start < history.len() && Instant::now() < deadline {
+            let mut shorter = history.clone();
+            shorter.drain(start..(start + size).min(history.len()));
+            match play(cluster, &shorter) {
+                Ok(_) => start += size,
+                Err(error) => (history, failure) = (shorter, error),
+            }
+        }
+        if size <= 1 || Instant::now() >= deadline {
+            return (history, failure);
+        }
+        size = size.div_ceil(2);
+    }
+}

@@ -1,0 +1,232 @@
+//! A device and what is around it: who it is, what it edits, when it is online.
+
+use std::collections::{HashMap, HashSet};
+
+use sync_ext_cluster::device::{Device, LostToDelete, Revision};
+
+use super::op::{Item, Op, Spelling};
+use super::step::{Extra, Order, Push};
+
+pub struct Peer {
+    pub device: Device,
+    number: usize,
+    /// How often it was installed: a new install is a new device.
+    installs: u64,
+    ops_made: u64,
+    /// What is in its outbox, by opId.
+    ops: HashMap<String, Op>,
+    /// Puts made without knowing the record.
+    blind: HashSet<String>,
+    pub offline_until: i64,
+    /// How wrong its clock is, in seconds.
+    pub skew: i64,
+    /// How far its next edit's clock jumps ahead.
+    pub jump: i64,
+    /// It waits for a push to be answered.
+    pub busy: bool,
+    /// It has pulled, or taken a snapshot, to the end.
+    pub complete: bool,
+    /// GC has run while it was not active, and it has not read since.
+    pub exposed: bool,
+    /// It has acknowledged, and was active whenever GC ran since.
+    pub shielded: bool,
+}
+
+impl Peer {
+    pub fn new(number: usize, workspace: &str) -> Peer {
+        let mut peer = Peer {
+            device: Device::default(),
+            number,
+            installs: 0,
+            ops_made: 0,
+            ops: HashMap::new(),
+            blind: HashSet::new(),
+            offline_until: 0,
+            skew: 0,
+            jump: 0,
+            busy: false,
+            complete: false,
+            exposed: false,
+            shielded: false,
+        };
+        peer.install(workspace);
+        peer
+    }
+
+    pub fn reinstall(&mut self) {
+        let workspace = self.device.workspace.clone();
+        self.install(&workspace);
+    }
+
+    fn install(&mut self, workspace: &str) {
+        self.installs += 1;
+        self.device = Device::new(&format!("d{}-{}", self.number, self.installs), workspace);
+        self.ops.clear();
+        self.blind.clear();
+        (self.complete, self.exposed, self.shielded) = (false, false, false);
+    }
+
+    pub fn start_snapshot(&mut self) {
+        self.device.snapshot_begun = true;
+        self.device.listing = Default::default();
+    }
+
+    /// A cursor belongs to its filter: with another one it starts again.
+    pub fn filter(&mut self, tables: Vec<String>) {
+        let Device { cursor, proof, tables: filter, .. } = &mut self.device;
+        (*cursor, *proof, *filter) = (0, None, tables);
+        self.start_snapshot();
+        (self.complete, self.shielded) = (false, false);
+    }
+
+    pub fn edit(&mut self, table: &'static str, pk: &str, delete: bool, text: u64, now: i64) {
+        let key = (table.to_owned(), pk.to_owned());
+        let pending = self.device.outbox.iter().filter(|op| op.table == table && op.pk == pk);
+        let pending = pending.map(|op| op.revision.clock).max();
+        let known = self.device.clocks.get(&key).copied().max(pending).unwrap_or(0);
+        let is_blind = pending.is_none() && !self.device.synced.contains_key(&key);
+        let clock = known + 1 + std::mem::take(&mut self.jump);
+        let op = self.op(table, pk, delete, text, clock, now);
+        if is_blind && !delete {
+            self.blind.insert(op.revision.op_id.clone());
+        }
+        self.enqueue(op);
+    }
+
+    fn enqueue(&mut self, op: Op) {
+        self.device.outbox.push(op.pending());
+        self.ops.insert(op.revision.op_id.clone(), op);
+    }
+
+    fn op(
+        &mut self,
+        table: &'static str,
+        pk: &str,
+        delete: bool,
+        text: u64,
+        clock: i64,
+        now: i64,
+    ) -> Op {
+        let wall = 10_i64.pow(10) + now + self.skew;
+        // Not all devices write their hlc alike.
+        let hlc = match self.number % 3 {
+            0 => format!("{wall:x}"),
+            1 => format!("{wall}-é"),
+            _ => format!("{wall:X}-{}", self.number),
+        };
+        Op {
+            table,
+            pk: pk.to_owned(),
+            delete,
+            text,
+            revision: Revision { clock, hlc, op_id: self.op_id() },
+            device_id: self.device.id.clone(),
+        }
+    }
+
+    /// The next of this device's opIds, in no order.
+    fn op_id(&mut self) -> String {
+        self.ops_made += 1;
+        let mixed = |n: u64| {
+            let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            n ^ (n >> 31)
+        };
+        let high = mixed((self.number as u64) << 48 | self.installs << 32 | self.ops_made);
+        let low = mixed(high);
+        format!(
+            "{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}",
+            high >> 32,
+            high >> 16 & 0xffff,
+            high & 0xfff,
+            low >> 48 & 0xfff,
+            low & 0xffff_ffff_ffff
+        )
+    }
+
+    /// The batch of a push. `known` are ops that the log holds.
+    pub fn batch(&mut self, push: &Push, known: &[Op]) -> Vec<Item> {
+        let waiting = self.device.outbox.iter().filter(|op| push.again || op.told.is_none());
+        let waiting = waiting.take(push.cut).map(|op| &self.ops[&op.revision.op_id]);
+        let mut items: Vec<Item> = waiting
+            .enumerate()
+            .map(|(place, op)| {
+                let loose = push.loose && place % 2 == 0;
+                Item::Op(op.clone(), if loose { Spelling::Loose } else { Spelling::Compact })
+            })
+            .collect();
+        match push.order {
+            Order::AsMade => {}
+            Order::Backwards => items.reverse(),
+            Order::Rotated(by) => {
+                let by = by % items.len().max(1);
+                items.rotate_left(by);
+            }
+        }
+        self.add_extra(&mut items, push.extra, known);
+        items
+    }
+
+    fn add_extra(&mut self, items: &mut Vec<Item>, extra: Extra, known: &[Op]) {
+        let other = |op: &Op| Op { text: op.text.wrapping_add(1), delete: false, ..op.clone() };
+        let one_of = |items: &[Item], place: usize| match items.get(place % items.len().max(1)) {
+            Some(Item::Op(op, _)) => Some(op.clone()),
+            _ => None,
+        };
+        let item = match extra {
+            Extra::Nothing => None,
+            Extra::Malformed(place) => Some(self.malformed(place)),
+            Extra::Twice(place) => one_of(items, place).map(|op| Item::Op(op, Spelling::Loose)),
+            Extra::TwiceDifferent(place) => {
+                one_of(items, place).map(|op| Item::Op(other(&op), Spelling::Compact))
+            }
+            Extra::Forged(place) => known
+                .get(place % known.len().max(1))
+                .map(|op| Item::Op(other(op), Spelling::Compact)),
+        };
+        if let (
+            Some(item),
+            Extra::Malformed(place)
+            | Extra::Twice(place)
+            | Extra::TwiceDifferent(place)
+            | Extra::Forged(place),
+        ) = (item, extra)
+        {
+            items.insert(place % (items.len() + 1), item);
+        }
+    }
+
+    fn malformed(&mut self, kind: usize) -> Item {
+        let op_id = self.op_id();
+        let good = self.op("notes", "a", false, 0, 1, 0);
+        let with_id = |json: String| Item::Malformed {
+            json: json.replace(&good.revision.op_id, &op_id),
+            op_id: Some(op_id.clone()),
+        };
+        let json = good.json(Spelling::Compact);
+        match kind % 6 {
+            0 => with_id(json.replace("\"clock\":1", "\"clock\":-1")),
+            1 => with_id(json.replace("\"put\"", "\"upsert\"")),
+            2 => with_id(json.replace("\"pk\":\"a\"", "\"pk\":\"\"")),
+            3 => with_id(json.replace("\"hlc\"", "\"hlc?\"")),
+            4 => with_id(
+                json.replace("\"id\":\"a\"", "\"id\":\"b\"").replace("\"pk\":\"a\"", "\"pk\":7"),
+            ),
+            _ => Item::Malformed { json: "42".to_owned(), op_id: None },
+        }
+    }
+
+    /// A put made without knowing the record that lost to a delete is made
+    /// again, after the delete.
+    pub fn make_again(&mut self, lost: Vec<LostToDelete>, now: i64) {
+        for LostToDelete { op, winner } in lost {
+            let id = &op.revision.op_id;
+            if !self.blind.remove(id) {
+                continue;
+            }
+            let Some(Op { table, pk, text, .. }) = self.ops.get(id).cloned() else { continue };
+            let again = self.op(table, &pk, false, text, winner.clock + 1, now);
+            self.enqueue(again);
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Pushes of the simulation.
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+
+use super::model::{Server, Workspace};
+use super::op::Item;
+use super::session::{Answer, quote};
+use super::step::{Level, Push};
+use super::world::{DAY, Doing, Work, World};
+
+/// A push that was sent.
+pub struct PushCall {
+    pub device: usize,
+    pub level: Level,
+    pub lose: bool,
+    items: Vec<Item>,
+    at: i64,
+    hold: bool,
+    /// What its transaction sees, above READ COMMITTED.
+    view: Option<Box<Server>>,
+}
+
+impl World<'_> {
+    pub fn push(&mut self, device: usize, session: usize, push: &Push) -> Result<()> {
+        if !self.is_online(device) {
+            return Ok(());
+        }
+        // An open transaction that has read takes the push, if it is there.
+        let session = match self.doing[session] {
+            Doing::Open(..) => Some(session),
+            _ => self.idle(session),
+        };
+        let Some(session) = session else { return Ok(()) };
+        let (level, opened, view) = match &mut self.doing[session] {
+            Doing::Open(level, view) => (*level, true, view.take()),
+            _ => (push.level, false, None),
+        };
+        let view = match level {
+            Level::ReadCommitted => None,
+            _ => Some(view.unwrap_or_else(|| Box::new(self.model.clone()))),
+        };
+        let workspace = self.peers[device].device.workspace.clone();
+        let known: Vec<_> = self
+            .model
+            .workspaces
+            .get(&workspace)
+            .map_or(vec![], |state| state.log.values().map(|entry| entry.op.clone()).collect());
+        let items = self.peers[device].batch(push, &known);
+        let hold = push.hold || opened;
+        let (lose, at) = (push.lose, self.now);
+        let call = PushCall { device, level, lose, items, at, hold, view };
+
+        let takes_lock =
+            call.view.as_deref().unwrap_or(&self.model).takes_lock(&workspace, &call.items);
+        let must_wait = takes_lock && self.is_locked(&workspace);
+        if must_wait && self.has_waiter(&workspace) {
+            if opened {
+                self.doing[session] = Doing::Open(level, call.view);
+            }
+            return Ok(());
+        }
+        self.tally.add("pushes", 1);
+        self.peers[device].busy = true;
+        self.sessions[session].send(self.push_sql(&workspace, &call, opened))?;
+        if must_wait {
+            self.tally.add("pushes that waited for a lock", 1);
+            self.sessions[session].until_blocked(&mut self.admin)?;
+            self.doing[session] = Doing::Waiting { workspace, work: Work::Push(call) };
+            return Ok(());
+        }
+        self.doing[session] = Doing::Nothing;
+        let answer = self.sessions[session].answer()?;
+        self.pushed(session, call, answer)
+    }
+
+    /// The push, and in its transaction the turning back of the time when its
+    /// ops were logged: nobody has a proof of them yet.
+    fn push_sql(&self, workspace: &str, call: &PushCall, opened: bool) -> String {
+        let items: Vec<String> = call.items.iter().map(Item::json).collect();
+        let ops = quote(&format!("[{}]", items.join(",")));
+        let begin = match (opened, call.hold, call.level) {
+            (true, ..) => String::new(),
+            (_, false, Level::ReadCommitted) => String::new(),
+            _ => format!("begin isolation level {};", call.level.sql()),
+        };
+        let end = match (call.hold, call.level) {
+            (true, _) | (_, Level::ReadCommitted) => "",
+            _ => "; commit",
+        };
+        format!(
+            "{begin} select sync_push({}, {ops}::json)::text;
+             update sync_ext.change_log set created_at = to_timestamp({})
+              where created_at > now() - interval '{DAY} s'{end}",
+            quote(workspace),
+            self.beginning + call.at
+        )
+    }
+
+    /// A push was answered, perhaps after it has waited.
+    pub fn pushed(&mut self, session: usize, call: PushCall, answer: Answer) -> Result<()> {
+        let workspace = self.peers[call.device].device.workspace.clone();
+        let changes = |server: &Server| server.workspaces.get(&workspace).map(|w| w.changes);
+        let is_stale = call.view.as_ref().is_some_and(|view| changes(view) != changes(&self.model));
+        let mut after = match &call.view {
+            Some(view) => (**view).clone(),
+            None => self.model.clone(),
+        };
+        let takes_lock = after.takes_lock(&workspace, &call.items);
+        let reply = match answer {
+            Ok(columns) => columns.first().cloned().context("a push without a reply")?,
+            Err((Some(code), _)) if code == "40001" => {
+                let may = is_stale && takes_lock || call.level == Level::Serializable;
+                ensure!(may, "a push was 40001 without a concurrent one");
+                self.tally.add("40001", 1);
+                self.peers[call.device].busy = false;
+                return self.command(session, "rollback".to_owned());
+            }
+            Err(error) => bail!("a push failed: {error:?}"),
+        };
+        ensure!(!(is_stale && takes_lock), "a push above READ COMMITTED overlooked another one");
+
+        let expected = after.push(&workspace, &call.items, call.at);
+        let told = self.comparable(serde_json::from_str(&reply)?)?;
+        ensure!(told == expected, "a push was answered\n  {told}\nwhere\n  {expected}\nis right");
+        self.count(&told);
+        let state = after.workspaces.remove(&workspace).filter(|_| takes_lock);
+        match (state, call.hold) {
+            (Some(state), true) => {
+                let after = Box::new(state);
+                self.doing[session] = Doing::Holding { workspace, after, call, reply };
+                Ok(())
+            }
+            (Some(state), false) => {
+                self.committed(&workspace, state);
+                self.deliver(&call, &reply)
+            }
+            (None, hold) => {
+                if hold {
+                    self.command(session, "commit".to_owned())?;
+                }
+                self.deliver(&call, &reply)
+            }
+        }
+    }
+
+    /// What a transaction did to a workspace is there for all.
+    pub fn committed(&mut self, workspace: &str, mut after: Workspace) {
+        let before = self.model.workspaces.remove(workspace).unwrap_or_default();
+        // Acknowledging does not wait for a push.
+        after.devices = before.devices;
+        let accepted = self.accepted.entry(workspace.to_owned()).or_default();
+        for (version, entry) in after.log.range(before.head + 1..) {
+            self.tally.add("ops acknowledged", 1);
+            accepted.insert(*version, entry.op.clone());
+        }
+        self.model.workspaces.insert(workspace.to_owned(), after);
+    }
+
+    pub fn deliver(&mut self, call: &PushCall, reply: &str) -> Result<()> {
+        let peer = &mut self.peers[call.device];
+        peer.busy = false;
+        if call.lose {
+            self.tally.add("replies lost", 1);
+            return Ok(());
+        }
+        let sent: Vec<String> =
+            call.items.iter().map(|item| item.op_id().unwrap_or_default().to_owned()).collect();
+        let (_, lost) = peer.device.push_answered(&sent, reply)?;
+        peer.make_again(lost, self.now);
+        Ok(())
+    }
+
+    /// A push's reply without what nobody can foretell: the words of errors,
+    /// and the very clock.
+    fn comparable(&self, mut reply: Value) -> Result<Value> {
+        let results = reply["results"].as_array_mut().context("no results")?;
+        for result in results {
+            let result = result.as_object_mut().context("a result is no object")?;
+            if let Some(error) = result.remove("error") {
+                ensure!(error.as_str().is_some_and(|text| !text.is_empty()), "no words: {error}");
+            }
+            if let Some(at) = result.get_mut("winner").and_then(|w| w.get_mut("serverDeletedAt")) {
+                *at = self.since_beginning(at)?;
+            }
+        }
+        Ok(reply)
+    }
+
+    /// Epoch seconds as the simulation counts them.
+    pub fn since_beginning(&self, epoch: &Value) -> Result<Value> {
+        let seconds = epoch.as_f64().context("no time")? as i64 - self.beginning;
+        Ok(if seconds > self.now { json!("now") } else { json!(seconds) })
+    }
+
+    fn count(&mut self, reply: &Value) {
+        for result in reply["results"].as_array().into_iter().flatten() {
+            let what = match (&result["success"], &result["replayed"], &result["applied"]) {
+                (Value::Bool(false), ..) => "ops refused",
+                (_, Value::Bool(true), _) => "replays",
+                (.., Value::Bool(false)) => "conflicts lost",
+                _ => "ops that won at their turn",
+            };
+            self.tally.add(what, 1);
+        }
+    }
+}

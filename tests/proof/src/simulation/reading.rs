@@ -1,0 +1,268 @@
+//! Pulls, snapshots and acknowledgements of the simulation.
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use sync_ext_cluster::device::{Listed, Pulled};
+
+use super::model::Server;
+use super::reads::{PageToken, Proof, ProofTold, Pull};
+use super::session::{quote, quote_all, quote_or_null};
+use super::world::{Doing, World};
+
+impl World<'_> {
+    /// One page, of a pull or, where one has begun, of a snapshot.
+    pub fn read(
+        &mut self,
+        device: usize,
+        session: usize,
+        limit: usize,
+        latest: bool,
+        lose: bool,
+    ) -> Result<()> {
+        if !self.is_online(device) {
+            return Ok(());
+        }
+        let reader = match &self.doing[session] {
+            Doing::Open(_, view) if self.may_read(device, view.as_deref()) => Some(session),
+            _ => self.idle(session),
+        };
+        let Some(session) = reader else { return Ok(()) };
+        if self.peers[device].device.snapshot_begun {
+            self.snapshot_page(device, session, limit, lose)
+        } else {
+            self.pull_page(device, session, limit, latest, lose)
+        }
+    }
+
+    /// A device does not read from a view that is older than what it has seen.
+    fn may_read(&self, device: usize, view: Option<&Server>) -> bool {
+        let Some(view) = view else { return true };
+        let device = &self.peers[device].device;
+        let head = |server: &Server| server.workspaces.get(&device.workspace).map(|w| w.head);
+        let token = device.listing.page_token.as_ref();
+        device.cursor == 0 && device.proof.is_none() && token.is_none()
+            || head(view) == head(&self.model)
+    }
+
+    fn seen_by(&self, session: usize) -> &Server {
+        match &self.doing[session] {
+            Doing::Open(_, Some(view)) => view,
+            _ => &self.model,
+        }
+    }
+
+    fn pull_page(
+        &mut self,
+        number: usize,
+        session: usize,
+        limit: usize,
+        latest: bool,
+        lose: bool,
+    ) -> Result<()> {
+        let device = &self.peers[number].device;
+        let sql = format!(
+            "select sync_pull({}, {}, {limit}, {}, {latest}, {})::text",
+            quote(&device.workspace),
+            device.cursor,
+            quote_all(&device.tables),
+            quote_or_null(device.proof.as_deref())
+        );
+        let proof = device.proof.as_ref().map(|token| self.proofs[token].clone());
+        let pull = Pull {
+            workspace: &device.workspace,
+            cursor: device.cursor,
+            limit,
+            tables: &device.tables,
+            latest,
+            proof: proof.as_ref(),
+        };
+        let (expected, proof) = self.seen_by(session).pull(pull);
+        let answer = self.sessions[session].call(sql)?;
+        let Ok(columns) = answer else { bail!("a pull failed: {answer:?}") };
+        let reply = columns.first().context("a pull without a reply")?;
+        let mut told: Value = serde_json::from_str(reply)?;
+        let token = told["proof"].take();
+        told.as_object_mut().context("no object")?.remove("proof");
+        ensure!(told == expected, "a pull was answered\n  {told}\nwhere\n  {expected}\nis right");
+        match proof {
+            ProofTold::AsGiven => {
+                let given = self.peers[number].device.proof.as_deref();
+                ensure!(token.as_str() == given, "{token} instead of the proof given, {given:?}");
+            }
+            ProofTold::Of(proof) => self.learn_proof(&token, proof)?,
+        }
+        self.pulled(number, reply, lose)
+    }
+
+    fn pulled(&mut self, number: usize, reply: &str, lose: bool) -> Result<()> {
+        self.tally.add("pulls", 1);
+        if lose {
+            self.tally.add("replies lost", 1);
+            return Ok(());
+        }
+        let peer = &mut self.peers[number];
+        match peer.device.pull_answered(reply)? {
+            Pulled::SnapshotRequired => {
+                let reply: Value = serde_json::from_str(reply)?;
+                ensure!(
+                    !peer.shielded,
+                    "a device that was active at every GC must snapshot: {reply}"
+                );
+                self.tally.add(reason_counted(&reply["reason"])?, 1);
+                peer.start_snapshot();
+            }
+            Pulled::More(_) => {}
+            Pulled::Last(_) => {
+                (peer.complete, peer.exposed) = (true, false);
+            }
+        }
+        Ok(())
+    }
+
+    fn snapshot_page(
+        &mut self,
+        number: usize,
+        session: usize,
+        limit: usize,
+        lose: bool,
+    ) -> Result<()> {
+        let device = &self.peers[number].device;
+        let token = device.listing.page_token.clone();
+        let sql = format!(
+            "select sync_snapshot({}, {}, {limit}, {})::text",
+            quote(&device.workspace),
+            quote_or_null(token.as_deref()),
+            quote_all(&device.tables)
+        );
+        let known = token.as_ref().map(|token| self.page_tokens[token].clone());
+        let expected = self.seen_by(session).snapshot(
+            &device.workspace,
+            known.as_ref(),
+            limit,
+            &device.tables,
+        );
+        self.tally.add("snapshot pages", 1);
+        let answer = self.sessions[session].call(sql)?;
+        let (columns, (expected, proof, next)) = match (answer, expected) {
+            (Ok(columns), Some(expected)) => (columns, expected),
+            (Err((Some(code), text)), None) if code == "55000" => {
+                ensure!(text.contains("snapshot expired"), "{text}");
+                self.tally.add("snapshots expired", 1);
+                if matches!(self.doing[session], Doing::Open(..)) {
+                    self.command(session, "rollback".to_owned())?;
+                    self.doing[session] = Doing::Nothing;
+                }
+                self.peers[number].start_snapshot();
+                return Ok(());
+            }
+            (answer, expected) => bail!("a snapshot was {answer:?}, where {expected:?} is right"),
+        };
+        let reply = columns.first().context("a snapshot without a reply")?;
+        let mut told: Value = serde_json::from_str(reply)?;
+        let (proof_token, next_token) = (told["proof"].take(), told["nextPageToken"].take());
+        let object = told.as_object_mut().context("no object")?;
+        for key in ["proof", "nextPageToken", "snapshotId"] {
+            ensure!(object.remove(key).is_some(), "no {key}");
+        }
+        for item in told["items"].as_array_mut().into_iter().flatten() {
+            if let Some(at) = item.get_mut("serverDeletedAt") {
+                *at = self.since_beginning(at)?;
+            }
+        }
+        ensure!(told == expected, "a snapshot was\n  {told}\nwhere\n  {expected}\nis right");
+        self.learn_proof(&proof_token, proof)?;
+        self.learn_page(&next_token, next)?;
+        self.listed(number, reply, lose)
+    }
+
+    fn listed(&mut self, number: usize, reply: &str, lose: bool) -> Result<()> {
+        let peer = &mut self.peers[number];
+        if lose {
+            self.tally.add("replies lost", 1);
+            return Ok(());
+        }
+        match peer.device.snapshot_answered(reply)? {
+            Listed::More => {}
+            Listed::Complete => {
+                (peer.complete, peer.exposed) = (true, false);
+                self.tally.add("snapshots completed", 1);
+            }
+            Listed::Stale => bail!("the primary's snapshot is older than the device"),
+        }
+        Ok(())
+    }
+
+    /// Equal tokens stand for equal history, and the other way round.
+    fn learn_proof(&mut self, token: &Value, proof: Option<Proof>) -> Result<()> {
+        let (Some(token), Some(proof)) = (token.as_str(), &proof) else {
+            ensure!(token.is_null() && proof.is_none(), "proof {token} for {proof:?}");
+            return Ok(());
+        };
+        match self.proofs.get(token) {
+            Some(known) => ensure!(known == proof, "{token} proves {known:?} and {proof:?}"),
+            None => {
+                let other = self.proofs.values().any(|known| known == proof);
+                ensure!(!other, "another token than {token} proves {proof:?}");
+                self.proofs.insert(token.to_owned(), proof.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn learn_page(&mut self, token: &Value, page: Option<PageToken>) -> Result<()> {
+        ensure!(token.is_string() == page.is_some(), "page token {token} for {page:?}");
+        if let (Some(token), Some(page)) = (token.as_str(), page) {
+            self.page_tokens.insert(token.to_owned(), page);
+        }
+        Ok(())
+    }
+
+    pub fn acknowledge(&mut self, number: usize, session: usize) -> Result<()> {
+        let Some(session) = self.idle(session).filter(|_| self.is_online(number)) else {
+            return Ok(());
+        };
+        let peer = &self.peers[number];
+        if !peer.complete || peer.device.snapshot_begun {
+            return Ok(());
+        }
+        let device = &peer.device;
+        let sql = format!(
+            "select sync_update_cursor({0}, {1}, {2})::text;
+             update sync_ext.device_cursor set updated_at = to_timestamp({3})
+              where device_id = {1} and updated_at > to_timestamp({3})",
+            quote(&device.workspace),
+            quote(&device.id),
+            device.cursor,
+            self.beginning + self.now
+        );
+        let (workspace, id, cursor) = (device.workspace.clone(), device.id.clone(), device.cursor);
+        let expected = self.model.acknowledge(&workspace, &id, cursor, self.now);
+        self.tally.add("acknowledgements", 1);
+        match (self.sessions[session].call(sql)?, expected) {
+            (Ok(columns), Some(expected)) => {
+                let reply = columns.first().context("an acknowledgement without a reply")?;
+                let told: Value = serde_json::from_str(reply)?;
+                ensure!(told == expected, "acknowledged: {told} where {expected} is right");
+                let horizon = self.model.workspaces.get(&workspace).map(|state| state.horizon);
+                let peer = &mut self.peers[number];
+                peer.shielded = !peer.exposed && horizon.is_some_and(|horizon| cursor >= horizon);
+                Ok(())
+            }
+            (Err((Some(code), _)), None) if code == "22023" => {
+                self.tally.add("acknowledgements above head refused", 1);
+                Ok(())
+            }
+            (answer, expected) => bail!("acknowledged: {answer:?} where {expected:?} is right"),
+        }
+    }
+}
+
+fn reason_counted(reason: &Value) -> Result<&'static str> {
+    Ok(match reason.as_str() {
+        Some("unknown_workspace") => "snapshots forced: unknown_workspace",
+        Some("history_diverged") => "snapshots forced: history_diverged",
+        Some("cursor_ahead") => "snapshots forced: cursor_ahead",
+        Some("cursor_expired") => "snapshots forced: cursor_expired",
+        _ => bail!("no reason: {reason}"),
+    })
+}
