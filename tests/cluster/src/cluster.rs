@@ -121,6 +121,21 @@ impl Cluster {
         Ok(())
     }
 
+    /// SIGKILL to a backend: the postmaster ends all others and recovers.
+    pub fn kill_backend(&self, pid: i32) {
+        signal_process(pid.unsigned_abs(), libc::SIGKILL);
+    }
+
+    /// Waits until the server lets somebody in.
+    pub fn until_ready(&self) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.connect("postgres").is_err() {
+            ensure!(Instant::now() < deadline, "the server does not recover: {}", self.log());
+            sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
     pub fn is_running(&self) -> bool {
         self.server.is_some()
     }

@@ -109,7 +109,8 @@ pub enum Pulled {
 pub enum Listed {
     More,
     Complete,
-    /// It came from a standby that is behind what this device has seen.
+    /// It ends below what this device has seen, as a standby's that lags may:
+    /// it is discarded, and the device goes on pulling.
     Stale,
 }
 
@@ -289,6 +290,9 @@ impl Device {
         }
         let listing = std::mem::take(&mut self.listing);
         if reply.high_watermark < self.cursor && !self.history_lost {
+            // Or the server was restored meanwhile: a pull will tell. Synced
+            // state is still what cursor and proof stand for.
+            self.snapshot_begun = false;
             return Ok(Listed::Stale);
         }
         self.synced = listing.items;

@@ -53,7 +53,8 @@ impl World<'_> {
 
         let takes_lock =
             call.view.as_deref().unwrap_or(&self.model).takes_lock(&workspace, &call.items);
-        let must_wait = takes_lock && self.is_locked(&workspace);
+        // One that is too late already is told so at once.
+        let must_wait = takes_lock && self.is_locked(&workspace) && !self.is_stale(&call);
         if must_wait && self.has_waiter(&workspace) {
             if opened {
                 self.doing[session] = Doing::Open(level, call.view);
@@ -72,6 +73,13 @@ impl World<'_> {
         self.doing[session] = Doing::Nothing;
         let answer = self.sessions[session].answer()?;
         self.pushed(session, call, answer)
+    }
+
+    /// Was the workspace changed since the push's transaction took its view?
+    fn is_stale(&self, call: &PushCall) -> bool {
+        let workspace = &self.peers[call.device].device.workspace;
+        let changes = |server: &Server| server.workspaces.get(workspace).map(|w| w.changes);
+        call.view.as_ref().is_some_and(|view| changes(view) != changes(&self.model))
     }
 
     /// The push, and in its transaction the turning back of the time when its
@@ -100,8 +108,7 @@ impl World<'_> {
     /// A push was answered, perhaps after it has waited.
     pub fn pushed(&mut self, session: usize, call: PushCall, answer: Answer) -> Result<()> {
         let workspace = self.peers[call.device].device.workspace.clone();
-        let changes = |server: &Server| server.workspaces.get(&workspace).map(|w| w.changes);
-        let is_stale = call.view.as_ref().is_some_and(|view| changes(view) != changes(&self.model));
+        let is_stale = self.is_stale(&call);
         let mut after = match &call.view {
             Some(view) => (**view).clone(),
             None => self.model.clone(),

@@ -28,10 +28,9 @@ pub struct World<'c> {
     pub peers: Vec<Peer>,
     /// What is committed.
     pub model: Server,
-    /// All ops that were ever accepted, by workspace and version: what a
-    /// restore lost is not among them.
-    pub accepted: BTreeMap<String, BTreeMap<i64, Op>>,
-    pub backup: Option<(Server, BTreeMap<String, BTreeMap<i64, Op>>)>,
+    /// All ops that were ever accepted, but for those that a restore lost.
+    pub accepted: Accepted,
+    pub backup: Option<(Server, Accepted)>,
     /// What the tokens that were handed out stand for.
     pub proofs: HashMap<String, Proof>,
     pub page_tokens: HashMap<String, PageToken>,
@@ -42,6 +41,9 @@ pub struct World<'c> {
     pub beginning: i64,
     pub tally: Tally,
 }
+
+/// Ops by workspace and version.
+pub type Accepted = BTreeMap<String, BTreeMap<i64, Op>>;
 
 /// What a session is in the middle of.
 pub enum Doing {

@@ -1,0 +1,111 @@
+//! The long form: `proof [--seed N] [--minutes N] [PART...]`.
+//!
+//! Each part runs on clusters of its own and tells what it did; the first
+//! violation ends it, with what reproduces it. `--minutes` is how long the
+//! simulation goes on; the other parts have their sizes.
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use sync_ext_proof::tally::Tally;
+use sync_ext_proof::{crash, simulation};
+
+/// Steps of a history: long enough for tombstones to be purged and devices to
+/// fall silent and come back, short enough for many.
+const STEPS: usize = 1_000;
+const CRASHES: usize = 100;
+/// Servers that simulations run on at a time.
+const SERVERS: u64 = 2;
+
+struct Options {
+    seed: u64,
+    minutes: u64,
+    parts: Vec<String>,
+}
+
+type Part = fn(&Options) -> Result<Tally>;
+
+const PARTS: [(&str, Part); 2] = [("simulation", simulate), ("crash", crash)];
+
+fn main() -> ExitCode {
+    match options().and_then(|options| run(&options)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("proof: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn options() -> Result<Options> {
+    let mut options = Options { seed: 1, minutes: 10, parts: Vec::new() };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut number = || -> Result<u64> {
+            let value = arguments.next().with_context(|| format!("{argument} needs a number"))?;
+            value.parse().with_context(|| format!("{argument} {value}"))
+        };
+        match argument.as_str() {
+            "--seed" => options.seed = number()?,
+            "--minutes" => options.minutes = number()?,
+            part if PARTS.iter().any(|(name, _)| *name == part) => {
+                options.parts.push(argument);
+            }
+            other => {
+                let names: Vec<&str> = PARTS.iter().map(|(name, _)| *name).collect();
+                bail!("{other} is none of --seed, --minutes, {}", names.join(", "));
+            }
+        }
+    }
+    Ok(options)
+}
+
+fn run(options: &Options) -> Result<()> {
+    for (name, part) in PARTS {
+        if !options.parts.is_empty() && !options.parts.iter().any(|chosen| chosen == name) {
+            continue;
+        }
+        println!("{name}, from seed {}", options.seed);
+        let started = Instant::now();
+        let tally = part(options).with_context(|| name)?;
+        print!("{tally}");
+        println!("  violations: 0");
+        println!("  seconds: {}", started.elapsed().as_secs());
+    }
+    Ok(())
+}
+
+fn simulate(options: &Options) -> Result<Tally> {
+    let deadline = Instant::now() + Duration::from_secs(options.minutes * 60);
+    let total = Mutex::new(Tally::default());
+    let failed = AtomicBool::new(false);
+    let run_every = |first: u64| -> Result<()> {
+        let mut cluster = simulation::start(&format!("simulation-{first}"))?;
+        let mut seed = options.seed + first;
+        while Instant::now() < deadline && !failed.load(Ordering::SeqCst) {
+            let outcome = simulation::run(&mut cluster, seed, STEPS);
+            failed.fetch_or(outcome.is_err(), Ordering::SeqCst);
+            total.lock().expect("nobody panics with it").join(&outcome?);
+            seed += SERVERS;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let run_every = &run_every;
+        let runs: Vec<_> =
+            (0..SERVERS).map(|first| scope.spawn(move || run_every(first))).collect();
+        runs.into_iter().try_for_each(|run| run.join().unwrap_or_else(|_| bail!("a run panicked")))
+    })?;
+    let mut tally = total.into_inner().expect("nobody panics with it");
+    tally.add("steps", tally.get("histories") * STEPS as u64);
+    Ok(tally)
+}
+
+fn crash(options: &Options) -> Result<Tally> {
+    let mut cluster = crash::start("proof-crash")?;
+    crash::run(&mut cluster, options.seed, CRASHES)
+}
