@@ -18,3 +18,5 @@ pub mod retention;
 
 #[cfg(test)]
 pub mod model;
+#[cfg(test)]
+mod small_world;

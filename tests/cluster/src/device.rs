@@ -3,15 +3,16 @@
 //! an outbox that empties only when the server's history holds the op.
 //!
 //! `push`, `pull`, `snapshot` and `acknowledge` are whole exchanges over a
-//! connection. What they do with a reply is there by itself (`push_answered`,
-//! `pull_answered`, `snapshot_answered`) for whoever sends page by page, or
-//! loses replies.
+//! connection, `pull_page` and `snapshot_page` single ones. What they do with a
+//! reply is there by itself (`push_answered`, `pull_answered`,
+//! `snapshot_answered`) for whoever loses replies.
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, ensure};
-use postgres::Client;
+use anyhow::{Context, Result, ensure};
 use postgres::error::SqlState;
+use postgres::types::ToSql;
+use postgres::{Client, GenericClient};
 use serde::Deserialize;
 
 use crate::replies::{Change, PullReply, PushReply, PushResult, SnapshotReply, Winner};
@@ -19,6 +20,7 @@ use crate::state::Line;
 
 /// "snapshot expired" and "standby is behind the snapshot".
 const NOT_NOW: SqlState = SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE;
+const BEHIND: &str = "standby is behind the snapshot";
 
 /// What LWW compares. The derived order is that order: hlc and opId (lower
 /// case) by bytes.
@@ -64,18 +66,19 @@ pub struct Device {
     pub outbox: Vec<Pending>,
     /// Kept from a snapshot's first page to its last: no pull in between.
     pub snapshot_begun: bool,
-    /// What the pages of a begun snapshot have listed. Lost with the process.
-    pub listing: Listing,
     /// A pull told that the server lost what the cursor stands for: a snapshot
     /// may then lie below it. Kept until the snapshot is complete.
     pub history_lost: bool,
+    /// Set while it reads from a standby, whose head tells nothing of what the
+    /// primary has.
+    pub reads_standby: bool,
 }
 
-/// A snapshot on its way.
+/// A snapshot on its way: nothing of it counts before its last page.
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
     pub page_token: Option<String>,
-    items: BTreeMap<(String, String), Synced>,
+    records: BTreeMap<(String, String), Synced>,
 }
 
 /// What a push was answered, counted.
@@ -94,24 +97,26 @@ pub struct LostToDelete {
     pub winner: Revision,
 }
 
-/// What a pull's page was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What one pull brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pulled {
-    /// So many changes, and more to come.
-    More(usize),
-    /// So many changes, the last there are.
-    Last(usize),
-    SnapshotRequired,
+    Page { changes: usize, has_more: bool },
+    SnapshotRequired { reason: String },
 }
 
-/// What a snapshot's page was.
+/// What became of a snapshot's page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listed {
     More,
-    Complete,
-    /// It ends below what this device has seen, as a standby's that lags may:
-    /// it is discarded, and the device goes on pulling.
-    Stale,
+    /// It was the last one: the device goes on from here.
+    Whole,
+    /// "standby is behind the snapshot": the same page later, or elsewhere.
+    Behind,
+    /// "snapshot expired": to be begun again.
+    Expired,
+    /// Whole, but it ends below what this device has seen, as a standby's may
+    /// that lags: discarded, and the device goes on pulling.
+    Old,
 }
 
 impl Device {
@@ -198,27 +203,42 @@ impl Device {
             if self.snapshot_begun && !self.snapshot(client, 500)? {
                 return Ok(seen);
             }
-            let reply = call(
-                client,
-                "select sync_pull($1, $2, $3, $4, $5, $6)::text",
-                &[&self.workspace, &self.cursor, &page_limit, &self.tables, &latest, &self.proof],
-            )?;
-            match self.pull_answered(&reply)? {
-                Pulled::SnapshotRequired => {}
-                Pulled::More(changes) => seen += changes,
-                Pulled::Last(changes) => return Ok(seen + changes),
+            if let Pulled::Page { changes, has_more } =
+                self.pull_page(client, page_limit, latest)?
+            {
+                seen += changes;
+                if !has_more {
+                    return Ok(seen);
+                }
             }
         }
+    }
+
+    /// Pulls one page, or learns that a snapshot must come first.
+    pub fn pull_page(
+        &mut self,
+        client: &mut Client,
+        page_limit: i32,
+        latest: bool,
+    ) -> Result<Pulled> {
+        ensure!(!self.snapshot_begun, "a snapshot that has begun is finished before any pull");
+        let reply = call(
+            client,
+            "select sync_pull($1, $2, $3, $4, $5, $6)::text",
+            &[&self.workspace, &self.cursor, &page_limit, &self.tables, &latest, &self.proof],
+        )?;
+        self.pull_answered(&reply)
     }
 
     pub fn pull_answered(&mut self, reply: &str) -> Result<Pulled> {
         let reply: PullReply = serde_json::from_str(reply)?;
         if reply.requires_snapshot {
+            let reason = reply.reason.context("a reason")?;
             self.snapshot_begun = true;
-            self.history_lost |= reply.reason.as_deref() != Some("cursor_expired");
-            return Ok(Pulled::SnapshotRequired);
+            self.history_lost |= reason != "cursor_expired";
+            return Ok(Pulled::SnapshotRequired { reason });
         }
-        let changes = reply.changes.len();
+        let (changes, has_more) = (reply.changes.len(), reply.has_more);
         for change in reply.changes {
             let key = (change.table_name.clone(), change.pk.clone());
             self.know_clock(key, change.stamp.clock);
@@ -228,11 +248,10 @@ impl Device {
         }
         self.cursor = reply.next_cursor;
         self.proof = reply.proof;
-        if reply.has_more {
-            return Ok(Pulled::More(changes));
+        if !has_more {
+            self.clear_outbox(reply.server_version);
         }
-        self.clear_outbox(reply.server_version);
-        Ok(Pulled::Last(changes))
+        Ok(Pulled::Page { changes, has_more })
     }
 
     fn apply(&mut self, change: Change) {
@@ -256,70 +275,79 @@ impl Device {
     /// was not possible yet, to be tried again: the snapshot expired on the way,
     /// or came from a standby that is behind what this device has seen.
     pub fn snapshot(&mut self, client: &mut Client, page_limit: i32) -> Result<bool> {
-        self.snapshot_begun = true;
-        self.listing = Listing::default();
+        let mut listing = Listing::default();
         loop {
-            let sql = "select sync_snapshot($1, $2, $3, $4)::text";
-            let token = &self.listing.page_token;
-            let reply = client.query_one(sql, &[&self.workspace, token, &page_limit, &self.tables]);
-            let reply = match reply {
-                Err(error) if error.code() == Some(&NOT_NOW) => return Ok(false),
-                reply => reply?,
-            };
-            match self.snapshot_answered(reply.get(0))? {
+            match self.snapshot_page(&mut listing, client, page_limit)? {
                 Listed::More => {}
-                Listed::Complete => return Ok(true),
-                Listed::Stale => return Ok(false),
+                listed => return Ok(listed == Listed::Whole),
             }
         }
     }
 
-    /// The reply to the page that `listing.page_token` asked for.
-    pub fn snapshot_answered(&mut self, reply: &str) -> Result<Listed> {
-        let reply: SnapshotReply = serde_json::from_str(reply)?;
+    /// Reads one page of a snapshot; the last one replaces synced state.
+    pub fn snapshot_page(
+        &mut self,
+        listing: &mut Listing,
+        client: &mut Client,
+        page_limit: i32,
+    ) -> Result<Listed> {
         self.snapshot_begun = true;
+        let sql = "select sync_snapshot($1, $2, $3, $4)::text";
+        let arguments: [&(dyn ToSql + Sync); 4] =
+            [&self.workspace, &listing.page_token, &page_limit, &self.tables];
+        match client.query_one(sql, &arguments) {
+            Err(error) if error.code() == Some(&NOT_NOW) => {
+                let is_behind = error.as_db_error().is_some_and(|error| error.message() == BEHIND);
+                Ok(if is_behind { Listed::Behind } else { Listed::Expired })
+            }
+            reply => self.snapshot_answered(listing, reply?.get(0)),
+        }
+    }
+
+    /// The reply to the page that the listing's token asked for.
+    pub fn snapshot_answered(&mut self, listing: &mut Listing, reply: &str) -> Result<Listed> {
+        let reply: SnapshotReply = serde_json::from_str(reply)?;
         for item in reply.items {
             let deleted = item.kind == "tombstone";
             let payload = item.payload.map(|raw| raw.get().to_owned());
             let synced = Synced { revision: item.revision, payload, deleted };
-            self.listing.items.insert((item.table_name, item.pk), synced);
+            listing.records.insert((item.table_name, item.pk), synced);
         }
-        self.listing.page_token = reply.next_page_token;
-        if self.listing.page_token.is_some() {
+        listing.page_token = reply.next_page_token;
+        if listing.page_token.is_some() {
             return Ok(Listed::More);
         }
-        let listing = std::mem::take(&mut self.listing);
+        let Listing { records, .. } = std::mem::take(listing);
         if reply.high_watermark < self.cursor && !self.history_lost {
             // Or the server was restored meanwhile: a pull will tell. Synced
             // state is still what cursor and proof stand for.
             self.snapshot_begun = false;
-            return Ok(Listed::Stale);
+            return Ok(Listed::Old);
         }
-        self.synced = listing.items;
-        for (key, record) in &self.synced {
-            let known = self.clocks.entry(key.clone()).or_default();
-            *known = (*known).max(record.revision.clock);
+        for (key, record) in &records {
+            self.know_clock(key.clone(), record.revision.clock);
         }
+        self.synced = records;
         self.cursor = reply.high_watermark;
         self.proof = reply.proof;
         self.snapshot_begun = false;
         self.history_lost = false;
         self.clear_outbox(reply.high_watermark);
-        Ok(Listed::Complete)
+        Ok(Listed::Whole)
     }
 
     /// After a pull or snapshot: an op that synced state holds, or a later one
     /// of its record, leaves; one whose told version has passed without that,
-    /// or lies above the head, was lost by the server and is sent again.
+    /// or lies above the primary's head, was lost by the server and is sent again.
     fn clear_outbox(&mut self, head: i64) {
-        let (synced, cursor) = (&self.synced, self.cursor);
+        let (synced, cursor, reads_standby) = (&self.synced, self.cursor, self.reads_standby);
         self.outbox.retain_mut(|op| {
             let Some(told) = op.told else { return true };
             let key = (op.table.clone(), op.pk.clone());
             if synced.get(&key).is_some_and(|record| record.revision >= op.revision) {
                 return false;
             }
-            if told <= cursor || head < told {
+            if told <= cursor || !reads_standby && head < told {
                 op.told = None;
             }
             true
@@ -347,9 +375,9 @@ impl Device {
 
 /// A function's reply, as text.
 pub fn call(
-    client: &mut Client,
+    client: &mut impl GenericClient,
     sql: &str,
-    arguments: &[&(dyn postgres::types::ToSql + Sync)],
+    arguments: &[&(dyn ToSql + Sync)],
 ) -> Result<String> {
     // Prepared by name: a protocol statement that the server keeps per
     // connection, as drivers do.

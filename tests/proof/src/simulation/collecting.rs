@@ -50,7 +50,7 @@ impl World<'_> {
             self.doing[session] = Doing::Waiting { workspace, work: Work::Gc(call) };
             return Ok(());
         }
-        let answer = self.sessions[session].answer()?;
+        let answer = self.sessions[session].answer(&mut self.admin)?;
         self.collected(&call, answer)
     }
 

@@ -2,13 +2,15 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sync_ext_cluster::device::{Device, LostToDelete, Revision};
+use sync_ext_cluster::device::{Device, Listing, LostToDelete, Revision};
 
 use super::op::{Item, Op, Spelling};
 use super::step::{Extra, Order, Push};
 
 pub struct Peer {
     pub device: Device,
+    /// What the pages of a begun snapshot have listed.
+    pub listing: Listing,
     number: usize,
     /// How often it was installed: a new install is a new device.
     installs: u64,
@@ -36,6 +38,7 @@ impl Peer {
     pub fn new(number: usize, workspace: &str) -> Peer {
         let mut peer = Peer {
             device: Device::default(),
+            listing: Listing::default(),
             number,
             installs: 0,
             ops_made: 0,
@@ -61,6 +64,7 @@ impl Peer {
     fn install(&mut self, workspace: &str) {
         self.installs += 1;
         self.device = Device::new(&format!("d{}-{}", self.number, self.installs), workspace);
+        self.listing = Listing::default();
         self.ops.clear();
         self.blind.clear();
         (self.complete, self.exposed, self.shielded) = (false, false, false);
@@ -68,7 +72,7 @@ impl Peer {
 
     pub fn start_snapshot(&mut self) {
         self.device.snapshot_begun = true;
-        self.device.listing = Default::default();
+        self.listing = Listing::default();
     }
 
     /// A cursor belongs to its filter: with another one it starts again.

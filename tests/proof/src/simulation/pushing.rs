@@ -53,8 +53,7 @@ impl World<'_> {
 
         let takes_lock =
             call.view.as_deref().unwrap_or(&self.model).takes_lock(&workspace, &call.items);
-        // One that is too late already is told so at once.
-        let must_wait = takes_lock && self.is_locked(&workspace) && !self.is_stale(&call);
+        let must_wait = takes_lock && self.must_wait(&workspace, &call);
         if must_wait && self.has_waiter(&workspace) {
             if opened {
                 self.doing[session] = Doing::Open(level, call.view);
@@ -71,8 +70,23 @@ impl World<'_> {
             return Ok(());
         }
         self.doing[session] = Doing::Nothing;
-        let answer = self.sessions[session].answer()?;
+        let answer = self.sessions[session].answer(&mut self.admin)?;
         self.pushed(session, call, answer)
+    }
+
+    /// Has somebody the lock that this push needs? One that is too late already
+    /// is told so at once, but where its view has no such workspace: whoever
+    /// creates one waits for the row that is in its way, if that is changing.
+    fn must_wait(&self, workspace: &str, call: &PushCall) -> bool {
+        let now = self.model.workspaces.get(workspace).map(|w| w.changes);
+        let is_new = |view: &Server| !view.workspaces.contains_key(workspace);
+        self.doing.iter().any(|doing| match doing {
+            Doing::Holding { workspace: held, after, .. } if held == workspace => {
+                let is_changing = now != Some(after.changes);
+                !self.is_stale(call) || is_changing && call.view.as_deref().is_some_and(is_new)
+            }
+            _ => false,
+        })
     }
 
     /// Was the workspace changed since the push's transaction took its view?

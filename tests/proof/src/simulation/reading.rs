@@ -5,6 +5,7 @@ use serde_json::Value;
 use sync_ext_cluster::device::{Listed, Pulled};
 
 use super::model::Server;
+use super::peer::Peer;
 use super::reads::{PageToken, Proof, ProofTold, Pull};
 use super::session::{quote, quote_all, quote_or_null};
 use super::world::{Doing, World};
@@ -37,11 +38,16 @@ impl World<'_> {
     /// A device does not read from a view that is older than what it has seen.
     fn may_read(&self, device: usize, view: Option<&Server>) -> bool {
         let Some(view) = view else { return true };
-        let device = &self.peers[device].device;
+        let Peer { device, listing, .. } = &self.peers[device];
         let head = |server: &Server| server.workspaces.get(&device.workspace).map(|w| w.head);
-        let token = device.listing.page_token.as_ref();
+        let token = listing.page_token.as_ref();
         device.cursor == 0 && device.proof.is_none() && token.is_none()
             || head(view) == head(&self.model)
+    }
+
+    /// May GC have run since this session's view was taken?
+    fn reads_the_past(&self, session: usize) -> bool {
+        matches!(self.doing[session], Doing::Open(_, Some(_)))
     }
 
     fn seen_by(&self, session: usize) -> &Server {
@@ -77,7 +83,7 @@ impl World<'_> {
             proof: proof.as_ref(),
         };
         let (expected, proof) = self.seen_by(session).pull(pull);
-        let answer = self.sessions[session].call(sql)?;
+        let answer = self.call(session, sql)?;
         let Ok(columns) = answer else { bail!("a pull failed: {answer:?}") };
         let reply = columns.first().context("a pull without a reply")?;
         let mut told: Value = serde_json::from_str(reply)?;
@@ -91,29 +97,26 @@ impl World<'_> {
             }
             ProofTold::Of(proof) => self.learn_proof(&token, proof)?,
         }
-        self.pulled(number, reply, lose)
+        self.pulled(number, session, reply, lose)
     }
 
-    fn pulled(&mut self, number: usize, reply: &str, lose: bool) -> Result<()> {
+    fn pulled(&mut self, number: usize, session: usize, reply: &str, lose: bool) -> Result<()> {
         self.tally.add("pulls", 1);
         if lose {
             self.tally.add("replies lost", 1);
             return Ok(());
         }
+        let is_exposed = self.reads_the_past(session);
         let peer = &mut self.peers[number];
         match peer.device.pull_answered(reply)? {
-            Pulled::SnapshotRequired => {
-                let reply: Value = serde_json::from_str(reply)?;
-                ensure!(
-                    !peer.shielded,
-                    "a device that was active at every GC must snapshot: {reply}"
-                );
-                self.tally.add(reason_counted(&reply["reason"])?, 1);
+            Pulled::SnapshotRequired { reason } => {
+                ensure!(!peer.shielded, "{reason} to a device that was active at every GC");
+                self.tally.add(reason_counted(&reason)?, 1);
                 peer.start_snapshot();
             }
-            Pulled::More(_) => {}
-            Pulled::Last(_) => {
-                (peer.complete, peer.exposed) = (true, false);
+            Pulled::Page { has_more: true, .. } => {}
+            Pulled::Page { has_more: false, .. } => {
+                (peer.complete, peer.exposed) = (true, peer.exposed && is_exposed);
             }
         }
         Ok(())
@@ -126,8 +129,8 @@ impl World<'_> {
         limit: usize,
         lose: bool,
     ) -> Result<()> {
-        let device = &self.peers[number].device;
-        let token = device.listing.page_token.clone();
+        let Peer { device, listing, .. } = &self.peers[number];
+        let token = listing.page_token.clone();
         let sql = format!(
             "select sync_snapshot({}, {}, {limit}, {})::text",
             quote(&device.workspace),
@@ -142,7 +145,7 @@ impl World<'_> {
             &device.tables,
         );
         self.tally.add("snapshot pages", 1);
-        let answer = self.sessions[session].call(sql)?;
+        let answer = self.call(session, sql)?;
         let (columns, (expected, proof, next)) = match (answer, expected) {
             (Ok(columns), Some(expected)) => (columns, expected),
             (Err((Some(code), text)), None) if code == "55000" => {
@@ -172,23 +175,25 @@ impl World<'_> {
         ensure!(told == expected, "a snapshot was\n  {told}\nwhere\n  {expected}\nis right");
         self.learn_proof(&proof_token, proof)?;
         self.learn_page(&next_token, next)?;
-        self.listed(number, reply, lose)
+        self.listed(number, session, reply, lose)
     }
 
-    fn listed(&mut self, number: usize, reply: &str, lose: bool) -> Result<()> {
-        let peer = &mut self.peers[number];
+    fn listed(&mut self, number: usize, session: usize, reply: &str, lose: bool) -> Result<()> {
         if lose {
             self.tally.add("replies lost", 1);
             return Ok(());
         }
-        match peer.device.snapshot_answered(reply)? {
+        let is_exposed = self.reads_the_past(session);
+        let peer = &mut self.peers[number];
+        match peer.device.snapshot_answered(&mut peer.listing, reply)? {
             Listed::More => {}
-            Listed::Complete => {
-                (peer.complete, peer.exposed) = (true, false);
+            Listed::Whole => {
+                (peer.complete, peer.exposed) = (true, peer.exposed && is_exposed);
                 self.tally.add("snapshots completed", 1);
             }
             // The server was restored while the snapshot was on its way.
-            Listed::Stale => self.tally.add("snapshots discarded", 1),
+            Listed::Old => self.tally.add("snapshots discarded", 1),
+            Listed::Behind | Listed::Expired => bail!("a reply that is an error"),
         }
         Ok(())
     }
@@ -239,7 +244,7 @@ impl World<'_> {
         let (workspace, id, cursor) = (device.workspace.clone(), device.id.clone(), device.cursor);
         let expected = self.model.acknowledge(&workspace, &id, cursor, self.now);
         self.tally.add("acknowledgements", 1);
-        match (self.sessions[session].call(sql)?, expected) {
+        match (self.call(session, sql)?, expected) {
             (Ok(columns), Some(expected)) => {
                 let reply = columns.first().context("an acknowledgement without a reply")?;
                 let told: Value = serde_json::from_str(reply)?;
@@ -258,12 +263,12 @@ impl World<'_> {
     }
 }
 
-fn reason_counted(reason: &Value) -> Result<&'static str> {
-    Ok(match reason.as_str() {
-        Some("unknown_workspace") => "snapshots forced: unknown_workspace",
-        Some("history_diverged") => "snapshots forced: history_diverged",
-        Some("cursor_ahead") => "snapshots forced: cursor_ahead",
-        Some("cursor_expired") => "snapshots forced: cursor_expired",
-        _ => bail!("no reason: {reason}"),
+fn reason_counted(reason: &str) -> Result<&'static str> {
+    Ok(match reason {
+        "unknown_workspace" => "snapshots forced: unknown_workspace",
+        "history_diverged" => "snapshots forced: history_diverged",
+        "cursor_ahead" => "snapshots forced: cursor_ahead",
+        "cursor_expired" => "snapshots forced: cursor_expired",
+        _ => bail!("reason {reason}"),
     })
 }

@@ -13,7 +13,7 @@ use super::op::Op;
 use super::peer::Peer;
 use super::pushing::PushCall;
 use super::reads::{PageToken, Proof};
-use super::session::Session;
+use super::session::{Answer, Session};
 use super::step::{Action, DEVICES, End, Level, PKS, SESSIONS, Step, TABLES, WORKSPACES};
 use crate::tally::Tally;
 
@@ -197,9 +197,15 @@ impl<'c> World<'c> {
         Ok(())
     }
 
+    /// Runs what waits for nobody.
+    pub fn call(&mut self, session: usize, sql: String) -> Result<Answer> {
+        self.sessions[session].send(sql)?;
+        self.sessions[session].answer(&mut self.admin)
+    }
+
     /// Runs what cannot fail.
-    pub fn command(&self, session: usize, sql: String) -> Result<()> {
-        let answer = self.sessions[session].call(sql.clone())?;
+    pub fn command(&mut self, session: usize, sql: String) -> Result<()> {
+        let answer = self.call(session, sql.clone())?;
         ensure!(answer.is_ok(), "{sql}: {answer:?}");
         Ok(())
     }
@@ -237,7 +243,7 @@ impl<'c> World<'c> {
         reply: &str,
         how: End,
     ) -> Result<()> {
-        let answer = self.sessions[session].call("commit".to_owned())?;
+        let answer = self.call(session, "commit".to_owned())?;
         match answer {
             Ok(_) => {
                 self.committed(workspace, after);
@@ -263,7 +269,7 @@ impl<'c> World<'c> {
         self.tally.add("backends terminated", 1);
         self.sessions[session].terminate(&mut self.admin)?;
         if waiting {
-            let answer = self.sessions[session].answer()?;
+            let answer = self.sessions[session].answer(&mut self.admin)?;
             ensure!(answer.is_err(), "a terminated backend answered: {answer:?}");
         }
         self.sessions[session] = Session::connect(self.cluster, DATABASE)?;
@@ -291,7 +297,7 @@ impl<'c> World<'c> {
         else {
             return Ok(());
         };
-        let answer = self.sessions[session].answer()?;
+        let answer = self.sessions[session].answer(&mut self.admin)?;
         match work {
             Work::Push(call) => self.pushed(session, call, answer),
             Work::Gc(call) => self.collected(&call, answer),
