@@ -225,6 +225,8 @@ impl Drop for Cluster {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
+    /// Sessions are ended, then all is written.
+    Cleanly,
     /// Without a checkpoint: the next start recovers.
     Immediately,
     /// SIGKILL to the postmaster, as if the machine had died under it.
@@ -234,6 +236,7 @@ pub enum Stop {
 impl Stop {
     fn number(self) -> i32 {
         match self {
+            Stop::Cleanly => libc::SIGINT,
             Stop::Immediately => libc::SIGQUIT,
             Stop::Kill => libc::SIGKILL,
         }

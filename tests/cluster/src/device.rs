@@ -3,10 +3,12 @@
 //! an outbox that empties only when the server's history holds the op.
 
 use std::collections::BTreeMap;
+use std::mem;
 
-use anyhow::{Result, ensure};
-use postgres::Client;
+use anyhow::{Context, Result, ensure};
 use postgres::error::SqlState;
+use postgres::types::ToSql;
+use postgres::{Client, GenericClient};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -14,6 +16,7 @@ use crate::state::Line;
 
 /// "snapshot expired" and "standby is behind the snapshot".
 const NOT_NOW: SqlState = SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE;
+const BEHIND: &str = "standby is behind the snapshot";
 
 /// What LWW compares. The derived order is that order: hlc and opId (lower
 /// case) by bytes.
@@ -45,7 +48,7 @@ pub struct Pending {
     pub told: Option<i64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Device {
     pub id: String,
     pub workspace: String,
@@ -58,6 +61,35 @@ pub struct Device {
     /// A pull told that the server lost what the cursor stands for: a snapshot
     /// may then lie below it. Kept until the snapshot is complete.
     pub history_lost: bool,
+}
+
+/// What one pull brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pulled {
+    Page { changes: usize, has_more: bool },
+    SnapshotRequired { reason: String },
+}
+
+/// A snapshot on its way: nothing of it counts before its last page.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    records: BTreeMap<(String, String), Synced>,
+    page_token: Option<String>,
+}
+
+/// What became of a snapshot's page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listed {
+    More,
+    /// It was the last one: the device goes on from here.
+    Whole,
+    /// "standby is behind the snapshot": the same page later, or elsewhere.
+    Behind,
+    /// "snapshot expired": to be begun again.
+    Expired,
+    /// Whole, but from a standby behind what this device has seen: discarded,
+    /// to be begun again.
+    Old,
 }
 
 /// What a push was answered, counted.
@@ -185,30 +217,50 @@ impl Device {
             if self.snapshot_begun && !self.snapshot(client, 500)? {
                 return Ok(seen);
             }
-            let reply = call(
-                client,
-                "select sync_pull($1, $2, $3, null, $4, $5)::text",
-                &[&self.workspace, &self.cursor, &page_limit, &latest, &self.proof],
-            )?;
-            let reply: PullReply = serde_json::from_str(&reply)?;
-            if reply.requires_snapshot {
-                self.snapshot_begun = true;
-                self.history_lost |= reply.reason.as_deref() != Some("cursor_expired");
-                continue;
-            }
-            seen += reply.changes.len();
-            for change in reply.changes {
-                if change.applied {
-                    self.apply(change);
+            match self.pull_page(client, page_limit, latest)? {
+                Pulled::Page { changes, has_more } => {
+                    seen += changes;
+                    if !has_more {
+                        return Ok(seen);
+                    }
                 }
-            }
-            self.cursor = reply.next_cursor;
-            self.proof = reply.proof;
-            if !reply.has_more {
-                self.clear_outbox(reply.server_version);
-                return Ok(seen);
+                Pulled::SnapshotRequired { .. } => {}
             }
         }
+    }
+
+    /// Pulls one page, or learns that a snapshot must come first.
+    pub fn pull_page(
+        &mut self,
+        client: &mut Client,
+        page_limit: i32,
+        latest: bool,
+    ) -> Result<Pulled> {
+        ensure!(!self.snapshot_begun, "a snapshot that has begun is finished before any pull");
+        let reply = call(
+            client,
+            "select sync_pull($1, $2, $3, null, $4, $5)::text",
+            &[&self.workspace, &self.cursor, &page_limit, &latest, &self.proof],
+        )?;
+        let reply: PullReply = serde_json::from_str(&reply)?;
+        if reply.requires_snapshot {
+            let reason = reply.reason.context("a reason")?;
+            self.snapshot_begun = true;
+            self.history_lost |= reason != "cursor_expired";
+            return Ok(Pulled::SnapshotRequired { reason });
+        }
+        let (changes, has_more) = (reply.changes.len(), reply.has_more);
+        for change in reply.changes {
+            if change.applied {
+                self.apply(change);
+            }
+        }
+        self.cursor = reply.next_cursor;
+        self.proof = reply.proof;
+        if !has_more {
+            self.clear_outbox(reply.server_version);
+        }
+        Ok(Pulled::Page { changes, has_more })
     }
 
     fn apply(&mut self, change: Change) {
@@ -232,36 +284,54 @@ impl Device {
     /// was not possible yet, to be tried again: the snapshot expired on the way,
     /// or came from a standby that is behind what this device has seen.
     pub fn snapshot(&mut self, client: &mut Client, page_limit: i32) -> Result<bool> {
-        self.snapshot_begun = true;
-        let mut listed = BTreeMap::new();
-        let mut page_token: Option<String> = None;
+        let mut listing = Listing::default();
         loop {
-            let sql = "select sync_snapshot($1, $2, $3)::text";
-            let reply = match client.query_one(sql, &[&self.workspace, &page_token, &page_limit]) {
-                Err(error) if error.code() == Some(&NOT_NOW) => return Ok(false),
-                reply => reply?,
-            };
-            let reply: SnapshotReply = serde_json::from_str(reply.get(0))?;
-            for item in reply.items {
-                let deleted = item.kind == "tombstone";
-                let payload = item.payload.map(|raw| raw.get().to_owned());
-                let synced = Synced { revision: item.revision, payload, deleted };
-                listed.insert((item.table_name, item.pk), synced);
-            }
-            page_token = reply.next_page_token;
-            if page_token.is_none() {
-                if reply.high_watermark < self.cursor && !self.history_lost {
-                    return Ok(false);
-                }
-                self.synced = listed;
-                self.cursor = reply.high_watermark;
-                self.proof = reply.proof;
-                self.snapshot_begun = false;
-                self.history_lost = false;
-                self.clear_outbox(reply.high_watermark);
-                return Ok(true);
+            match self.snapshot_page(&mut listing, client, page_limit)? {
+                Listed::More => {}
+                listed => return Ok(listed == Listed::Whole),
             }
         }
+    }
+
+    /// Reads one page of a snapshot; the last one replaces synced state.
+    pub fn snapshot_page(
+        &mut self,
+        listing: &mut Listing,
+        client: &mut Client,
+        page_limit: i32,
+    ) -> Result<Listed> {
+        self.snapshot_begun = true;
+        let sql = "select sync_snapshot($1, $2, $3)::text";
+        let arguments: [&(dyn ToSql + Sync); 3] =
+            [&self.workspace, &listing.page_token, &page_limit];
+        let reply = match client.query_one(sql, &arguments) {
+            Err(error) if error.code() == Some(&NOT_NOW) => {
+                let is_behind = error.as_db_error().is_some_and(|error| error.message() == BEHIND);
+                return Ok(if is_behind { Listed::Behind } else { Listed::Expired });
+            }
+            reply => reply?,
+        };
+        let reply: SnapshotReply = serde_json::from_str(reply.get(0))?;
+        for item in reply.items {
+            let deleted = item.kind == "tombstone";
+            let payload = item.payload.map(|raw| raw.get().to_owned());
+            let synced = Synced { revision: item.revision, payload, deleted };
+            listing.records.insert((item.table_name, item.pk), synced);
+        }
+        listing.page_token = reply.next_page_token;
+        if listing.page_token.is_some() {
+            return Ok(Listed::More);
+        }
+        if reply.high_watermark < self.cursor && !self.history_lost {
+            return Ok(Listed::Old);
+        }
+        self.synced = mem::take(&mut listing.records);
+        self.cursor = reply.high_watermark;
+        self.proof = reply.proof;
+        self.snapshot_begun = false;
+        self.history_lost = false;
+        self.clear_outbox(reply.high_watermark);
+        Ok(Listed::Whole)
     }
 
     /// After a pull or snapshot: an op that synced state holds, or a later one
@@ -303,9 +373,9 @@ impl Device {
 
 /// A function's reply, as text.
 pub fn call(
-    client: &mut Client,
+    client: &mut impl GenericClient,
     sql: &str,
-    arguments: &[&(dyn postgres::types::ToSql + Sync)],
+    arguments: &[&(dyn ToSql + Sync)],
 ) -> Result<String> {
     // Prepared by name: a protocol statement that the server keeps per
     // connection, as drivers do.
