@@ -77,6 +77,7 @@ impl Cluster {
                 "postgres",
                 "-R",
                 "--checkpoint=fast",
+                "--no-sync",
             ]);
         })?;
         standby.start_server()?;

@@ -5,6 +5,8 @@
 //! * [`device`]: a client that keeps the rules for clients
 //! * [`edit`]: a user's edits on a device
 //! * [`files`]: backups of a server's files, and going back to one
+//! * [`loss`]: what devices do when the server lost its last moments
+//! * [`replica`]: what happens to a streaming standby
 //! * [`state`]: a digest of a workspace's state, from server or device
 //! * [`steps`]: several sessions, step by step
 
@@ -13,5 +15,7 @@ pub mod cluster;
 pub mod device;
 pub mod edit;
 pub mod files;
+pub mod loss;
+pub mod replica;
 pub mod state;
 pub mod steps;

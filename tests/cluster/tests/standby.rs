@@ -1,31 +1,18 @@
 //! A streaming standby: reading works there, lag is told as lag, and after a
 //! promotion devices go on.
 
-use std::thread;
-use std::time::{Duration, Instant};
-
 use postgres::Client;
 use postgres::error::SqlState;
 use serde_json::Value;
 use sync_ext_cluster::batch::{push, put};
-use sync_ext_cluster::cluster::Cluster;
-use sync_ext_cluster::device::{Device, call};
+use sync_ext_cluster::cluster::{Cluster, Stop};
+use sync_ext_cluster::device::{Device, Listed, Listing, call};
+use sync_ext_cluster::replica::{pause_replay, promote, resume_replay, until_replayed};
 use sync_ext_cluster::state::of_server;
+use sync_ext_cluster::steps;
 
 fn pull(client: &mut Client, workspace: &str, cursor: i64, proof: Option<&str>) -> Value {
-    let sql = "select sync_pull($1, $2, proof => $3)::text";
-    let reply = call(client, sql, &[&workspace, &cursor, &proof]).unwrap();
-    serde_json::from_str(&reply).unwrap()
-}
-
-fn until_replayed(primary: &mut Client, standby: &mut Client) {
-    let position = call(primary, "select pg_current_wal_lsn()::text", &[]).unwrap();
-    let sql = "select (pg_last_wal_replay_lsn() >= $1::text::pg_lsn)::text";
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while call(standby, sql, &[&position]).unwrap() != "true" {
-        assert!(Instant::now() < deadline, "the standby does not follow");
-        thread::yield_now();
-    }
+    steps::pull(client, workspace, cursor, 100, proof)
 }
 
 #[test]
@@ -60,11 +47,7 @@ fn a_standby_reads_and_tells_lag_as_lag() {
 
     // Replay stops; the primary goes on. What a device saw there is ahead of
     // the standby: it waits, and is not sent to a snapshot.
-    on_standby.execute("select pg_wal_replay_pause()", &[]).unwrap();
-    let sql = "select pg_get_wal_replay_pause_state()";
-    while call(&mut on_standby, sql, &[]).unwrap() != "paused" {
-        thread::yield_now();
-    }
+    pause_replay(&mut on_standby);
     push(&mut on_primary, "w", &[put(3, "c", 1)]);
     push(&mut on_primary, "new", &[put(1, "a", 1)]);
     let ahead = pull(&mut on_primary, "w", 2, None);
@@ -93,6 +76,8 @@ fn a_standby_reads_and_tells_lag_as_lag() {
     let error = error.as_db_error().unwrap();
     assert_eq!(error.code(), &SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE);
     assert_eq!(error.message(), "standby is behind the snapshot");
+    let (mut begun, mut discarded) =
+        snapshots_on_a_lagging_standby(&mut on_primary, &mut on_standby);
 
     // A transaction that began now keeps this view of the world, also when the
     // server is a primary in the meantime: lag it stays.
@@ -101,15 +86,44 @@ fn a_standby_reads_and_tells_lag_as_lag() {
     assert_eq!(pull(&mut old_view, "w", 3, None)["requiresSnapshot"], false);
 
     // It catches up, then is promoted; devices go on with cursor and proof.
-    on_standby.execute("select pg_wal_replay_resume()", &[]).unwrap();
+    resume_replay(&mut on_standby);
     until_replayed(&mut on_primary, &mut on_standby);
+    let server = of_server(&mut on_primary, "w").unwrap();
+    let (device, listing) = &mut begun;
+    assert_eq!(device.snapshot_page(listing, &mut on_standby, 500).unwrap(), Listed::Whole);
+    assert_eq!((device.cursor, device.state()), (3, server.clone()));
+    assert!(discarded.snapshot(&mut on_standby, 1).unwrap());
+    assert_eq!((discarded.cursor, discarded.state()), (3, server));
     let mut device = Device::new("phone", "w");
     device.pull(&mut on_primary, 100, false).unwrap();
-    primary.stop_server(sync_ext_cluster::cluster::Stop::Immediately).unwrap();
-    on_standby.execute("select pg_promote()", &[]).unwrap();
+    primary.stop_server(Stop::Immediately).unwrap();
+    promote(&mut on_standby);
     assert_eq!(pull(&mut old_view, "w", 3, None)["requiresSnapshot"], false);
     old_view.batch_execute("commit").unwrap();
     assert_eq!(push(&mut on_standby, "w", &[put(4, "d", 1)]), [4]);
     assert_eq!(device.pull(&mut on_standby, 100, false).unwrap(), 1);
     assert_eq!(device.state(), of_server(&mut on_standby, "w").unwrap());
+}
+
+/// One device that began on the primary and cannot go on here yet; one that
+/// has seen more than the standby has, and so discards what that lists.
+fn snapshots_on_a_lagging_standby(
+    primary: &mut Client,
+    standby: &mut Client,
+) -> ((Device, Listing), Device) {
+    let (mut begun, mut listing) = (Device::new("begun", "w"), Listing::default());
+    assert_eq!(begun.snapshot_page(&mut listing, primary, 1).unwrap(), Listed::More);
+    for _ in 0..2 {
+        assert_eq!(begun.snapshot_page(&mut listing, standby, 1).unwrap(), Listed::Behind);
+    }
+
+    let mut ahead = Device::new("ahead", "w");
+    ahead.pull(primary, 100, false).unwrap();
+    let before = ahead.clone();
+    let mut whole = Listing::default();
+    assert_eq!(ahead.snapshot_page(&mut whole, standby, 500).unwrap(), Listed::Old);
+    assert_eq!((&ahead.synced, ahead.cursor), (&before.synced, 3));
+    assert_eq!(ahead.proof, before.proof);
+    assert!(ahead.snapshot_begun, "to be begun again before any pull");
+    ((begun, listing), ahead)
 }
