@@ -61,6 +61,9 @@ pub struct Device {
     /// A pull told that the server lost what the cursor stands for: a snapshot
     /// may then lie below it. Kept until the snapshot is complete.
     pub history_lost: bool,
+    /// Set while it reads from a standby, whose head tells nothing of what the
+    /// primary has.
+    pub reads_standby: bool,
 }
 
 /// What one pull brought.
@@ -336,16 +339,16 @@ impl Device {
 
     /// After a pull or snapshot: an op that synced state holds, or a later one
     /// of its record, leaves; one whose told version has passed without that,
-    /// or lies above the head, was lost by the server and is sent again.
+    /// or lies above the primary's head, was lost by the server and is sent again.
     fn clear_outbox(&mut self, head: i64) {
-        let (synced, cursor) = (&self.synced, self.cursor);
+        let (synced, cursor, reads_standby) = (&self.synced, self.cursor, self.reads_standby);
         self.outbox.retain_mut(|op| {
             let Some(told) = op.told else { return true };
             let key = (op.table.clone(), op.pk.clone());
             if synced.get(&key).is_some_and(|record| record.revision >= op.revision) {
                 return false;
             }
-            if told <= cursor || head < told {
+            if told <= cursor || !reads_standby && head < told {
                 op.told = None;
             }
             true

@@ -23,6 +23,8 @@ impl<'a> Stage<'a> {
     pub fn new(cluster: &'a Cluster, database: &'a str) -> Stage<'a> {
         let mut admin = cluster.create_database(database).unwrap();
         admin.execute("select sync_register_table('notes')", &[]).unwrap();
+        // Were one of its steps to wait, nobody would end that.
+        admin.batch_execute("set lock_timeout = '30s'").unwrap();
         Stage { cluster, database, admin }
     }
 

@@ -71,7 +71,6 @@ fn horizon(client: &mut Client) -> String {
 fn acknowledging_waits_neither_for_a_push_nor_for_gc(cluster: &Cluster) {
     let mut stage = Stage::new(cluster, "acknowledge");
     old_log(&mut stage);
-    stage.admin.batch_execute("set lock_timeout = '30s'").unwrap();
     let mut holder = stage.session();
     let mut transaction = holder.transaction().unwrap();
     push(&mut transaction, "w", &[put(7, "a", 3)]);

@@ -213,7 +213,6 @@ fn a_push_to_another_workspace_does_not_wait_for_gc(cluster: &Cluster) {
     let mut collector = stage.session();
     let mut transaction = collector.transaction().unwrap();
     gc(&mut transaction, "v");
-    stage.admin.batch_execute("set lock_timeout = '30s'").unwrap();
     assert_eq!(push(&mut stage.admin, "w", &[put(6, "a", 9)]), [6]);
     assert_eq!(push(&mut stage.admin, "new", &[put(6, "a", 9)]), [1]);
     transaction.commit().unwrap();

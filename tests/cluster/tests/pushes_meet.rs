@@ -3,8 +3,10 @@
 
 use postgres::error::SqlState;
 use postgres::{Client, IsolationLevel};
+use serde_json::Value;
 use sync_ext_cluster::batch::{op_id, push, put};
 use sync_ext_cluster::cluster::Cluster;
+use sync_ext_cluster::device::call;
 use sync_ext_cluster::steps::{Stage, pid, versions_seen};
 
 #[test]
@@ -211,41 +213,57 @@ fn a_push_waits_for_a_rolled_back_one_and_takes_its_versions(cluster: &Cluster) 
     assert_eq!(log(&mut stage.admin, "w"), numbered(&[1, 2]));
 }
 
+/// A workspace that is there when the second begins, and one that is not: it
+/// waits for another thing then.
+const WORKSPACES: [(&str, i64); 2] = [("new", 0), ("old", 2)];
+
+fn with_workspaces<'a>(cluster: &'a Cluster, database: &'a str) -> Stage<'a> {
+    let mut stage = Stage::new(cluster, database);
+    assert_eq!(push(&mut stage.admin, "old", &[put(91, "x", 1), put(92, "a", 0)]), [1, 2]);
+    stage
+}
+
 fn an_op_that_another_session_commits_meanwhile_is_a_replay(cluster: &Cluster) {
-    let mut stage = Stage::new(cluster, "replayed");
-    let mut first = stage.session();
-    let mut transaction = first.transaction().unwrap();
-    assert_eq!(push(&mut transaction, "w", &[put(1, "a", 1), put(2, "b", 1)]), [1, 2]);
-    let waiting = stage.blocked(pid(&mut transaction), |second| {
-        push(second, "w", &[put(3, "c", 1), put(2, "b", 1), put(1, "a", 1)])
-    });
-    transaction.commit().unwrap();
-    assert_eq!(waiting.join().unwrap(), [3, 2, 1]);
-    assert_eq!(log(&mut stage.admin, "w"), numbered(&[1, 2, 3]));
+    let mut stage = with_workspaces(cluster, "replayed");
+    for (workspace, head) in WORKSPACES {
+        let mut first = stage.session();
+        let mut transaction = first.transaction().unwrap();
+        let ops = [put(1, "a", 1), put(2, "b", 1)];
+        assert_eq!(push(&mut transaction, workspace, &ops), [head + 1, head + 2]);
+        let waiting = stage.blocked(pid(&mut transaction), move |second| {
+            push(second, workspace, &[put(3, "c", 1), put(2, "b", 1), put(1, "a", 1)])
+        });
+        transaction.commit().unwrap();
+        assert_eq!(waiting.join().unwrap(), [head + 3, head + 2, head + 1]);
+        let tail = log(&mut stage.admin, workspace).split_off(head as usize);
+        assert_eq!(tail, [(head + 1, op_id(1)), (head + 2, op_id(2)), (head + 3, op_id(3))]);
+    }
 }
 
 fn of_two_pushes_of_one_record_the_higher_revision_wins_in_either_order(cluster: &Cluster) {
-    let mut stage = Stage::new(cluster, "one_record");
-    for (workspace, first_clock, second_clock) in [("up", 1, 2), ("down", 2, 1)] {
-        let mut first = stage.session();
-        let mut transaction = first.transaction().unwrap();
-        push(&mut transaction, workspace, &[put(1, "a", first_clock)]);
-        let waiting = stage.blocked(pid(&mut transaction), move |second| {
-            let ops = format!("[{}]", put(2, "a", second_clock));
-            let sql = "select sync_push($1, $2::text::json)::text";
-            let row = second.query_one(sql, &[&workspace, &ops]).unwrap();
-            serde_json::from_str::<serde_json::Value>(row.get(0)).unwrap()
-        });
-        transaction.commit().unwrap();
-        let reply = waiting.join().unwrap();
-        let result = &reply["results"][0];
-        assert_eq!(result["serverVersion"], 2, "{reply}");
-        assert_eq!(result["applied"], second_clock > first_clock, "{reply}");
-        // The loser is shown the winner that it could not see when it began.
-        let winner = if second_clock > first_clock { None } else { Some(1) };
-        assert_eq!(result["winner"]["serverVersion"].as_i64(), winner, "{reply}");
-        let sql = "select clock from sync_ext.record join sync_ext.workspace using (workspace_key)
-                    where workspace_id = $1";
-        assert_eq!(stage.admin.query_one(sql, &[&workspace]).unwrap().get::<_, i64>(0), 2);
+    for (database, first_clock, second_clock) in [("up", 1, 2), ("down", 2, 1)] {
+        let mut stage = with_workspaces(cluster, database);
+        for (workspace, head) in WORKSPACES {
+            let mut first = stage.session();
+            let mut transaction = first.transaction().unwrap();
+            push(&mut transaction, workspace, &[put(1, "a", first_clock)]);
+            let waiting = stage.blocked(pid(&mut transaction), move |second| {
+                let ops = format!("[{}]", put(2, "a", second_clock));
+                let sql = "select sync_push($1, $2::text::json)::text";
+                call(second, sql, &[&workspace, &ops]).unwrap()
+            });
+            transaction.commit().unwrap();
+            let reply = waiting.join().unwrap();
+            let reply: Value = serde_json::from_str(&reply).unwrap();
+            let result = &reply["results"][0];
+            assert_eq!(result["serverVersion"], head + 2, "{reply}");
+            assert_eq!(result["applied"], second_clock > first_clock, "{reply}");
+            // The loser is shown the winner that it could not see when it began.
+            let winner = if second_clock > first_clock { None } else { Some(head + 1) };
+            assert_eq!(result["winner"]["serverVersion"].as_i64(), winner, "{reply}");
+            let sql = "select clock from sync_ext.record join sync_ext.workspace
+                        using (workspace_key) where workspace_id = $1 and pk = 'a'";
+            assert_eq!(stage.admin.query_one(sql, &[&workspace]).unwrap().get::<_, i64>(0), 2);
+        }
     }
 }

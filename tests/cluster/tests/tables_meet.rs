@@ -47,7 +47,6 @@ fn an_uncommitted_unregistration_neither_counts_nor_blocks(cluster: &Cluster) {
     transaction.execute("select sync_unregister_table('notes')", &[]).unwrap();
     assert_eq!(outcome(&mut transaction, &put(1, "a", 1)), refused(), "in its own transaction");
     // The refused op has stored nothing, so nobody waits for that transaction.
-    stage.admin.batch_execute("set lock_timeout = '30s'").unwrap();
     assert_eq!(outcome(&mut stage.admin, &put(1, "a", 1)), Ok(1));
     transaction.commit().unwrap();
     assert_eq!(outcome(&mut stage.admin, &put(2, "b", 1)), refused());
@@ -130,7 +129,6 @@ fn two_registrations_of_one_table_wait_for_each_other(cluster: &Cluster) {
         second.execute("select sync_register_table('tasks', 'second')", &[]).unwrap()
     });
     // Pushes of other tables do not wait.
-    stage.admin.batch_execute("set lock_timeout = '30s'").unwrap();
     assert_eq!(outcome(&mut stage.admin, &put(1, "a", 1)), Ok(1));
     transaction.commit().unwrap();
     waiting.join().unwrap();
