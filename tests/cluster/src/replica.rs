@@ -3,12 +3,12 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use postgres::Client;
+use postgres::{Client, GenericClient};
 
 use crate::device::call;
 
 /// Asks until the server answers `expected`.
-fn until(client: &mut Client, sql: &str, expected: &str) {
+fn until(client: &mut impl GenericClient, sql: &str, expected: &str) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while call(client, sql, &[]).unwrap() != expected {
         assert!(Instant::now() < deadline, "never {expected}: {sql}");
@@ -17,7 +17,7 @@ fn until(client: &mut Client, sql: &str, expected: &str) {
 }
 
 /// The standby has all that the primary has committed.
-pub fn until_replayed(primary: &mut Client, standby: &mut Client) {
+pub fn until_replayed(primary: &mut Client, standby: &mut impl GenericClient) {
     let position = call(primary, "select pg_current_wal_lsn()::text", &[]).unwrap();
     let sql = format!("select (pg_last_wal_replay_lsn() >= '{position}')::text");
     until(standby, &sql, "true");

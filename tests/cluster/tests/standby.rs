@@ -1,10 +1,10 @@
 //! A streaming standby: reading works there, lag is told as lag, and after a
 //! promotion devices go on.
 
-use postgres::Client;
 use postgres::error::SqlState;
+use postgres::{Client, IsolationLevel};
 use serde_json::Value;
-use sync_ext_cluster::batch::{push, put};
+use sync_ext_cluster::batch::{delete, push, put, versions};
 use sync_ext_cluster::cluster::{Cluster, Stop};
 use sync_ext_cluster::device::{Device, Listed, Listing, call};
 use sync_ext_cluster::replica::{pause_replay, promote, resume_replay, until_replayed};
@@ -17,7 +17,8 @@ fn pull(client: &mut Client, workspace: &str, cursor: i64, proof: Option<&str>) 
 
 #[test]
 fn a_standby_reads_and_tells_lag_as_lag() {
-    let mut primary = Cluster::start("primary", &["fsync=off"]).unwrap();
+    let mut primary =
+        Cluster::start("primary", &["fsync=off", "max_standby_streaming_delay=-1"]).unwrap();
     let mut on_primary = primary.create_database("app").unwrap();
     on_primary.execute("select sync_register_table('notes')", &[]).unwrap();
     push(&mut on_primary, "w", &[put(1, "a", 1), put(2, "b", 1)]);
@@ -32,6 +33,8 @@ fn a_standby_reads_and_tells_lag_as_lag() {
     let mut fresh = Device::new("fresh", "w");
     fresh.snapshot(&mut on_standby, 1).unwrap();
     assert_eq!(fresh.state(), of_server(&mut on_primary, "w").unwrap());
+
+    a_puller_with_one_snapshot_does_not_see_gc(&mut on_primary, &mut on_standby);
 
     // Writing is refused in Postgres' own words.
     for sql in [
@@ -126,4 +129,33 @@ fn snapshots_on_a_lagging_standby(
     assert_eq!(ahead.proof, before.proof);
     assert!(ahead.snapshot_begun, "to be begun again before any pull");
     ((begun, listing), ahead)
+}
+
+/// GC's deletes arrive on the standby while the transaction reads, and what
+/// vacuum then takes away waits for it there.
+fn a_puller_with_one_snapshot_does_not_see_gc(primary: &mut Client, standby: &mut Client) {
+    let mut transaction = primary.transaction().unwrap();
+    let ops = [put(1, "a", 1), put(2, "a", 2), delete(3, "b", 1), put(4, "c", 1)];
+    push(&mut transaction, "pages", &ops);
+    steps::age(&mut transaction);
+    transaction.commit().unwrap();
+    until_replayed(primary, standby);
+
+    let page = |standby: &mut postgres::Transaction<'_>, cursor| {
+        versions(&steps::pull(standby, "pages", cursor, 1, None).to_string(), "changes")
+    };
+    let level = IsolationLevel::RepeatableRead;
+    let mut transaction = standby.build_transaction().isolation_level(level).start().unwrap();
+    assert_eq!(page(&mut transaction, 0), [1]);
+    assert_eq!(steps::gc(primary, "pages")["tombstonesDeleted"], 1);
+    until_replayed(primary, &mut transaction);
+    assert_eq!(page(&mut transaction, 0), [1]);
+    assert_eq!(page(&mut transaction, 1), [2]);
+    primary.batch_execute("vacuum sync_ext.change_log, sync_ext.record").unwrap();
+    assert_eq!(page(&mut transaction, 2), [3]);
+    assert_eq!(page(&mut transaction, 3), [4]);
+    transaction.commit().unwrap();
+    until_replayed(primary, standby);
+    assert_eq!(pull(standby, "pages", 2, None)["reason"], "cursor_expired");
+    assert_eq!(pull(standby, "pages", 3, None)["changes"][0]["serverVersion"], 4);
 }
