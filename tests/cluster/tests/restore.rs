@@ -45,6 +45,8 @@ fn restored_files_are_the_earlier_server_and_who_saw_more_is_told() {
 fn lose_what_gc_did(client: &mut Client, device: &mut Device) {
     let mut transaction = client.transaction().unwrap();
     push(&mut transaction, "collected", &[delete(4, "b", 3), put(5, "c", 1)]);
+    // Older become other workspaces' entries too; the backup has them as they
+    // were.
     age(&mut transaction);
     transaction.commit().unwrap();
     assert_eq!(gc(client, "collected")["tombstonesDeleted"], 1);
