@@ -5,11 +5,11 @@ use postgres::Client;
 use postgres::error::SqlState;
 
 use crate::batch::op_id;
-use crate::device::{Device, Pulled};
+use crate::device::{Device, Listed, Listing, Pulled};
 use crate::state::of_server;
 use crate::steps::pull;
 
-/// Three devices of one workspace.
+/// The devices of one workspace.
 struct Circle {
     /// Sees nothing of what will be lost.
     bystander: Device,
@@ -17,13 +17,22 @@ struct Circle {
     author: Device,
     /// Pushes an op that will be lost, too, and pulls all of it.
     witness: Device,
+    /// Is in the middle of a snapshot.
+    reader: Device,
+    listing: Listing,
 }
 
 impl Circle {
     fn new(workspace: &str) -> Circle {
-        let [bystander, author, witness] =
-            ["bystander", "author", "witness"].map(|id| Device::new(id, workspace));
-        Circle { bystander, author, witness }
+        let [bystander, author, witness, reader] =
+            ["bystander", "author", "witness", "reader"].map(|id| Device::new(id, workspace));
+        Circle { bystander, author, witness, reader, listing: Listing::default() }
+    }
+
+    /// What the reader is told of the next page.
+    fn next_page(&self, client: &mut Client) -> Listed {
+        let (mut reader, mut listing) = (self.reader.clone(), self.listing.clone());
+        reader.snapshot_page(&mut listing, client, 1).unwrap()
     }
 
     fn workspace(&self) -> &str {
@@ -106,6 +115,8 @@ impl Loss {
             assert!(witness.outbox.is_empty());
             // Not sent yet, and to survive whatever comes.
             witness.put(9, "pending");
+            let page = circle.reader.snapshot_page(&mut circle.listing, client, 1).unwrap();
+            assert_eq!(page, Listed::More);
         }
     }
 
@@ -118,6 +129,7 @@ impl Loss {
             assert_eq!(page, Pulled::Page { changes: 0, has_more: false });
             assert_eq!(witness.cursor, circle.witness.cursor);
             assert_eq!(witness.proof, circle.witness.proof);
+            assert_eq!(circle.next_page(standby), Listed::Behind);
         }
     }
 
@@ -155,6 +167,7 @@ impl Loss {
         for circle in [&self.shorter, &self.reused, &self.same_op] {
             let witness = &circle.witness;
             is_told(witness, client, "history_diverged");
+            assert_eq!(circle.next_page(client), Listed::Expired);
             let reply = pull(client, circle.workspace(), witness.cursor, 100, None);
             assert_eq!(reply["reason"], "cursor_ahead", "{reply}");
             // It cannot acknowledge what the server does not have.
@@ -166,6 +179,7 @@ impl Loss {
         }
         for circle in [&self.vanished, &self.refounded] {
             is_told(&circle.witness, client, "unknown_workspace");
+            assert_eq!(circle.next_page(client), Listed::Expired);
             let reply = pull(client, circle.workspace(), circle.witness.cursor, 100, None);
             assert_eq!(reply["reason"], "unknown_workspace", "{reply}");
         }
@@ -187,6 +201,7 @@ impl Loss {
             bystander.put(8, "a");
             bystander.push(client).unwrap();
             is_told(witness, client, "history_diverged");
+            assert_eq!(circle.next_page(client), Listed::Expired);
         }
 
         // The author finds its op lost, and sends it again. It is the same op
@@ -198,6 +213,7 @@ impl Loss {
         author.push(client).unwrap();
         assert_eq!(author.outbox[0].told, told);
         is_told(witness, client, "history_diverged");
+        assert_eq!(self.same_op.next_page(client), Listed::Expired);
     }
 }
 
@@ -219,7 +235,10 @@ fn recover(mut circle: Circle, client: &mut Client) {
             device.acknowledge(client).unwrap();
         }
     }
+    // Who was in the middle of a snapshot begins again.
+    circle.reader.pull(client, 100, false).unwrap();
     let server = of_server(client, &workspace).unwrap();
+    assert_eq!(circle.reader.state(), server);
     for device in circle.devices() {
         assert!(device.outbox.is_empty(), "{device:?}");
         assert_eq!(device.state(), server, "{} of {workspace}", device.id);
