@@ -179,7 +179,12 @@ impl Race<'_> {
                 Listed::Expired => continue,
                 other => panic!("{other:?} on a primary"),
             }
+            // One view of the server for both, as it moves on.
+            session.batch_execute("begin isolation level repeatable read").unwrap();
             device.pull(&mut session, 5, false).unwrap();
+            let server = of_server(&mut session, "w").unwrap();
+            session.batch_execute("commit").unwrap();
+            assert_eq!(live(device.state()), live(server));
             if last_round {
                 return (device, snapshots);
             }
