@@ -17,68 +17,22 @@ fn pull(client: &mut Client, workspace: &str, cursor: i64, proof: Option<&str>) 
 
 #[test]
 fn a_standby_reads_and_tells_lag_as_lag() {
-    let mut primary =
-        Cluster::start("primary", &["fsync=off", "max_standby_streaming_delay=-1"]).unwrap();
+    let settings = ["fsync=off", "max_standby_streaming_delay=-1"];
+    let mut primary = Cluster::start("primary", &settings).unwrap();
     let mut on_primary = primary.create_database("app").unwrap();
     on_primary.execute("select sync_register_table('notes')", &[]).unwrap();
     push(&mut on_primary, "w", &[put(1, "a", 1), put(2, "b", 1)]);
-
     let standby = primary.standby("standby").unwrap();
     let mut on_standby = standby.connect("app").unwrap();
     until_replayed(&mut on_primary, &mut on_standby);
 
-    // The same page, with the same proof; a snapshot too.
-    let page = pull(&mut on_standby, "w", 0, None);
-    assert_eq!(page, pull(&mut on_primary, "w", 0, None));
-    let mut fresh = Device::new("fresh", "w");
-    fresh.snapshot(&mut on_standby, 1).unwrap();
-    assert_eq!(fresh.state(), of_server(&mut on_primary, "w").unwrap());
-
+    it_reads_what_the_primary_reads(&mut on_primary, &mut on_standby);
     a_puller_with_one_snapshot_does_not_see_gc(&mut on_primary, &mut on_standby);
-
-    // Writing is refused in Postgres' own words.
-    for sql in [
-        "select sync_push('w', '[]'::json)",
-        "select sync_update_cursor('w', 'd', 0)",
-        "select sync_gc()",
-        "select sync_register_table('t')",
-        "select sync_unregister_table('t')",
-    ] {
-        let error = on_standby.query(sql, &[]).unwrap_err();
-        assert_eq!(error.code(), Some(&SqlState::READ_ONLY_SQL_TRANSACTION), "{sql}");
-    }
-
-    // Replay stops; the primary goes on. What a device saw there is ahead of
-    // the standby: it waits, and is not sent to a snapshot.
+    writing_is_refused_in_the_words_of_postgres(&mut on_standby);
     pause_replay(&mut on_standby);
     push(&mut on_primary, "w", &[put(3, "c", 1)]);
     push(&mut on_primary, "new", &[put(1, "a", 1)]);
-    let ahead = pull(&mut on_primary, "w", 2, None);
-    let proof = ahead["proof"].as_str().unwrap();
-    for (workspace, cursor, proof) in [
-        ("w", 3, None),
-        ("w", 3, Some(proof)),
-        ("w", 1, Some(proof)),
-        ("new", 1, None),
-        ("new", 0, Some(proof)),
-    ] {
-        let lag = pull(&mut on_standby, workspace, cursor, proof);
-        assert_eq!(lag["requiresSnapshot"], false, "{lag}");
-        assert_eq!(lag["changes"], Value::Array(vec![]), "{lag}");
-        assert_eq!(lag["nextCursor"], cursor, "{lag}");
-        assert_eq!(lag["proof"].as_str(), proof, "handed back as given: {lag}");
-    }
-    // On the primary the same is a reason.
-    assert_eq!(pull(&mut on_primary, "unknown", 1, None)["reason"], "unknown_workspace");
-
-    // A snapshot begun on the primary, ahead, waits too.
-    let first = call(&mut on_primary, "select sync_snapshot('w', null, 1)::text", &[]).unwrap();
-    let first: Value = serde_json::from_str(&first).unwrap();
-    let token = first["nextPageToken"].as_str().unwrap();
-    let error = on_standby.query("select sync_snapshot('w', $1)", &[&token]).unwrap_err();
-    let error = error.as_db_error().unwrap();
-    assert_eq!(error.code(), &SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE);
-    assert_eq!(error.message(), "standby is behind the snapshot");
+    what_is_ahead_is_lag(&mut on_primary, &mut on_standby);
     let (mut begun, mut discarded) =
         snapshots_on_a_lagging_standby(&mut on_primary, &mut on_standby);
 
@@ -106,6 +60,58 @@ fn a_standby_reads_and_tells_lag_as_lag() {
     assert_eq!(push(&mut on_standby, "w", &[put(4, "d", 1)]), [4]);
     assert_eq!(device.pull(&mut on_standby, 100, false).unwrap(), 1);
     assert_eq!(device.state(), of_server(&mut on_standby, "w").unwrap());
+}
+
+/// The same page, with the same proof; a snapshot too.
+fn it_reads_what_the_primary_reads(primary: &mut Client, standby: &mut Client) {
+    let page = pull(standby, "w", 0, None);
+    assert_eq!(page, pull(primary, "w", 0, None));
+    let mut fresh = Device::new("fresh", "w");
+    fresh.snapshot(standby, 1).unwrap();
+    assert_eq!(fresh.state(), of_server(primary, "w").unwrap());
+}
+
+fn writing_is_refused_in_the_words_of_postgres(standby: &mut Client) {
+    for sql in [
+        "select sync_push('w', '[]'::json)",
+        "select sync_update_cursor('w', 'd', 0)",
+        "select sync_gc()",
+        "select sync_register_table('t')",
+        "select sync_unregister_table('t')",
+    ] {
+        let error = standby.query(sql, &[]).unwrap_err();
+        assert_eq!(error.code(), Some(&SqlState::READ_ONLY_SQL_TRANSACTION), "{sql}");
+    }
+}
+
+/// What a device saw on the primary: it waits, and is not sent to a snapshot.
+fn what_is_ahead_is_lag(primary: &mut Client, standby: &mut Client) {
+    let ahead = pull(primary, "w", 2, None);
+    let proof = ahead["proof"].as_str().unwrap();
+    for (workspace, cursor, proof) in [
+        ("w", 3, None),
+        ("w", 3, Some(proof)),
+        ("w", 1, Some(proof)),
+        ("new", 1, None),
+        ("new", 0, Some(proof)),
+    ] {
+        let lag = pull(standby, workspace, cursor, proof);
+        assert_eq!(lag["requiresSnapshot"], false, "{lag}");
+        assert_eq!(lag["changes"], Value::Array(vec![]), "{lag}");
+        assert_eq!(lag["nextCursor"], cursor, "{lag}");
+        assert_eq!(lag["proof"].as_str(), proof, "handed back as given: {lag}");
+    }
+    // On the primary the same is a reason.
+    assert_eq!(pull(primary, "unknown", 1, None)["reason"], "unknown_workspace");
+
+    // A snapshot begun on the primary, ahead, waits too.
+    let first = call(primary, "select sync_snapshot('w', null, 1)::text", &[]).unwrap();
+    let first: Value = serde_json::from_str(&first).unwrap();
+    let token = first["nextPageToken"].as_str().unwrap();
+    let error = standby.query("select sync_snapshot('w', $1)", &[&token]).unwrap_err();
+    let error = error.as_db_error().unwrap();
+    assert_eq!(error.code(), &SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE);
+    assert_eq!(error.message(), "standby is behind the snapshot");
 }
 
 /// One device that began on the primary and cannot go on here yet; one that
