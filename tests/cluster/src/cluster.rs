@@ -77,6 +77,7 @@ impl Cluster {
                 "postgres",
                 "-R",
                 "--checkpoint=fast",
+                "--no-sync",
             ]);
         })?;
         standby.start_server()?;
@@ -244,6 +245,8 @@ impl Drop for Cluster {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
+    /// Sessions are ended, then all is written.
+    Cleanly,
     /// Without a checkpoint: the next start recovers.
     Immediately,
     /// SIGKILL to the postmaster, as if the machine had died under it.
@@ -253,6 +256,7 @@ pub enum Stop {
 impl Stop {
     fn number(self) -> i32 {
         match self {
+            Stop::Cleanly => libc::SIGINT,
             Stop::Immediately => libc::SIGQUIT,
             Stop::Kill => libc::SIGKILL,
         }

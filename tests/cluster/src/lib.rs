@@ -3,11 +3,21 @@
 //! * [`batch`]: ops made up for tests
 //! * [`cluster`]: a Postgres server of its own, gone when dropped
 //! * [`device`]: a client that keeps the rules for clients
+//! * [`edit`]: a user's edits on a device
+//! * [`files`]: backups of a server's files, and going back to one
+//! * [`loss`]: what devices do when the server lost its last moments
 //! * [`replies`]: what the functions reply, as far as a device reads it
+//! * [`replica`]: what happens to a streaming standby
 //! * [`state`]: a digest of a workspace's state, from server or device
+//! * [`steps`]: several sessions, step by step
 
 pub mod batch;
 pub mod cluster;
 pub mod device;
+pub mod edit;
+pub mod files;
+pub mod loss;
+pub mod replica;
 pub mod replies;
 pub mod state;
+pub mod steps;

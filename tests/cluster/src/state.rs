@@ -2,8 +2,10 @@
 //! (tableName, pk) byte order, each the compact JSON array
 //! `[tableName, pk, clock, hlc, opId, operation]` and a newline.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
-use postgres::Client;
+use postgres::{Client, GenericClient};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -33,4 +35,25 @@ pub fn of_server(client: &mut Client, workspace_id: &str) -> Result<Vec<Line>> {
         .iter()
         .map(|row| Line(row.get(0), row.get(1), row.get(2), row.get(3), row.get(4), row.get(5)))
         .collect())
+}
+
+/// What of a state users see.
+pub fn live(lines: Vec<Line>) -> Vec<Line> {
+    lines.into_iter().filter(|line| line.5 == "put").collect()
+}
+
+/// All that the extension stores in a database: a text for each of its tables.
+pub fn tables(client: &mut impl GenericClient) -> Result<BTreeMap<&'static str, String>> {
+    let mut tables = BTreeMap::new();
+    for table in ["workspace", "synced_table", "change_log", "record", "device_cursor"] {
+        let rows = client.query_one(
+            &format!(
+                "select coalesce(string_agg(t::text, '|' order by t::text), '')
+                   from sync_ext.{table} t"
+            ),
+            &[],
+        )?;
+        tables.insert(table, rows.get(0));
+    }
+    Ok(tables)
 }

@@ -1,56 +1,90 @@
 //! pg_dump and pg_restore: nothing is lost, numbering goes on, and devices go
-//! on as if nothing had happened.
+//! on as if nothing had happened; those that are ahead of an older dump are
+//! told.
 
+use std::path::PathBuf;
 use std::process::Command;
 
+use postgres::Client;
 use sync_ext_cluster::batch::{delete, push, put};
 use sync_ext_cluster::cluster::Cluster;
 use sync_ext_cluster::device::{Device, call};
-use sync_ext_cluster::state::of_server;
+use sync_ext_cluster::loss::Loss;
+use sync_ext_cluster::state::{of_server, tables};
+use sync_ext_cluster::steps::{age, gc};
 
 fn succeed(command: &mut Command) {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+fn dump(cluster: &Cluster, database: &str) -> PathBuf {
+    let file = format!("sync_ext-{database}-{}", std::process::id());
+    let dump = std::env::temp_dir().join(file);
+    succeed(cluster.client_program("pg_dump", database).args(["-Fc", "-f"]).arg(&dump));
+    dump
+}
+
+/// Into a new database, to which it connects.
+fn restore(cluster: &Cluster, dump: PathBuf, database: &str) -> Client {
+    let create = format!("create database {database}");
+    cluster.connect("postgres").unwrap().batch_execute(&create).unwrap();
+    succeed(
+        cluster
+            .client_program("pg_restore", database)
+            .args(["-d", database, "--exit-on-error"])
+            .arg(&dump),
+    );
+    std::fs::remove_file(dump).unwrap();
+    cluster.connect(database).unwrap()
+}
+
 #[test]
-fn a_restored_dump_is_the_same_server() {
+fn dumps_are_restored() {
     let cluster = Cluster::start("backup", &["fsync=off"]).unwrap();
+    a_restored_dump_is_the_same_server(&cluster);
+    devices_that_are_ahead_of_a_restored_dump_are_told(&cluster);
+}
+
+fn a_restored_dump_is_the_same_server(cluster: &Cluster) {
     let mut before = cluster.create_database("before").unwrap();
     before.execute("select sync_register_table('notes', 'key')", &[]).unwrap();
     push(&mut before, "v", &[put(1, "a", 1)]);
     push(&mut before, "w", &[put(1, "a", 1), delete(2, "a", 2), put(3, "b", 1), put(4, "b", 2)]);
+    // A log that GC has been through, with a grave.
+    push(&mut before, "collected", &[delete(1, "a", 2), put(2, "b", 1), put(3, "b", 2)]);
+    age(&mut before);
+    assert_eq!(gc(&mut before, "collected")["tombstonesDeleted"], 1);
     let mut device = Device::new("phone", "w");
     device.pull(&mut before, 100, false).unwrap();
     device.acknowledge(&mut before).unwrap();
 
-    let dump = std::env::temp_dir().join(format!("sync_ext-dump-{}", std::process::id()));
-    succeed(cluster.client_program("pg_dump", "before").args(["-Fc", "-f"]).arg(&dump));
-    cluster.connect("postgres").unwrap().batch_execute("create database after").unwrap();
-    succeed(
-        cluster
-            .client_program("pg_restore", "after")
-            .args(["-d", "after", "--exit-on-error"])
-            .arg(&dump),
-    );
-    std::fs::remove_file(dump).unwrap();
+    let mut after = restore(cluster, dump(cluster, "before"), "after");
+    let (old, new) = (tables(&mut before).unwrap(), tables(&mut after).unwrap());
+    assert!(old.values().all(|rows| !rows.is_empty()));
+    assert_eq!(old, new);
 
-    let mut after = cluster.connect("after").unwrap();
-    for table in ["workspace", "synced_table", "change_log", "record", "device_cursor"] {
-        let sql = format!(
-            "select coalesce(string_agg(t::text, '|' order by t::text), '') from sync_ext.{table} t"
-        );
-        let (old, new) =
-            (call(&mut before, &sql, &[]).unwrap(), call(&mut after, &sql, &[]).unwrap());
-        assert!(!old.is_empty());
-        assert_eq!(old, new, "{table}");
-    }
     // A new workspace gets a new key, an old one its next version.
     push(&mut after, "x", &[put(1, "a", 1)]);
-    let sql = "select count(distinct workspace_key)::text from sync_ext.workspace";
-    assert_eq!(call(&mut after, sql, &[]).unwrap(), "3");
+    let sql = "select string_agg(workspace_key::text, ',' order by workspace_key)
+                 from sync_ext.workspace";
+    assert_eq!(call(&mut after, sql, &[]).unwrap(), "1,2,3,4");
     assert_eq!(push(&mut after, "w", &[put(4, "b", 2), put(5, "c", 1)]), [4, 5]);
+    // GC goes on where it was, and the grave still stands.
+    assert_eq!(gc(&mut after, "collected")["scanned"], 0);
+    assert_eq!(push(&mut after, "collected", &[put(4, "a", 1)]), [4]);
+    let sql = "select deleted::text from sync_ext.current_record
+                where workspace_id = 'collected' and pk = 'a'";
+    assert_eq!(call(&mut after, sql, &[]).unwrap(), "true");
     // The device goes on: its proof holds, no snapshot is asked of it.
     assert_eq!(device.pull(&mut after, 100, false).unwrap(), 1);
     assert_eq!(device.state(), of_server(&mut after, "w").unwrap());
+}
+
+fn devices_that_are_ahead_of_a_restored_dump_are_told(cluster: &Cluster) {
+    let mut before = cluster.create_database("newer").unwrap();
+    let mut loss = Loss::before(&mut before);
+    let older = dump(cluster, "newer");
+    loss.lose(&mut before);
+    loss.check(&mut restore(cluster, older, "older"));
 }

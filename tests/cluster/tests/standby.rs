@@ -1,98 +1,40 @@
 //! A streaming standby: reading works there, lag is told as lag, and after a
 //! promotion devices go on.
 
-use std::thread;
-use std::time::{Duration, Instant};
-
-use postgres::Client;
 use postgres::error::SqlState;
+use postgres::{Client, IsolationLevel};
 use serde_json::Value;
-use sync_ext_cluster::batch::{push, put};
-use sync_ext_cluster::cluster::Cluster;
-use sync_ext_cluster::device::{Device, call};
+use sync_ext_cluster::batch::{delete, push, put, versions};
+use sync_ext_cluster::cluster::{Cluster, Stop};
+use sync_ext_cluster::device::{Device, Listed, Listing, call};
+use sync_ext_cluster::replica::{pause_replay, promote, resume_replay, until_replayed};
 use sync_ext_cluster::state::of_server;
+use sync_ext_cluster::steps;
 
 fn pull(client: &mut Client, workspace: &str, cursor: i64, proof: Option<&str>) -> Value {
-    let sql = "select sync_pull($1, $2, proof => $3)::text";
-    let reply = call(client, sql, &[&workspace, &cursor, &proof]).unwrap();
-    serde_json::from_str(&reply).unwrap()
-}
-
-fn until_replayed(primary: &mut Client, standby: &mut Client) {
-    let position = call(primary, "select pg_current_wal_lsn()::text", &[]).unwrap();
-    let sql = "select (pg_last_wal_replay_lsn() >= $1::text::pg_lsn)::text";
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while call(standby, sql, &[&position]).unwrap() != "true" {
-        assert!(Instant::now() < deadline, "the standby does not follow");
-        thread::yield_now();
-    }
+    steps::pull(client, workspace, cursor, 100, proof)
 }
 
 #[test]
 fn a_standby_reads_and_tells_lag_as_lag() {
-    let mut primary = Cluster::start("primary", &["fsync=off"]).unwrap();
+    let settings = ["fsync=off", "max_standby_streaming_delay=-1"];
+    let mut primary = Cluster::start("primary", &settings).unwrap();
     let mut on_primary = primary.create_database("app").unwrap();
     on_primary.execute("select sync_register_table('notes')", &[]).unwrap();
     push(&mut on_primary, "w", &[put(1, "a", 1), put(2, "b", 1)]);
-
     let standby = primary.standby("standby").unwrap();
     let mut on_standby = standby.connect("app").unwrap();
     until_replayed(&mut on_primary, &mut on_standby);
 
-    // The same page, with the same proof; a snapshot too.
-    let page = pull(&mut on_standby, "w", 0, None);
-    assert_eq!(page, pull(&mut on_primary, "w", 0, None));
-    let mut fresh = Device::new("fresh", "w");
-    fresh.snapshot(&mut on_standby, 1).unwrap();
-    assert_eq!(fresh.state(), of_server(&mut on_primary, "w").unwrap());
-
-    // Writing is refused in Postgres' own words.
-    for sql in [
-        "select sync_push('w', '[]'::json)",
-        "select sync_update_cursor('w', 'd', 0)",
-        "select sync_gc()",
-        "select sync_register_table('t')",
-        "select sync_unregister_table('t')",
-    ] {
-        let error = on_standby.query(sql, &[]).unwrap_err();
-        assert_eq!(error.code(), Some(&SqlState::READ_ONLY_SQL_TRANSACTION), "{sql}");
-    }
-
-    // Replay stops; the primary goes on. What a device saw there is ahead of
-    // the standby: it waits, and is not sent to a snapshot.
-    on_standby.execute("select pg_wal_replay_pause()", &[]).unwrap();
-    let sql = "select pg_get_wal_replay_pause_state()";
-    while call(&mut on_standby, sql, &[]).unwrap() != "paused" {
-        thread::yield_now();
-    }
+    it_reads_what_the_primary_reads(&mut on_primary, &mut on_standby);
+    a_puller_with_one_snapshot_does_not_see_gc(&mut on_primary, &mut on_standby);
+    writing_is_refused_in_the_words_of_postgres(&mut on_standby);
+    pause_replay(&mut on_standby);
     push(&mut on_primary, "w", &[put(3, "c", 1)]);
     push(&mut on_primary, "new", &[put(1, "a", 1)]);
-    let ahead = pull(&mut on_primary, "w", 2, None);
-    let proof = ahead["proof"].as_str().unwrap();
-    for (workspace, cursor, proof) in [
-        ("w", 3, None),
-        ("w", 3, Some(proof)),
-        ("w", 1, Some(proof)),
-        ("new", 1, None),
-        ("new", 0, Some(proof)),
-    ] {
-        let lag = pull(&mut on_standby, workspace, cursor, proof);
-        assert_eq!(lag["requiresSnapshot"], false, "{lag}");
-        assert_eq!(lag["changes"], Value::Array(vec![]), "{lag}");
-        assert_eq!(lag["nextCursor"], cursor, "{lag}");
-        assert_eq!(lag["proof"].as_str(), proof, "handed back as given: {lag}");
-    }
-    // On the primary the same is a reason.
-    assert_eq!(pull(&mut on_primary, "unknown", 1, None)["reason"], "unknown_workspace");
-
-    // A snapshot begun on the primary, ahead, waits too.
-    let first = call(&mut on_primary, "select sync_snapshot('w', null, 1)::text", &[]).unwrap();
-    let first: Value = serde_json::from_str(&first).unwrap();
-    let token = first["nextPageToken"].as_str().unwrap();
-    let error = on_standby.query("select sync_snapshot('w', $1)", &[&token]).unwrap_err();
-    let error = error.as_db_error().unwrap();
-    assert_eq!(error.code(), &SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE);
-    assert_eq!(error.message(), "standby is behind the snapshot");
+    what_is_ahead_is_lag(&mut on_primary, &mut on_standby);
+    let (mut begun, mut discarded) =
+        snapshots_on_a_lagging_standby(&mut on_primary, &mut on_standby);
 
     // A transaction that began now keeps this view of the world, also when the
     // server is a primary in the meantime: lag it stays.
@@ -101,15 +43,125 @@ fn a_standby_reads_and_tells_lag_as_lag() {
     assert_eq!(pull(&mut old_view, "w", 3, None)["requiresSnapshot"], false);
 
     // It catches up, then is promoted; devices go on with cursor and proof.
-    on_standby.execute("select pg_wal_replay_resume()", &[]).unwrap();
+    resume_replay(&mut on_standby);
     until_replayed(&mut on_primary, &mut on_standby);
+    let server = of_server(&mut on_primary, "w").unwrap();
+    let (device, listing) = &mut begun;
+    assert_eq!(device.snapshot_page(listing, &mut on_standby, 500).unwrap(), Listed::Whole);
+    assert_eq!((device.cursor, device.state()), (3, server.clone()));
+    assert!(discarded.snapshot(&mut on_standby, 1).unwrap());
+    assert_eq!((discarded.cursor, discarded.state()), (3, server));
     let mut device = Device::new("phone", "w");
     device.pull(&mut on_primary, 100, false).unwrap();
-    primary.stop_server(sync_ext_cluster::cluster::Stop::Immediately).unwrap();
-    on_standby.execute("select pg_promote()", &[]).unwrap();
+    primary.stop_server(Stop::Immediately).unwrap();
+    promote(&mut on_standby);
     assert_eq!(pull(&mut old_view, "w", 3, None)["requiresSnapshot"], false);
     old_view.batch_execute("commit").unwrap();
     assert_eq!(push(&mut on_standby, "w", &[put(4, "d", 1)]), [4]);
     assert_eq!(device.pull(&mut on_standby, 100, false).unwrap(), 1);
     assert_eq!(device.state(), of_server(&mut on_standby, "w").unwrap());
+}
+
+/// The same page, with the same proof; a snapshot too.
+fn it_reads_what_the_primary_reads(primary: &mut Client, standby: &mut Client) {
+    let page = pull(standby, "w", 0, None);
+    assert_eq!(page, pull(primary, "w", 0, None));
+    let mut fresh = Device::new("fresh", "w");
+    fresh.snapshot(standby, 1).unwrap();
+    assert_eq!(fresh.state(), of_server(primary, "w").unwrap());
+}
+
+fn writing_is_refused_in_the_words_of_postgres(standby: &mut Client) {
+    for sql in [
+        "select sync_push('w', '[]'::json)",
+        "select sync_update_cursor('w', 'd', 0)",
+        "select sync_gc()",
+        "select sync_register_table('t')",
+        "select sync_unregister_table('t')",
+    ] {
+        let error = standby.query(sql, &[]).unwrap_err();
+        assert_eq!(error.code(), Some(&SqlState::READ_ONLY_SQL_TRANSACTION), "{sql}");
+    }
+}
+
+/// What a device saw on the primary: it waits, and is not sent to a snapshot.
+fn what_is_ahead_is_lag(primary: &mut Client, standby: &mut Client) {
+    let ahead = pull(primary, "w", 2, None);
+    let proof = ahead["proof"].as_str().unwrap();
+    for (workspace, cursor, proof) in [
+        ("w", 3, None),
+        ("w", 3, Some(proof)),
+        ("w", 1, Some(proof)),
+        ("new", 1, None),
+        ("new", 0, Some(proof)),
+    ] {
+        let lag = pull(standby, workspace, cursor, proof);
+        assert_eq!(lag["requiresSnapshot"], false, "{lag}");
+        assert_eq!(lag["changes"], Value::Array(vec![]), "{lag}");
+        assert_eq!(lag["nextCursor"], cursor, "{lag}");
+        assert_eq!(lag["proof"].as_str(), proof, "handed back as given: {lag}");
+    }
+    // On the primary the same is a reason.
+    assert_eq!(pull(primary, "unknown", 1, None)["reason"], "unknown_workspace");
+
+    // A snapshot begun on the primary, ahead, waits too.
+    let first = call(primary, "select sync_snapshot('w', null, 1)::text", &[]).unwrap();
+    let first: Value = serde_json::from_str(&first).unwrap();
+    let token = first["nextPageToken"].as_str().unwrap();
+    let error = standby.query("select sync_snapshot('w', $1)", &[&token]).unwrap_err();
+    let error = error.as_db_error().unwrap();
+    assert_eq!(error.code(), &SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE);
+    assert_eq!(error.message(), "standby is behind the snapshot");
+}
+
+/// One device that began on the primary and cannot go on here yet; one that
+/// has seen more than the standby has, and so discards what that lists.
+fn snapshots_on_a_lagging_standby(
+    primary: &mut Client,
+    standby: &mut Client,
+) -> ((Device, Listing), Device) {
+    let (mut begun, mut listing) = (Device::new("begun", "w"), Listing::default());
+    assert_eq!(begun.snapshot_page(&mut listing, primary, 1).unwrap(), Listed::More);
+    for _ in 0..2 {
+        assert_eq!(begun.snapshot_page(&mut listing, standby, 1).unwrap(), Listed::Behind);
+    }
+
+    let mut ahead = Device::new("ahead", "w");
+    ahead.pull(primary, 100, false).unwrap();
+    let before = ahead.clone();
+    let mut whole = Listing::default();
+    assert_eq!(ahead.snapshot_page(&mut whole, standby, 500).unwrap(), Listed::Old);
+    assert_eq!((&ahead.synced, ahead.cursor), (&before.synced, 3));
+    assert_eq!(ahead.proof, before.proof);
+    assert!(ahead.snapshot_begun, "to be begun again before any pull");
+    ((begun, listing), ahead)
+}
+
+/// GC's deletes arrive on the standby while the transaction reads, and what
+/// vacuum then takes away waits for it there.
+fn a_puller_with_one_snapshot_does_not_see_gc(primary: &mut Client, standby: &mut Client) {
+    let mut transaction = primary.transaction().unwrap();
+    let ops = [put(1, "a", 1), put(2, "a", 2), delete(3, "b", 1), put(4, "c", 1)];
+    push(&mut transaction, "pages", &ops);
+    steps::age(&mut transaction);
+    transaction.commit().unwrap();
+    until_replayed(primary, standby);
+
+    let page = |standby: &mut postgres::Transaction<'_>, cursor| {
+        versions(&steps::pull(standby, "pages", cursor, 1, None).to_string(), "changes")
+    };
+    let level = IsolationLevel::RepeatableRead;
+    let mut transaction = standby.build_transaction().isolation_level(level).start().unwrap();
+    assert_eq!(page(&mut transaction, 0), [1]);
+    assert_eq!(steps::gc(primary, "pages")["tombstonesDeleted"], 1);
+    until_replayed(primary, &mut transaction);
+    assert_eq!(page(&mut transaction, 0), [1]);
+    assert_eq!(page(&mut transaction, 1), [2]);
+    primary.batch_execute("vacuum sync_ext.change_log, sync_ext.record").unwrap();
+    assert_eq!(page(&mut transaction, 2), [3]);
+    assert_eq!(page(&mut transaction, 3), [4]);
+    transaction.commit().unwrap();
+    until_replayed(primary, standby);
+    assert_eq!(pull(standby, "pages", 2, None)["reason"], "cursor_expired");
+    assert_eq!(pull(standby, "pages", 3, None)["changes"][0]["serverVersion"], 4);
 }

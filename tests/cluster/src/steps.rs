@@ -1,0 +1,110 @@
+//! Several sessions, step by step: the next step is taken when the server
+//! shows that the one before has come as far as it can, never after a time.
+
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use postgres::{Client, GenericClient};
+use serde_json::Value;
+
+use crate::batch::versions;
+use crate::cluster::Cluster;
+use crate::device::call;
+
+/// A database for the sessions of one test, table `notes` registered.
+pub struct Stage<'a> {
+    cluster: &'a Cluster,
+    database: &'a str,
+    /// The session that looks on, and takes the steps that end by themselves.
+    pub admin: Client,
+}
+
+impl<'a> Stage<'a> {
+    pub fn new(cluster: &'a Cluster, database: &'a str) -> Stage<'a> {
+        let mut admin = cluster.create_database(database).unwrap();
+        admin.execute("select sync_register_table('notes')", &[]).unwrap();
+        // Were one of its steps to wait, nobody would end that.
+        admin.batch_execute("set lock_timeout = '30s'").unwrap();
+        Stage { cluster, database, admin }
+    }
+
+    pub fn session(&self) -> Client {
+        self.cluster.connect(self.database).unwrap()
+    }
+
+    /// Takes a step in a session of its own; gives it back once that session
+    /// waits for the backend `holder`.
+    pub fn blocked<T: Send + 'static>(
+        &mut self,
+        holder: i32,
+        step: impl FnOnce(&mut Client) -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        let mut session = self.session();
+        let waiting = pid(&mut session);
+        let handle = thread::spawn(move || step(&mut session));
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let sql = "select $1 = any(pg_blocking_pids($2))";
+        while !self.admin.query_one(sql, &[&holder, &waiting]).unwrap().get::<_, bool>(0) {
+            assert!(!handle.is_finished(), "the step did not wait");
+            assert!(Instant::now() < deadline, "never blocked");
+            thread::yield_now();
+        }
+        handle
+    }
+}
+
+/// The backend of a session.
+pub fn pid(client: &mut impl GenericClient) -> i32 {
+    client.query_one("select pg_backend_pid()", &[]).unwrap().get(0)
+}
+
+/// A page as JSON.
+pub fn pull(
+    client: &mut impl GenericClient,
+    workspace: &str,
+    cursor: i64,
+    page_limit: i32,
+    proof: Option<&str>,
+) -> Value {
+    let sql = "select sync_pull($1, $2, $3, proof => $4)::text";
+    let reply = call(client, sql, &[&workspace, &cursor, &page_limit, &proof]).unwrap();
+    serde_json::from_str(&reply).unwrap()
+}
+
+/// What a first pull sees.
+pub fn versions_seen(client: &mut impl GenericClient, workspace: &str) -> Vec<i64> {
+    versions(&pull(client, workspace, 0, 1000, None).to_string(), "changes")
+}
+
+/// Collects one workspace.
+pub fn gc(client: &mut impl GenericClient, workspace: &str) -> Value {
+    let reply = call(client, "select sync_gc($1)::text", &[&workspace]).unwrap();
+    serde_json::from_str(&reply).unwrap()
+}
+
+pub fn acknowledge(
+    client: &mut impl GenericClient,
+    workspace: &str,
+    device: &str,
+    version: i64,
+) -> Value {
+    let sql = "select sync_update_cursor($1, $2, $3)::text";
+    let reply = call(client, sql, &[&workspace, &device, &version]).unwrap();
+    serde_json::from_str(&reply).unwrap()
+}
+
+/// Makes the entries that are young older than any retention. A proof of an
+/// entry does not outlive this: what is to be proved is aged before, best in
+/// the transaction that pushes it.
+pub fn age(client: &mut impl GenericClient) {
+    let sql = "update sync_ext.change_log set created_at = created_at - interval '40 days'
+                where created_at > now() - interval '39 days'";
+    client.execute(sql, &[]).unwrap();
+}
+
+/// The same for one entry.
+pub fn age_entry(client: &mut impl GenericClient, version: i64) {
+    let sql = "update sync_ext.change_log set created_at = created_at - interval '40 days'
+                where server_version = $1";
+    assert_eq!(client.execute(sql, &[&version]).unwrap(), 1, "one entry {version}");
+}
