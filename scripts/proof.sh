@@ -21,12 +21,12 @@ done
 
 if [ -n "$wants_small_world" ] || [ ${#parts[@]} -eq 0 ]; then
   say "every history of a small world"
-  SYNC_EXT_SMALL_WORLD=3 cargo test --quiet --release --lib --no-default-features --features "pg$pg" \
+  SYNC_EXT_SMALL_WORLD=3 cargo test --quiet --profile proof --lib --no-default-features --features "pg$pg" \
     -- small_world --nocapture
 fi
 if [ ${#others[@]} -gt 0 ] || [ ${#parts[@]} -eq 0 ]; then
   say "building the proof"
-  cargo build --quiet --release --package sync_ext_proof
+  cargo build --quiet --profile proof --package sync_ext_proof
   say "the proof on Postgres $pg"
-  exec "$root/target/release/proof" "${options[@]}" "${others[@]}"
+  exec "$root/target/proof/proof" "${options[@]}" "${others[@]}"
 fi
