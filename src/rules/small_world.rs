@@ -1,11 +1,12 @@
 //! A small world, exhausted: three devices, two records and a few ops each, in
 //! every order of arrival and every batching, with one repetition anywhere.
 //!
-//! A device's ops arrive in its order. It pushes any stretch of them that
-//! begins with the next one, or repeats any stretch that begins with an earlier
-//! one: a retry, whole, in part, or cut anew with ops that follow. What is
-//! decided depends only on the order in which ops were logged, so histories that
-//! logged alike are followed together and counted one by one.
+//! A device's ops arrive in its order, the last device's in the opposite one. It
+//! pushes any stretch of them that begins with the next one, or repeats any
+//! stretch that begins with an earlier one: a retry, whole, in part, or cut anew
+//! with ops that follow. What is decided depends only on the order in which ops
+//! were logged, so histories that logged alike are followed together and counted
+//! one by one.
 //!
 //! Each op is of either record. LWW does not ask whether an op deletes, so that
 //! goes by its place among its device's ops, in every combination of places.
@@ -161,11 +162,12 @@ fn ops_of(device: usize, edits: &[(usize, bool)]) -> Vec<Op<'static>> {
     let mut ops = Vec::new();
     for (number, (record, deletes)) in edits.iter().enumerate() {
         clocks[*record] += 1;
-        // The last device's opIds are not its ops' order.
-        let number = if device == DEVICES - 1 { 9 - number } else { number };
         let id = (device as u128 + 1) << 8 | number as u128;
         let make = if *deletes { delete } else { op };
         ops.push(make(id, RECORDS[*record], clocks[*record]));
+    }
+    if device == DEVICES - 1 {
+        ops.reverse();
     }
     ops
 }
