@@ -5,8 +5,10 @@
 //! * [`simulation`]: seeded histories of devices and faults against a model
 //! * [`soundness`]: tables and indexes, by amcheck
 //! * [`tally`]: what a run did, counted
+//! * [`tamper`]: bugs put into a running server
 
 pub mod crash;
 pub mod simulation;
 pub mod soundness;
 pub mod tally;
+pub mod tamper;

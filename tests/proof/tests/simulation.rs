@@ -1,8 +1,10 @@
-//! The simulator in short form. A failure prints its seed and the shortest
-//! history found that fails.
+//! The simulator in short form; and that it sees what it is there to see. A
+//! failure prints its seed and the shortest history found that fails.
 
+use sync_ext_cluster::cluster::Cluster;
 use sync_ext_proof::simulation;
 use sync_ext_proof::tally::Tally;
+use sync_ext_proof::tamper::{mend, tamper};
 
 const SEEDS: std::ops::Range<u64> = 0..12;
 const STEPS: usize = 400;
@@ -18,4 +20,51 @@ fn every_history_is_what_the_model_foretells() {
         }
     }
     print!("{total}");
+    a_loser_told_as_applied_is_seen(&mut cluster);
+    a_purged_winner_is_seen(&mut cluster);
+    a_cursor_that_is_too_high_is_seen(&mut cluster);
+}
+
+/// What the simulator says of a server that lies, and of the history that
+/// shows it.
+fn violation(cluster: &mut Cluster, name: &str, body: &str) -> String {
+    let mut client = cluster.connect(simulation::DATABASE).unwrap();
+    tamper(&mut client, name, body).unwrap();
+    let violation = SEEDS.clone().find_map(|seed| simulation::run(cluster, seed, STEPS).err());
+    let mut client = cluster.connect(simulation::DATABASE).unwrap();
+    mend(&mut client, name).unwrap();
+    let violation = format!("{:#}", violation.expect("no history shows it"));
+    println!("seen: {violation}\n");
+    violation
+}
+
+fn steps_told(violation: &str) -> usize {
+    violation.lines().filter(|line| line.trim_start().starts_with('+')).count()
+}
+
+fn a_loser_told_as_applied_is_seen(cluster: &mut Cluster) {
+    let body = "reply := genuine(workspace_id, cursor, page_limit, tables, latest, proof);
+                return replace(reply::text, '\"applied\":false', '\"applied\":true')::json;";
+    let violation = violation(cluster, "sync_pull", body);
+    assert!(violation.contains("a pull was answered"), "{violation}");
+    // Two edits of a record, pushed one after the other, and a pull.
+    assert!(steps_told(&violation) <= 6, "{violation}");
+}
+
+fn a_purged_winner_is_seen(cluster: &mut Cluster) {
+    let body = "reply := genuine(workspace_id, retention, batch_size);
+                delete from sync_ext.change_log l using sync_ext.workspace w
+                 where w.workspace_key = l.workspace_key
+                   and l.server_version between 2 and w.gc_through;
+                return reply;";
+    assert!(violation(cluster, "sync_gc", body).contains("after gc"));
+}
+
+fn a_cursor_that_is_too_high_is_seen(cluster: &mut Cluster) {
+    let body = "reply := genuine(workspace_id, cursor, page_limit, tables, latest, proof);
+                if (reply ->> 'hasMore')::bool then
+                  reply := replace(reply::text, '\"nextCursor\":', '\"nextCursor\":1')::json;
+                end if;
+                return reply;";
+    assert!(violation(cluster, "sync_pull", body).contains("a pull was answered"));
 }

@@ -36,6 +36,7 @@ use sync_ext_cluster::cluster::Cluster;
 
 use crate::tally::Tally;
 use step::Step;
+pub use world::DATABASE;
 use world::World;
 
 /// How long a failing history is shortened before it is told.
@@ -46,7 +47,7 @@ pub fn start(name: &str) -> Result<Cluster> {
     // A killed postmaster loses nothing that the kernel holds, so fsync can be
     // off; what a dead machine loses is not simulated.
     let cluster = Cluster::start(name, &["fsync=off", "autovacuum_naptime=5s"])?;
-    cluster.create_database(world::DATABASE)?;
+    cluster.create_database(DATABASE)?;
     Ok(cluster)
 }
 
@@ -87,7 +88,8 @@ fn play(cluster: &mut Cluster, history: &[Step]) -> Result<Tally> {
     Ok(world.tally)
 }
 
-/// Leaves out what is not needed to fail: halves, quarters, ... single steps.
+/// Leaves out what is not needed to fail: halves, quarters, ... single steps,
+/// until each of them is.
 fn shorten(
     cluster: &mut Cluster,
     mut history: Vec<Step>,
@@ -96,7 +98,7 @@ fn shorten(
     let deadline = Instant::now() + SHORTENING;
     let mut size = history.len().div_ceil(2);
     loop {
-        let mut start = 0;
+        let (mut start, before) = (0, history.len());
         while start < history.len() && Instant::now() < deadline {
             let mut shorter = history.clone();
             shorter.drain(start..(start + size).min(history.len()));
@@ -105,7 +107,7 @@ fn shorten(
                 Err(error) => (history, failure) = (shorter, error),
             }
         }
-        if size <= 1 || Instant::now() >= deadline {
+        if size <= 1 && history.len() == before || Instant::now() >= deadline {
             return (history, failure);
         }
         size = size.div_ceil(2);
