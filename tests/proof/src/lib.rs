@@ -1,6 +1,10 @@
 //! Long, seeded runs that try to break sync_ext's promises: in short form they
 //! are tests (`make test`), in long form a program (`make proof`).
 //!
+//! * [`backend`]: what a backend takes of memory
+//! * [`hostile`]: batches and arguments made to be misread
 //! * [`tally`]: what a run did, counted
 
+pub mod backend;
+pub mod hostile;
 pub mod tally;
