@@ -176,7 +176,8 @@ impl Cluster {
         command
     }
 
-    fn log(&self) -> String {
+    /// What the server has logged since it was last started.
+    pub fn log(&self) -> String {
         fs::read_to_string(self.dir.join("log")).unwrap_or_default()
     }
 

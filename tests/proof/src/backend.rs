@@ -16,6 +16,10 @@ impl Backend {
         Ok(Backend { pid: client.query_one("select pg_backend_pid()", &[])?.get(0) })
     }
 
+    pub fn pid(self) -> i32 {
+        self.pid
+    }
+
     /// The bytes that the process has to itself and to nothing else: neither
     /// shared buffers nor pages of files.
     pub fn own(self) -> Result<u64> {

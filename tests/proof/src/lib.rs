@@ -3,8 +3,10 @@
 //!
 //! * [`backend`]: what a backend takes of memory
 //! * [`hostile`]: batches and arguments made to be misread
+//! * [`long_life`]: sessions that make many calls, logs that see many changes
 //! * [`tally`]: what a run did, counted
 
 pub mod backend;
 pub mod hostile;
+pub mod long_life;
 pub mod tally;

@@ -1,0 +1,41 @@
+//! What the server logs while a run goes on.
+
+use anyhow::{Result, ensure};
+use sync_ext_cluster::cluster::Cluster;
+
+/// How far the log was read.
+pub struct LogFile {
+    bytes: usize,
+}
+
+impl LogFile {
+    /// From here on.
+    pub fn new(cluster: &Cluster) -> LogFile {
+        LogFile { bytes: cluster.log().len() }
+    }
+
+    /// Fails on everything but errors with one of the SQLSTATEs, raised in the
+    /// process `pid`: a warning of a leaked plan, snapshot or buffer would stand
+    /// here. Gives the number of errors.
+    pub fn expect_only(&self, cluster: &Cluster, pid: i32, allowed: &[&str]) -> Result<u64> {
+        let log = cluster.log();
+        let mut errors = 0;
+        for line in log[self.bytes..].lines() {
+            // The rest of what the line before began.
+            if line.starts_with('\t') {
+                continue;
+            }
+            let mut words = line.splitn(4, ' ');
+            let (process, code) = (words.next(), words.next().unwrap_or_default());
+            let kind = words.next().unwrap_or_default();
+            let is_expected = match kind {
+                "ERROR:" => process == Some(&pid.to_string()) && allowed.contains(&code),
+                "DETAIL:" | "HINT:" | "CONTEXT:" | "STATEMENT:" => true,
+                _ => false,
+            };
+            ensure!(is_expected, "the server logged: {line}");
+            errors += u64::from(kind == "ERROR:");
+        }
+        Ok(errors)
+    }
+}
