@@ -3,10 +3,12 @@
 //!
 //! * [`backend`]: what a backend takes of memory
 //! * [`hostile`]: batches and arguments made to be misread
+//! * [`log_file`]: what the server logs while a run goes on
 //! * [`long_life`]: sessions that make many calls, logs that see many changes
 //! * [`tally`]: what a run did, counted
 
 pub mod backend;
 pub mod hostile;
+pub mod log_file;
 pub mod long_life;
 pub mod tally;

@@ -3,15 +3,15 @@
 use postgres::Client;
 use sync_ext_cluster::cluster::Cluster;
 use sync_ext_proof::hostile;
-use sync_ext_proof::hostile::large::{self, SETTINGS, Sizes};
+use sync_ext_proof::hostile::large::{self, Sizes};
 
 const SEED: u64 = 1;
-const SMALL: Sizes = Sizes { space: 16_000_000, ops: 50_000, depth: 15_000, payload: 4_000_000 };
+const SMALL: Sizes = Sizes { space: 8_000_000, ops: 20_000, depth: 20_000, payload: 8_000_000 };
 
 #[test]
 fn hostile_input_harms_neither_the_server_nor_the_good_ops_beside_it() {
-    let cluster = Cluster::start("proof-hostile", &["fsync=off"]).unwrap();
-    println!("{}", hostile::run(&cluster, SEED, 3000).unwrap());
+    let cluster = Cluster::start("proof-hostile", &hostile::SETTINGS).unwrap();
+    println!("{}", hostile::run(&cluster, SEED, 2000).unwrap());
     a_changed_payload_is_seen_and_reduced(&cluster);
     an_internal_error_is_seen(&cluster);
     a_wrong_answer_to_a_neighbour_is_seen(&cluster);
@@ -20,7 +20,7 @@ fn hostile_input_harms_neither_the_server_nor_the_good_ops_beside_it() {
 
 #[test]
 fn large_input_takes_no_more_memory_than_it_must() {
-    let cluster = Cluster::start("proof-large", &SETTINGS).unwrap();
+    let cluster = Cluster::start("proof-large", &large::SETTINGS).unwrap();
     println!("{}", large::run(&cluster, SEED, SMALL).unwrap());
     a_further_copy_is_seen(&cluster);
 }

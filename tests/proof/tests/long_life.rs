@@ -12,7 +12,7 @@ const SEED: u64 = 1;
 #[test]
 fn a_session_of_many_calls_takes_no_more_memory_than_one_of_few() {
     let cluster = Cluster::start("proof-session", &session::SETTINGS).unwrap();
-    println!("{}", session::run(&cluster, SEED, 3000).unwrap());
+    println!("{}", session::run(&cluster, SEED, 2000).unwrap());
     a_plan_that_stays_is_seen(&cluster);
     a_warning_is_seen(&cluster);
 }
@@ -20,7 +20,7 @@ fn a_session_of_many_calls_takes_no_more_memory_than_one_of_few() {
 #[test]
 fn a_log_of_many_changes_becomes_as_small_again_as_it_was() {
     let cluster = Cluster::start("proof-churn", &churn::SETTINGS).unwrap();
-    println!("{}", churn::run(&cluster, SEED, 720).unwrap());
+    println!("{}", churn::run(&cluster, SEED, 600).unwrap());
     a_snapshot_that_is_never_let_go_is_seen(&cluster);
     updates_that_are_not_hot_are_seen(&cluster);
 }

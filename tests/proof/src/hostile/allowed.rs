@@ -19,11 +19,15 @@ const ALLOWED: [(&str, &str, &str); 6] = [
         "Postgres': its JSON parser recurses and meets max_stack_depth",
         "batches ended by 54001",
     ),
-    ("55000", "the contract's: a snapshot that cannot go on", "batches ended by 55000"),
+    ("55000", "the contract's: a snapshot that cannot go on, forged", ""),
 ];
 
 pub fn counted_as(code: &str) -> &'static str {
     ALLOWED.iter().find(|(allowed, ..)| *allowed == code).map_or("", |(.., counted)| counted)
+}
+
+pub fn codes() -> Vec<&'static str> {
+    ALLOWED.iter().map(|(code, ..)| *code).collect()
 }
 
 /// The SQLSTATE of an error, if it may be met at all.

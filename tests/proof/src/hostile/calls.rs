@@ -10,125 +10,22 @@ use rand::seq::IndexedRandom;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::generate::TABLES;
+use super::arguments::{
+    Tokens, filter, has_nul, is_proof, is_workspace, limit, names, number, tables, workspace,
+};
+use super::generate::keep;
+use super::model::Model;
 use super::push::Pusher;
 use super::{allowed, value};
 use crate::tally::Tally;
-
-type Tables = Option<Vec<Option<String>>>;
-
-/// Tokens as the server made them, with what each is good for.
-#[derive(Default)]
-pub struct Tokens {
-    proofs: Vec<(String, String)>,
-    pages: Vec<(String, String, Tables)>,
-}
-
-const KEPT: usize = 50;
-
-impl Tokens {
-    fn altered(&self, random: &mut StdRng) -> Option<String> {
-        let proofs = self.proofs.iter().map(|(token, _)| token);
-        let all: Vec<&String> = proofs.chain(self.pages.iter().map(|(token, ..)| token)).collect();
-        let mut token = (*all.choose(random)?).clone();
-        let at = random.random_range(0..token.len());
-        match random.random_range(0..8) {
-            0 => token.truncate(at),
-            1 => token.insert(at, if random.random() { '0' } else { 'é' }),
-            2 => drop(token.remove(at)),
-            3 => token = token.to_uppercase(),
-            4 => token.push_str(&value::text(random)),
-            5 => {
-                // One bit of one byte, where that leaves a letter.
-                let flipped = token.as_bytes()[at] ^ (1 << random.random_range(0..7));
-                token.replace_range(at..=at, &char::from(flipped).to_string());
-            }
-            // As it is: of another workspace, another filter, the other kind.
-            _ => {}
-        }
-        Some(token)
-    }
-}
-
-fn keep<T>(kept: &mut Vec<T>, token: T, random: &mut StdRng) {
-    if kept.len() < KEPT {
-        kept.push(token);
-    } else {
-        kept[random.random_range(0..KEPT)] = token;
-    }
-}
-
-/// Workspaces that may be, and texts that name none.
-pub fn workspace(random: &mut StdRng) -> Option<String> {
-    match random.random_range(0..40) {
-        0 => None,
-        1 => Some(String::new()),
-        2 => Some("w".repeat(257)),
-        3 => Some("é".repeat(128)),
-        4 => Some("w\0".to_owned()),
-        5 => Some("'; drop table sync_ext.record; --".to_owned()),
-        6..=8 => Some("another".to_owned()),
-        _ => Some("w".to_owned()),
-    }
-}
-
-fn is_workspace(id: Option<&str>) -> bool {
-    id.is_some_and(|id| (1..=256).contains(&id.len()))
-}
-
-fn tables(random: &mut StdRng) -> Tables {
-    match random.random_range(0..5) {
-        0..=1 => None,
-        2 => Some(vec![]),
-        3 => Some(vec![Some(TABLES[1].to_owned())]),
-        _ => Some(
-            (0..random.random_range(1..4))
-                .map(|_| random.random_bool(0.8).then(|| value::text(random)))
-                .collect(),
-        ),
-    }
-}
-
-fn number(random: &mut StdRng) -> Option<i64> {
-    match random.random_range(0..10) {
-        0 => None,
-        1 => Some(-1),
-        2 => Some(i64::MIN),
-        3 => Some(i64::MAX),
-        4 => Some(random.random()),
-        _ => Some(random.random_range(0..500)),
-    }
-}
-
-fn limit(random: &mut StdRng) -> Option<i32> {
-    [None, Some(0), Some(-1), Some(i32::MIN), Some(i32::MAX), Some(1), Some(3), Some(7)]
-        .choose(random)
-        .copied()
-        .flatten()
-}
-
-fn has_nul<'a>(texts: impl IntoIterator<Item = Option<&'a str>>) -> bool {
-    texts.into_iter().flatten().any(|text| text.contains('\0'))
-}
-
-fn names(tables: &Tables) -> impl Iterator<Item = Option<&str>> {
-    tables.iter().flatten().map(|name| name.as_deref())
-}
-
-/// A table filter as a set; all tables if `None`.
-fn filter(tables: &Tables) -> Option<Vec<&str>> {
-    let tables = tables.as_ref().filter(|tables| !tables.is_empty())?;
-    let mut names: Vec<&str> = tables.iter().flatten().map(String::as_str).collect();
-    names.sort_unstable();
-    names.dedup();
-    Some(names)
-}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Page<'a> {
     #[serde(borrow, default)]
     changes: Vec<Change<'a>>,
+    #[serde(borrow, default)]
+    items: Vec<Change<'a>>,
     #[serde(default)]
     requires_snapshot: bool,
     next_page_token: Option<String>,
@@ -151,12 +48,13 @@ pub fn call(
     tally: &mut Tally,
 ) -> Result<()> {
     tally.add("other calls", 1);
-    match random.random_range(0..7) {
+    match random.random_range(0..8) {
         0 => push_nothing(pusher, random),
         1..=2 => pull(pusher, tokens, random),
         3 => snapshot(pusher, tokens, random),
         4 => acknowledge(pusher, random),
-        5 => collect(pusher, random),
+        5 => forge(pusher, tokens, random, tally),
+        6 => collect(pusher, random),
         _ => register(pusher, random),
     }
 }
@@ -235,47 +133,46 @@ fn pull(pusher: &mut Pusher, tokens: &mut Tokens, random: &mut StdRng) -> Result
         ensure!(page.changes.is_empty() && page.proof == proof, "{reply}");
         return Ok(());
     }
-    let filter = filter(&tables);
-    let wanted = |table: &str| filter.as_ref().is_none_or(|names| names.contains(&table));
-    let log = model.map(|model| &model.log[..]).unwrap_or_default();
-    let rest = log.iter().zip(1i64..).skip(cursor as usize);
-    let mut due = rest.filter(|((op, _), _)| wanted(&op.table));
     let limit = limit.unwrap_or(100).clamp(1, 1000) as usize;
-    ensure!(page.changes.len() <= limit, "{} changes", page.changes.len());
-    for change in &page.changes {
-        // `latest` may leave entries out.
-        let entry =
-            due.find(|(_, version)| latest != Some(true) || *version == change.server_version);
-        let ((op, _), version) = entry.context("a change that is not there")?;
-        let payload = change.payload.map(RawValue::get);
-        ensure!(
-            version == change.server_version && payload == op.payload.as_deref(),
-            "version {version} is due: {reply}"
-        );
-    }
-    ensure!(
-        latest == Some(true) || page.changes.len() == limit || due.next().is_none(),
-        "changes are missing after {cursor}: {reply}"
-    );
+    let asked = Asked { cursor, limit, tables: filter(&tables), is_latest: latest == Some(true) };
+    asked.check(&page.changes, model).with_context(|| reply.clone())?;
     if let Some(proof) = page.proof {
         keep(&mut tokens.proofs, (proof, workspace), random);
     }
     Ok(())
 }
 
-/// Has it the form of a proof? `p1.`, a positive number and 16 bytes, in
-/// hexadecimal digits as they are usually written.
-fn is_proof(token: &str) -> bool {
-    let digits = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    let Some((head, digest)) = token.strip_prefix("p1.").and_then(|rest| rest.split_once('.'))
-    else {
-        return false;
-    };
-    !head.starts_with('0')
-        && digits(head)
-        && i64::from_str_radix(head, 16).is_ok()
-        && digest.len() == 32
-        && digits(digest)
+/// A pull that was served.
+struct Asked<'a> {
+    cursor: i64,
+    limit: usize,
+    tables: Option<Vec<&'a str>>,
+    is_latest: bool,
+}
+
+impl Asked<'_> {
+    fn check(&self, changes: &[Change], model: Option<&Model>) -> Result<()> {
+        let wanted = |table: &str| self.tables.as_ref().is_none_or(|names| names.contains(&table));
+        let log = model.map(|model| &model.log[..]).unwrap_or_default();
+        let rest = log.iter().zip(1i64..).skip(self.cursor as usize);
+        let mut due = rest.filter(|((op, _), _)| wanted(&op.table));
+        ensure!(changes.len() <= self.limit, "{} changes", changes.len());
+        for change in changes {
+            // `latest` may leave entries out.
+            let entry = due.find(|(_, due)| !self.is_latest || *due == change.server_version);
+            let ((op, _), version) = entry.context("a change that is not there")?;
+            let payload = change.payload.map(RawValue::get);
+            ensure!(
+                version == change.server_version && payload == op.payload.as_deref(),
+                "version {version} is due"
+            );
+        }
+        ensure!(
+            self.is_latest || changes.len() == self.limit || due.next().is_none(),
+            "changes are missing"
+        );
+        Ok(())
+    }
 }
 
 fn snapshot(pusher: &mut Pusher, tokens: &mut Tokens, random: &mut StdRng) -> Result<()> {
@@ -307,6 +204,13 @@ fn snapshot(pusher: &mut Pusher, tokens: &mut Tokens, random: &mut StdRng) -> Re
     let Some(reply) = ask(pusher, sql, &arguments, expected)? else { return Ok(()) };
     let Some(workspace) = workspace else { return Ok(()) };
     let page: Page = serde_json::from_str(&reply)?;
+    for item in &page.items {
+        let model = pusher.models.get(&workspace).context("items of nothing")?;
+        let entry = model.log.get((item.server_version - 1) as usize).context("no such entry")?;
+        let payload = item.payload.map(RawValue::get);
+        ensure!(payload == entry.0.payload.as_deref() || entry.0.operation == "delete", "{reply}");
+        ensure!(entry.1, "a loser is listed: {reply}");
+    }
     if let Some(token) = page.next_page_token {
         keep(&mut tokens.pages, (token, workspace.clone(), tables), random);
     }
@@ -334,9 +238,40 @@ fn acknowledge(pusher: &mut Pusher, random: &mut StdRng) -> Result<()> {
     ask(pusher, sql, &[&workspace, &device, &version], expected).map(drop)
 }
 
+/// A page token that somebody made who knows how ours are made: the extension
+/// keeps no secret. It may be served or refused, and do no harm.
+fn forge(
+    pusher: &mut Pusher,
+    tokens: &Tokens,
+    random: &mut StdRng,
+    tally: &mut Tally,
+) -> Result<()> {
+    let (workspace, tables, limit) = ("w", tables(random), limit(random));
+    let token = tokens.forged(workspace, &tables, random);
+    let sql = "select sync_snapshot($1, $2, $3, $4)::text";
+    let statement = pusher.statement(sql)?;
+    let arguments: [&(dyn ToSql + Sync); 4] = [&workspace, &token, &limit, &tables];
+    match pusher.client.query_one(&statement, &arguments) {
+        Ok(row) => {
+            let reply: &str = row.get(0);
+            serde_json::from_str::<Page>(reply).with_context(|| reply.to_owned())?;
+            tally.add("forged page tokens served", 1);
+        }
+        Err(error) => {
+            let code = allowed::code(&error).with_context(|| format!("{sql} with {token}"))?;
+            let is_due =
+                ["22023", "55000"].contains(&&*code) || code == "22021" && has_nul(names(&tables));
+            ensure!(is_due, "{error}: {sql} with {token}");
+        }
+    }
+    Ok(())
+}
+
 /// Nothing is old enough to go: GC must answer, and purge nothing.
 fn collect(pusher: &mut Pusher, random: &mut StdRng) -> Result<()> {
     let workspace = workspace(random);
+    // Intervals may be infinite from Postgres 17 on.
+    let infinite = pusher.server_version >= 170_000;
     let (retention, is_long) = *[
         (None, true),
         (Some("1 hour"), true),
@@ -348,6 +283,8 @@ fn collect(pusher: &mut Pusher, random: &mut StdRng) -> Result<()> {
         (Some("178000000 years"), true),
         (Some("-178000000 years"), false),
         (Some("2147483647 days 2562047788 hours"), true),
+        (infinite.then_some("infinity"), true),
+        (infinite.then_some("-infinity"), !infinite),
     ]
     .choose(random)
     .unwrap_or(&(None, true));

@@ -8,6 +8,8 @@ use serde::Deserializer;
 use serde::de::{DeserializeSeed, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::generate::TABLES;
+
 /// The settings that the run makes.
 pub const MAX_OPS: usize = 40;
 pub const MAX_PAYLOAD: usize = 2048;
@@ -130,10 +132,10 @@ fn uuid(text: &str) -> Option<String> {
 }
 
 /// What the rules of today say of an op whose form is right and that is new.
-pub fn error_code(op: &Op, workspace: &str, is_registered: bool) -> Option<&'static str> {
-    let Some(payload) = &op.payload else {
-        return (!is_registered).then_some("VALIDATION_ERROR");
-    };
+pub fn error_code(op: &Op, workspace: &str) -> Option<&'static str> {
+    let registered = TABLES.iter().find(|(table, _)| *table == op.table);
+    let Some((_, pk_field)) = registered else { return Some("VALIDATION_ERROR") };
+    let payload = op.payload.as_ref()?;
     let members = Members::of(payload).unwrap_or_default();
     let claims = |key: &str, expected: &str| match members.get(key) {
         None => true,
@@ -141,11 +143,9 @@ pub fn error_code(op: &Op, workspace: &str, is_registered: bool) -> Option<&'sta
         // An integer key needs no quotes.
         Some(raw) => raw.starts_with(|c: char| c == '-' || c.is_ascii_digit()) && raw == expected,
     };
-    if !is_registered {
-        Some("VALIDATION_ERROR")
-    } else if payload.len() > MAX_PAYLOAD {
+    if payload.len() > MAX_PAYLOAD {
         Some("OVERSIZED")
-    } else if !claims("id", &op.pk) || !claims("workspace_id", workspace) {
+    } else if !claims(pk_field, &op.pk) || !claims("workspace_id", workspace) {
         Some("VALIDATION_ERROR")
     } else {
         None

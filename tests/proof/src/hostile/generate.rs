@@ -24,21 +24,26 @@ pub struct Batch {
     pub is_torn: bool,
 }
 
-/// Registered by the run; the second needs every kind of care.
-pub const TABLES: [&str; 2] = ["notes", "\"n'\\\u{202e}😀\n; --"];
+/// Registered by the run, with their pk fields; the second needs every kind of
+/// care.
+pub const TABLES: [(&str, &str); 2] =
+    [("notes", "id"), ("\"n'\\\u{202e}😀\n; --", "\"k\\\u{301}\t$1")];
 
-/// The opIds of earlier ops, to be used again.
+/// What was made before, to be pushed again.
 #[derive(Default)]
-pub struct Past(Vec<String>);
+pub struct Past {
+    elements: Vec<String>,
+    batches: Vec<Vec<u8>>,
+}
 
-impl Past {
-    fn keep(&mut self, element: &str, random: &mut StdRng) {
-        if self.0.len() < 64 {
-            self.0.push(element.to_owned());
-        } else {
-            let place = random.random_range(0..64);
-            self.0[place] = element.to_owned();
-        }
+const KEPT: usize = 64;
+
+/// Keeps some of what it is given.
+pub fn keep<T>(kept: &mut Vec<T>, one: T, random: &mut StdRng) {
+    if kept.len() < KEPT {
+        kept.push(one);
+    } else {
+        kept[random.random_range(0..KEPT)] = one;
     }
 }
 
@@ -47,20 +52,27 @@ pub fn batch(random: &mut StdRng, past: &mut Past, max_ops: usize) -> Batch {
     let count = match random.random_range(0..50) {
         0 => random.random_range(max_ops - 1..=max_ops + 1),
         1 => 0,
-        2 => random.random_range(8..20),
+        2..=6 => random.random_range(8..20),
         _ => random.random_range(1..5),
     };
+    if let Some(text) = past.batches.choose(random)
+        && random.random_bool(0.05)
+    {
+        return Batch { text: text.clone(), untouched: Vec::new(), is_torn: false };
+    }
     let mut elements: Vec<(String, bool)> = (0..count)
         .map(|_| match random.random_range(0..20) {
             0..=6 => (good(random).print(random), true),
             7 => (value::value(random), false),
-            8 if !past.0.is_empty() => (past.0.choose(random).cloned().unwrap_or_default(), false),
+            8 if !past.elements.is_empty() => {
+                (past.elements.choose(random).cloned().unwrap_or_default(), false)
+            }
             9 => (retouched(past, random), false),
             _ => (changed(random).print(random), false),
         })
         .collect();
     if let Some((element, _)) = elements.choose(random) {
-        past.keep(element, random);
+        keep(&mut past.elements, element.clone(), random);
         if random.random_bool(0.05) {
             elements.push((element.clone(), false));
         }
@@ -78,13 +90,14 @@ pub fn batch(random: &mut StdRng, past: &mut Past, max_ops: usize) -> Batch {
             tear(&mut text, random);
         }
     }
+    keep(&mut past.batches, text.clone(), random);
     Batch { text, untouched, is_torn }
 }
 
 /// An earlier element with one digit or letter changed: the same opId with
 /// other content, or a new opId for the same content.
 fn retouched(past: &Past, random: &mut StdRng) -> String {
-    let mut element = past.0.choose(random).cloned().unwrap_or_else(|| "7".to_owned());
+    let mut element = past.elements.choose(random).cloned().unwrap_or_else(|| "7".to_owned());
     let digits: Vec<usize> =
         element.bytes().enumerate().filter(|(_, b)| b.is_ascii_digit()).map(|(at, _)| at).collect();
     if let Some(at) = digits.choose(random) {
@@ -102,14 +115,15 @@ fn good(random: &mut StdRng) -> Sketch {
     if random.random_bool(0.2) {
         op_id = op_id.to_uppercase();
     }
-    let table = serde_json::Value::from(*TABLES.choose(random).unwrap_or(&TABLES[0])).to_string();
+    let (table, pk_field) = *TABLES.choose(random).unwrap_or(&TABLES[0]);
+    let [table, pk_field] = [table, pk_field].map(|it| serde_json::Value::from(it).to_string());
     let pk = match random.random_range(0..4) {
         0 => value::harmless_string(random),
         _ => format!("\"{}\"", random.random_range(0..40)),
     };
     let (operation, payload) = match random.random_range(0..5) {
         0 => ("delete", "null".to_owned()),
-        1 => ("put", format!("{{\"id\":{pk},\"n\":{}}}", value::value(random))),
+        1 => ("put", format!("{{{pk_field}:{pk},\"n\":{}}}", value::value(random))),
         _ => ("put", format!("{{\"text\":{}}}", value::value(random))),
     };
     let member = |(camel, snake): (&str, &str), value: String, random: &mut StdRng| {
@@ -213,8 +227,12 @@ impl Sketch {
     }
 
     fn change_payload(&mut self, random: &mut StdRng) {
-        let payload = match random.random_range(0..4) {
-            0 => format!("{{\"id\":{}}}", value::value(random)),
+        let (_, pk_field) = *TABLES.choose(random).unwrap_or(&TABLES[0]);
+        let pk_field = serde_json::Value::from(pk_field).to_string();
+        let payload = match random.random_range(0..6) {
+            0 => format!("{{{pk_field}:{}}}", value::value(random)),
+            4 => format!("{{{pk_field}:{}}}", random.random_range(0..40)),
+            5 => format!("{{\"id\":{},\"\\u0069d\":\"7\"}}", value::value(random)),
             1 => format!("{{\"workspace_id\":{},\"id\":\"7\"}}", value::value(random)),
             2 => format!("{{\"text\":\"{}\"}}", "x".repeat(random.random_range(2000..2100))),
             _ => value::object(random),

@@ -81,6 +81,7 @@ pub fn measure(cluster: &Cluster, seed: u64, sizes: Sizes) -> Result<Tally> {
     large.payload(seed, sizes.payload)?;
     large.op_id(sizes.payload)?;
     large.nesting(sizes.depth)?;
+    large.arguments(sizes.payload, sizes.ops)?;
     Ok(large.tally)
 }
 
@@ -96,7 +97,7 @@ struct Bound {
 }
 
 /// What every call may take, whatever its input.
-const FIXED: f64 = 1024.0 * 1024.0;
+const FIXED: f64 = 2.0 * 1024.0 * 1024.0;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -128,10 +129,6 @@ impl Large<'_> {
         let (theirs, _) = self.peak("json_typeof(ops)", name)?;
         let (ours, answer) = self.peak("sync_push('w', ops)::text", name)?;
         let beyond = ours.saturating_sub(theirs);
-        println!(
-            "{}: Postgres {theirs}, push {ours}, beyond {beyond}, bound {}",
-            bound.what, bound.bytes
-        );
         ensure!(
             beyond as f64 <= bound.bytes,
             "{}: {beyond} bytes of memory beyond what Postgres takes, {} at most",
@@ -265,6 +262,38 @@ impl Large<'_> {
             let page: String = client.query_one(sql, &[])?.get(0);
             ensure!(page.contains(&payload), "{sql} has another payload");
         }
+        Ok(())
+    }
+
+    /// Texts where names and tokens are due, and a filter of many tables.
+    fn arguments(&mut self, bytes: usize, tables: usize) -> Result<()> {
+        let mut client = self.cluster.connect(DATABASE)?;
+        for (call, code) in [
+            ("sync_push(repeat('w', $1), '[]')", "22023"),
+            ("sync_pull(repeat('w', $1))", "22023"),
+            ("sync_pull('w', 0, proof => repeat('p', $1))", "22023"),
+            ("sync_pull('w', 0, proof => 'p1.' || repeat('1', $1) || '.')", "22023"),
+            ("sync_snapshot('w', 's1.' || repeat('0', 32) || '.' || repeat('61', $1))", "22023"),
+            ("sync_update_cursor('w', repeat('d', $1), 0)", "22023"),
+            ("sync_gc(repeat('w', $1))", "22023"),
+            ("sync_register_table(repeat('t', $1))", "22023"),
+            ("sync_register_table('t', repeat('f', $1))", "22023"),
+        ] {
+            let sql = format!("select {call}");
+            let error = client.query(&sql, &[&(bytes as i32)]).err().context("not refused")?;
+            ensure!(allowed::code(&error)? == code, "{sql}: {error}");
+        }
+        for call in
+            ["sync_pull('w', 0, 1, all_of.them)", "sync_snapshot('w', null, 1, all_of.them)"]
+        {
+            let sql = format!(
+                "select ({call} ->> 'proof') is not null
+                   from (select array_agg('t' || n) as them from generate_series(1, $1) n) as all_of"
+            );
+            let is_served: bool = client.query_one(&sql, &[&(tables as i32)])?.get(0);
+            ensure!(is_served, "{sql}");
+        }
+        self.tally.add("large arguments", 11);
         Ok(())
     }
 

@@ -11,24 +11,26 @@
 //!   that the contract demands of this input, read by [`expect`] with none of
 //!   the extension's code;
 //! * the backend lives: one connection makes the whole run, and it is never
-//!   opened again;
+//!   opened again; the server logs those errors and nothing else;
 //! * `results[i]` belongs to `ops[i]` and echoes its opId; each is a success
 //!   where the op is good, whatever its neighbours are, else it has the
 //!   errorCode of the contract;
 //! * what was told as stored is stored, byte for byte, at the versions told,
 //!   which are 1..head, and nothing else is ([`model`], in bulk);
-//! * a token that the server did not make, or not for this, is never served.
+//! * a token that the server did not make, or not for this, is never served;
+//!   only one that is forged by the rules of ours may be, and does no harm.
 //!
 //! Payloads of equal value and different text under one opId are the one thing
 //! not judged: either answer passes.
 //!
 //! * [`value`]: texts and JSON values that are easily misread
-//! * [`generate`]: batches; [`calls`]: arguments
+//! * [`generate`]: batches; [`arguments`], [`calls`]: the other functions
 //! * [`push`], [`model`], [`expect`], [`allowed`]: what must come of them
 //! * [`shrink`]: the smallest batch that still shows a violation
 //! * [`large`]: inputs of up to a gigabyte, and the memory that they take
 
 mod allowed;
+mod arguments;
 mod calls;
 mod expect;
 mod generate;
@@ -38,21 +40,26 @@ mod push;
 mod shrink;
 mod value;
 
-use anyhow::{Context, Error, Result, anyhow};
+use anyhow::{Context, Error, Result, anyhow, ensure};
 use postgres::Client;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use sync_ext_cluster::cluster::Cluster;
 
+use crate::backend::Backend;
+use crate::log_file::LogFile;
 use crate::tally::Tally;
-use calls::Tokens;
+use arguments::Tokens;
 use generate::{Batch, Past, TABLES};
 use push::Pusher;
+
+/// For the cluster.
+pub use crate::log_file::SETTINGS;
 
 /// Batches between two comparisons of the log.
 const BULK: u64 = 250;
 
-/// Pushes `batches` hostile batches into a database of its own, with a call of
+/// The cluster must have [`SETTINGS`]. Pushes `batches` hostile batches into a database of its own, with a call of
 /// another function after every second one.
 pub fn run(cluster: &Cluster, seed: u64, batches: u64) -> Result<Tally> {
     prepare(cluster, "hostile")?;
@@ -62,8 +69,8 @@ pub fn run(cluster: &Cluster, seed: u64, batches: u64) -> Result<Tally> {
 /// A database with settings that are cheap to exceed.
 pub fn prepare(cluster: &Cluster, database: &str) -> Result<Client> {
     let mut client = cluster.create_database(database)?;
-    for table in TABLES {
-        client.execute("select sync_register_table($1)", &[&table])?;
+    for (table, pk_field) in TABLES {
+        client.execute("select sync_register_table($1, $2)", &[&table, &pk_field])?;
     }
     client.batch_execute(&format!(
         "alter database {database} set sync_ext.max_ops_per_push = {};
@@ -77,13 +84,15 @@ pub fn prepare(cluster: &Cluster, database: &str) -> Result<Client> {
 /// The run, in a database that [`prepare`] made.
 pub fn attack(cluster: &Cluster, database: &str, seed: u64, batches: u64) -> Result<Tally> {
     let mut random = StdRng::seed_from_u64(seed);
+    let log = LogFile::new(cluster);
     let mut pusher = Pusher::new(cluster.connect(database)?)?;
+    let backend = Backend::of(&mut pusher.client)?;
     let (mut past, mut tokens, mut tally) = (Past::default(), Tokens::default(), Tally::default());
     // What was pushed since the last comparison.
     let mut recent: Vec<(Option<String>, Batch)> = Vec::new();
     for number in 0..batches {
         let batch = generate::batch(&mut random, &mut past, expect::MAX_OPS);
-        let workspace = calls::workspace(&mut random);
+        let workspace = arguments::workspace(&mut random);
         let as_text = number % 2 == 0;
         recent.push((workspace, batch));
         let (workspace, batch) = &recent[recent.len() - 1];
@@ -106,7 +115,13 @@ pub fn attack(cluster: &Cluster, database: &str, seed: u64, batches: u64) -> Res
             return Err(reproducible(cluster, database, seed, number, &recent, error));
         }
     }
-    pusher.compare_records().with_context(|| format!("seed {seed}, after batch {batches}"))?;
+    let mut end = || {
+        pusher.compare_records()?;
+        ensure!(Backend::of(&mut pusher.client)?.pid() == backend.pid(), "another backend");
+        log.expect_only(cluster, backend.pid(), &allowed::codes())
+    };
+    let errors = end().with_context(|| format!("seed {seed}, after batch {batches}"))?;
+    tally.add("errors logged", errors);
     Ok(tally)
 }
 

@@ -1,7 +1,7 @@
 //! What a workspace must hold, kept from what the replies told, and the two
 //! checks: of a reply, at once, and of the log, in bulk.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use anyhow::{Context, Result, bail, ensure};
 use postgres::Client;
@@ -78,7 +78,6 @@ impl Model {
     pub fn take_reply(
         &mut self,
         workspace: &str,
-        tables: &BTreeSet<String>,
         elements: &[Element],
         reply: &str,
         tally: &mut Tally,
@@ -100,7 +99,7 @@ impl Model {
                 .iter()
                 .filter_map(|place| elements[*place].op.as_ref())
                 .collect();
-            let verdict = self.verdict(element, &same_id, workspace, tables);
+            let verdict = self.verdict(element, &same_id, workspace);
             let is_stored = self
                 .take_result(element, told, &verdict)
                 .with_context(|| format!("ops[{place}], by the contract {verdict}"))?;
@@ -112,13 +111,7 @@ impl Model {
         Ok(stored)
     }
 
-    fn verdict(
-        &self,
-        element: &Element,
-        same_id: &[&Op],
-        workspace: &str,
-        tables: &BTreeSet<String>,
-    ) -> Verdict {
+    fn verdict(&self, element: &Element, same_id: &[&Op], workspace: &str) -> Verdict {
         let Some(op) = &element.op else { return Verdict::Refused("VALIDATION_ERROR") };
         let logged = self.by_op_id.get(&op.op_id).copied();
         if same_id.iter().any(|a| same_id.iter().any(|b| !a.is_like(b))) {
@@ -133,7 +126,7 @@ impl Model {
             Some((_, stored)) if !stored.is_like(op) => Verdict::Refused("CONFLICT"),
             Some((_, stored)) if stored != op => Verdict::EqualOrConflict,
             Some((place, _)) => Verdict::Replay(place),
-            None => match error_code(op, workspace, tables.contains(&op.table)) {
+            None => match error_code(op, workspace) {
                 Some(code) => Verdict::Refused(code),
                 None => Verdict::New,
             },

@@ -1,13 +1,13 @@
 //! Pushes of hostile batches.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
 use postgres::{Client, Statement};
 
 use super::allowed;
 use super::expect::{Whole, expect};
-use super::generate::{Batch, TABLES};
+use super::generate::Batch;
 use super::model::Model;
 use crate::tally::Tally;
 
@@ -17,8 +17,9 @@ pub struct Pusher {
     as_bytes: Statement,
     as_text: Statement,
     others: BTreeMap<String, Statement>,
+    /// As a number: 150000 and more.
+    pub server_version: i32,
     pub models: BTreeMap<String, Model>,
-    tables: BTreeSet<String>,
 }
 
 impl Pusher {
@@ -27,10 +28,12 @@ impl Pusher {
             as_bytes: client
                 .prepare("select sync_push($1, convert_from($2, 'UTF8')::json)::text")?,
             as_text: client.prepare("select sync_push($1, $2::text::json)::text")?,
-            client,
             others: BTreeMap::new(),
+            server_version: client
+                .query_one("select current_setting('server_version_num')::int", &[])?
+                .get(0),
+            client,
             models: BTreeMap::new(),
-            tables: TABLES.iter().map(|name| name.to_string()).collect(),
         })
     }
 
@@ -74,7 +77,7 @@ impl Pusher {
         let known = self.models.get_mut(workspace);
         let is_known = known.is_some();
         let model = known.unwrap_or(&mut fresh);
-        let stored = model.take_reply(workspace, &self.tables, &elements, reply, tally)?;
+        let stored = model.take_reply(workspace, &elements, reply, tally)?;
         if !is_known && stored > 0 {
             self.models.insert(workspace.to_owned(), fresh);
         }

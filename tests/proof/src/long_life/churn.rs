@@ -128,7 +128,6 @@ impl Churn {
             &[],
         )?;
         let (all, hot): (i64, i64) = (row.get(0), row.get(1));
-        println!("of {all} updates of records {hot} are HOT");
         ensure!(all > 0 && hot * 10 >= all * 9, "of {all} updates of records {hot} are HOT");
         self.tally.add("updates of records before the snapshot", all as u64);
         self.tally.add("of them HOT", hot as u64);
@@ -156,7 +155,6 @@ impl Churn {
             of(LOG, &within(0..rounds)),
             end[LOG]
         );
-        println!("{figures}");
         ensure!(peak <= largest(&before) + KEPT_PER_OP * held, "the snapshot cost more: {figures}");
         let third = within(rounds / 2..rounds - rounds / 4);
         for name in end.keys() {

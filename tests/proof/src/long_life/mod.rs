@@ -3,8 +3,6 @@
 //!
 //! * [`session`]: memory stays as it is after the first calls
 //! * [`churn`]: the log stays as small as its live entries
-//! * [`log_file`]: the server had nothing to say but what was asked for
 
 pub mod churn;
-mod log_file;
 pub mod session;

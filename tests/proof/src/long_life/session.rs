@@ -27,18 +27,12 @@ use serde_json::Value;
 use sync_ext_cluster::batch::{delete, put};
 use sync_ext_cluster::cluster::Cluster;
 
-use super::log_file::LogFile;
 use crate::backend::{Backend, context_bytes};
+use crate::log_file::LogFile;
 use crate::tally::Tally;
 
-/// Leave nothing to be logged but errors and warnings, each line with its
-/// process and SQLSTATE.
-pub const SETTINGS: [&str; 4] = [
-    "fsync=off",
-    "log_checkpoints=off",
-    "log_line_prefix=%p %e ",
-    "log_autovacuum_min_duration=-1",
-];
+/// For the cluster.
+pub use crate::log_file::SETTINGS;
 
 /// Bytes that the contexts may grow by.
 pub const CONTEXT_GROWTH: i64 = 0;
@@ -99,7 +93,6 @@ pub fn measure(cluster: &Cluster, seed: u64, rounds: u64) -> Result<Tally> {
     let (contexts, own) = before.context("too few rounds")?;
     let contexts = context_bytes(&mut session.client)? - contexts;
     let own = backend.own()?.saturating_sub(own);
-    println!("contexts {contexts:+} bytes, process {own:+} bytes");
     ensure!(
         contexts <= CONTEXT_GROWTH && own <= OWN_GROWTH,
         "seed {seed}: in {} rounds the contexts grew by {contexts} bytes, the process by {own}",
@@ -109,6 +102,7 @@ pub fn measure(cluster: &Cluster, seed: u64, rounds: u64) -> Result<Tally> {
         .expect_only(cluster, backend.pid(), &PROVOKED)
         .with_context(|| format!("seed {seed}"))?;
     session.tally.add("errors logged", errors);
+    session.tally.add("bytes that the contexts grew by", contexts.max(0) as u64);
     session.tally.add("bytes that the process grew by", own);
     Ok(session.tally)
 }

@@ -3,6 +3,16 @@
 use anyhow::{Result, ensure};
 use sync_ext_cluster::cluster::Cluster;
 
+/// Leave nothing to be logged but errors and warnings, each line with its
+/// process and SQLSTATE, errors without the statement that met them.
+pub const SETTINGS: [&str; 5] = [
+    "fsync=off",
+    "log_checkpoints=off",
+    "log_line_prefix=%p %e ",
+    "log_autovacuum_min_duration=-1",
+    "log_min_error_statement=panic",
+];
+
 /// How far the log was read.
 pub struct LogFile {
     bytes: usize,
