@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use postgres::IsolationLevel;
 use sync_ext_cluster::cluster::Cluster;
-use sync_ext_proof::long_life::{churn, session};
+use sync_ext_proof::long_life::{churn, errors, session};
 
 const SEED: u64 = 1;
 
@@ -15,6 +15,12 @@ fn a_session_of_many_calls_takes_no_more_memory_than_one_of_few() {
     println!("{}", session::run(&cluster, SEED, 2000).unwrap());
     a_plan_that_stays_is_seen(&cluster);
     a_warning_is_seen(&cluster);
+}
+
+#[test]
+fn errors_that_postgres_raises_inside_leave_nothing_of_ours_behind() {
+    let cluster = Cluster::start("proof-errors", &errors::SETTINGS).unwrap();
+    println!("{}", errors::run(&cluster, 1000).unwrap());
 }
 
 #[test]
