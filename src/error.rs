@@ -175,6 +175,7 @@ impl From<SyncError> for ErrorReport {
 /// domain, for which the error leaves no time to be freed. A few bytes; but they
 /// lie between larger chunks that are free, which then cannot be used again, and
 /// a session that retries long enough takes megabytes.
+#[expect(clippy::result_large_err, reason = "pgrx reports an error of this type alone")]
 pub fn reported<T>(call: impl FnOnce() -> Result<T, SyncError>) -> Result<T, ErrorReport> {
     // Of what unwinds nothing is used afterwards.
     PgTryBuilder::new(AssertUnwindSafe(|| call().map_err(ErrorReport::from)))
