@@ -3,17 +3,17 @@
 //! workspace's lock, or meets an index that objects. Unwinding must free all of
 //! it.
 //!
-//! The process may grow by [`OWN_GROWTH`], its memory contexts by nothing. The
-//! sizes of the batches are such that what is freed is of several sizes: 32 bytes
-//! that leak between larger chunks can make these useless, and the process grows
-//! by thousands.
+//! The process may grow by [`OWN_GROWTH`], its memory contexts by
+//! [`CONTEXT_GROWTH`], whatever the number of errors. The batches are of several
+//! sizes, and so is what is freed: 32 bytes that leak between larger chunks can
+//! make these useless, and the process grows by thousands.
 
 use anyhow::{Context, Result, ensure};
 use postgres::{Client, Statement};
 use sync_ext_cluster::batch::put;
 use sync_ext_cluster::cluster::Cluster;
 
-use super::session::OWN_GROWTH;
+use super::session::{CONTEXT_GROWTH, OWN_GROWTH};
 use crate::backend::{Backend, context_bytes};
 use crate::log_file::LogFile;
 use crate::tally::Tally;
@@ -83,7 +83,7 @@ fn raise(
     let contexts = context_bytes(&mut client)? - before.0;
     let own = backend.own()?.saturating_sub(before.1);
     ensure!(
-        contexts <= 0 && own <= OWN_GROWTH,
+        contexts <= CONTEXT_GROWTH && own <= OWN_GROWTH,
         "{what}: with {errors} the contexts grew by {contexts} bytes, the process by {own}"
     );
     let logged = log.expect_only(cluster, backend.pid(), &[code])?;

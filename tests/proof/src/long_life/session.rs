@@ -6,15 +6,16 @@
 //! Memory is read twice, after a tenth of the rounds and at the end:
 //!
 //! * the sum of `total_bytes` over pg_backend_memory_contexts, asked for by the
-//!   session itself, between transactions. It may not grow at all
-//!   ([`CONTEXT_GROWTH`]);
+//!   session itself, between transactions. Postgres 18 was seen to take one piece
+//!   of 12 kB in its topmost context, once in 16,000 calls, and in most sessions
+//!   never: room for that is all that is allowed, [`CONTEXT_GROWTH`];
 //! * the process' own memory as the kernel tells it (RssAnon: neither shared
 //!   buffers nor files), which also has what Rust allocates and Postgres does
 //!   not see. [`OWN_GROWTH`] is allowed for a heap that falls to pieces.
 //!
 //! With 100,000 rounds of two and more calls each, a leak of one byte per call
-//! is above both; there the contexts were 1 kB smaller at the end and the process
-//! 32 kB larger. The server's log may hold the errors that were provoked, and
+//! is above both; there the contexts did not grow by a byte, and the process by
+//! 32 kB at most. The server's log may hold the errors that were provoked, and
 //! nothing else.
 
 use anyhow::{Context, Result, ensure};
@@ -35,7 +36,7 @@ use crate::tally::Tally;
 pub use crate::log_file::SETTINGS;
 
 /// Bytes that the contexts may grow by.
-pub const CONTEXT_GROWTH: i64 = 0;
+pub const CONTEXT_GROWTH: i64 = 16 * 1024;
 /// Bytes that the process may grow by.
 pub const OWN_GROWTH: u64 = 64 * 1024;
 
