@@ -9,6 +9,7 @@ use pgrx::datum::Interval;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use crate::error::reported;
 use crate::sync;
 use crate::wire::reply::Reply;
 
@@ -16,7 +17,7 @@ type Answer = Result<Reply, ErrorReport>;
 
 #[pg_extern(sql = false)]
 fn sync_push(workspace_id: Option<&str>, ops: Option<&str>) -> Answer {
-    Ok(sync::push::push(workspace_id, ops)?)
+    reported(|| sync::push::push(workspace_id, ops))
 }
 
 #[pg_extern(sql = false)]
@@ -29,7 +30,7 @@ fn sync_pull(
     proof: Option<&str>,
 ) -> Answer {
     let latest = latest.unwrap_or(false);
-    Ok(sync::pull::pull(workspace_id, cursor, page_limit, tables, latest, proof)?)
+    reported(|| sync::pull::pull(workspace_id, cursor, page_limit, tables, latest, proof))
 }
 
 #[pg_extern(sql = false)]
@@ -39,7 +40,7 @@ fn sync_snapshot(
     page_limit: Option<i32>,
     tables: Option<Vec<Option<String>>>,
 ) -> Answer {
-    Ok(sync::snapshot::snapshot(workspace_id, page_token, page_limit, tables)?)
+    reported(|| sync::snapshot::snapshot(workspace_id, page_token, page_limit, tables))
 }
 
 #[pg_extern(sql = false)]
@@ -48,7 +49,7 @@ fn sync_update_cursor(
     device_id: Option<&str>,
     version: Option<i64>,
 ) -> Answer {
-    Ok(sync::cursor::update_cursor(workspace_id, device_id, version)?)
+    reported(|| sync::cursor::update_cursor(workspace_id, device_id, version))
 }
 
 #[pg_extern(sql = false)]
@@ -58,7 +59,7 @@ fn sync_gc(
     batch_size: Option<i32>,
 ) -> Answer {
     let retention = retention.map(|span| (span.months(), span.days(), span.micros()));
-    Ok(sync::gc::gc(workspace_id, retention, batch_size)?)
+    reported(|| sync::gc::gc(workspace_id, retention, batch_size))
 }
 
 #[pg_extern(sql = false)]
@@ -66,10 +67,10 @@ fn sync_register_table(
     table_name: Option<&str>,
     pk_field: Option<&str>,
 ) -> Result<(), ErrorReport> {
-    Ok(sync::registry::register(table_name, pk_field)?)
+    reported(|| sync::registry::register(table_name, pk_field))
 }
 
 #[pg_extern(sql = false)]
 fn sync_unregister_table(table_name: Option<&str>) -> Result<(), ErrorReport> {
-    Ok(sync::registry::unregister(table_name)?)
+    reported(|| sync::registry::unregister(table_name))
 }

@@ -1,8 +1,10 @@
 //! Errors that end a call. The primary message is fixed; what varies is in
 //! the DETAIL.
 
-use pgrx::PgSqlErrorCode;
-use pgrx::pg_sys::panic::ErrorReport;
+use std::panic::AssertUnwindSafe;
+
+use pgrx::pg_sys::panic::{CaughtError, ErrorReport, ErrorReportWithLevel};
+use pgrx::{PgSqlErrorCode, PgTryBuilder};
 use thiserror::Error;
 
 #[derive(Debug, Error)]
@@ -164,4 +166,34 @@ impl From<SyncError> for ErrorReport {
         }
         report
     }
+}
+
+/// Makes a call and gives its error as pgrx reports it.
+///
+/// Errors that Postgres raised inside, an expired lock_timeout say, are made anew:
+/// where pgrx passes one on as it caught it, it leaks a copy of its message
+/// domain, for which the error leaves no time to be freed. A few bytes; but they
+/// lie between larger chunks that are free, which then cannot be used again, and
+/// a session that retries long enough takes megabytes.
+#[expect(clippy::result_large_err, reason = "pgrx reports an error of this type alone")]
+pub fn reported<T>(call: impl FnOnce() -> Result<T, SyncError>) -> Result<T, ErrorReport> {
+    // Of what unwinds nothing is used afterwards.
+    PgTryBuilder::new(AssertUnwindSafe(|| call().map_err(ErrorReport::from)))
+        .catch_others(|cause| match cause {
+            CaughtError::PostgresError(raised) => Err(without_domain(&raised)),
+            other => other.rethrow(),
+        })
+        .execute()
+}
+
+fn without_domain(raised: &ErrorReportWithLevel) -> ErrorReport {
+    let message = raised.message().to_owned();
+    let mut report = ErrorReport::new(raised.sql_error_code(), message, "sync_ext");
+    if let Some(detail) = raised.detail() {
+        report = report.set_detail(detail);
+    }
+    if let Some(hint) = raised.hint() {
+        report = report.set_hint(hint);
+    }
+    report
 }

@@ -177,3 +177,7 @@ pub fn same_payload(a: &str, b: &str) -> bool {
 #[cfg(test)]
 #[path = "push_request_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "push_request_properties.rs"]
+mod properties;

@@ -196,8 +196,10 @@ impl Cluster {
         command
     }
 
-    fn log(&self) -> String {
-        fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    /// What the server has logged since it was last started.
+    pub fn log(&self) -> String {
+        let log = fs::read(self.dir.join("log")).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
     }
 
     pub fn data_dir(&self) -> PathBuf {

@@ -8,6 +8,7 @@
 //! * [`loss`]: what devices do when the server lost its last moments
 //! * [`replies`]: what the functions reply, as far as a device reads it
 //! * [`replica`]: what happens to a streaming standby
+//! * [`soundness`]: tables and indexes, by amcheck
 //! * [`state`]: a digest of a workspace's state, from server or device
 //! * [`steps`]: several sessions, step by step
 
@@ -19,5 +20,6 @@ pub mod files;
 pub mod loss;
 pub mod replica;
 pub mod replies;
+pub mod soundness;
 pub mod state;
 pub mod steps;

@@ -11,6 +11,7 @@ use rand::{Rng, SeedableRng};
 use serde_json::Value;
 use sync_ext_cluster::batch;
 use sync_ext_cluster::cluster::Cluster;
+use sync_ext_cluster::soundness;
 
 const SEEDS: std::ops::Range<u64> = 0..4;
 const STEPS: usize = 60;
@@ -321,31 +322,6 @@ fn check_tables(client: &mut Client, model: &Model) {
     }
 }
 
-/// amcheck over all our tables and indexes, every heap row in its index.
-fn check_soundness(client: &mut Client) {
-    let sql = "select count(*) from pg_available_extensions where name = 'amcheck'";
-    if client.query_one(sql, &[]).unwrap().get::<_, i64>(0) == 0 {
-        println!("amcheck is not available here: not checked");
-        return;
-    }
-    client.batch_execute("create extension amcheck").unwrap();
-    client
-        .execute(
-            "select bt_index_check(i.indexrelid, true) from pg_index i join pg_class c on c.oid = i.indrelid
-              where c.relnamespace = 'sync_ext'::regnamespace",
-            &[],
-        )
-        .unwrap();
-    let damaged = client
-        .query(
-            "select c.relname, v.msg from pg_class c, verify_heapam(c.oid) v
-              where c.relnamespace = 'sync_ext'::regnamespace and c.relkind = 'r'",
-            &[],
-        )
-        .unwrap();
-    assert!(damaged.is_empty(), "{damaged:?}");
-}
-
 #[test]
 fn random_batches_do_what_the_model_does() {
     let cluster = Cluster::start("differential", &["fsync=off"]).unwrap();
@@ -359,7 +335,9 @@ fn random_batches_do_what_the_model_does() {
             step(&mut client, &mut random, &mut model, &mut past);
         }
         check_tables(&mut client, &model);
-        check_soundness(&mut client);
+        if soundness::is_checkable(&mut client).unwrap() {
+            soundness::check(&mut client).unwrap();
+        }
         println!("{} ops, {} records", model.log.len(), model.winners.len());
     }
 }

@@ -19,9 +19,9 @@ use rand::{Rng, SeedableRng};
 use sync_ext_cluster::batch;
 use sync_ext_cluster::cluster::{Cluster, Stop};
 use sync_ext_cluster::device::{Device, Pending, Revision, call};
+use sync_ext_cluster::soundness;
 use sync_ext_cluster::state::of_server;
 
-use crate::soundness;
 use crate::tally::Tally;
 
 const DATABASE: &str = "crash";

@@ -1,14 +1,20 @@
 //! Long, seeded runs that try to break sync_ext's promises: in short form they
 //! are tests (`make test`), in long form a program (`make proof`).
 //!
-//! * [`crash`]: backends and postmasters killed under load
 //! * [`simulation`]: seeded histories of devices and faults against a model
-//! * [`soundness`]: tables and indexes, by amcheck
+//! * [`crash`]: backends and postmasters killed under load
+//! * [`hostile`]: batches and arguments made to be misread
+//! * [`long_life`]: sessions that make many calls, logs that see many changes
+//! * [`backend`], [`log_file`]: what a backend takes of memory, what the server
+//!   logs
 //! * [`tally`]: what a run did, counted
 //! * [`tamper`]: bugs put into a running server
 
+pub mod backend;
 pub mod crash;
+pub mod hostile;
+pub mod log_file;
+pub mod long_life;
 pub mod simulation;
-pub mod soundness;
 pub mod tally;
 pub mod tamper;

@@ -11,13 +11,25 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use sync_ext_cluster::cluster::Cluster;
+use sync_ext_proof::hostile::large;
+use sync_ext_proof::long_life::{churn, errors, session};
 use sync_ext_proof::tally::Tally;
-use sync_ext_proof::{crash, simulation};
+use sync_ext_proof::{crash, hostile, simulation};
 
 /// Steps of a history: long enough for tombstones to be purged and devices to
 /// fall silent and come back, short enough for many.
 const STEPS: usize = 1_000;
 const CRASHES: usize = 100;
+const HOSTILE_BATCHES: u64 = 100_000;
+const LARGE: large::Sizes =
+    large::Sizes { space: 900_000_000, ops: 1_000_000, depth: 100_000, payload: 250_000_000 };
+/// Pushes, and as many pulls, in one session.
+const SESSION: u64 = 100_000;
+/// A day with GC every minute.
+const CHURN: usize = 24 * 60;
+/// Of each kind.
+const ERRORS: u64 = 10_000;
 /// Servers that simulations run on at a time.
 const SERVERS: u64 = 2;
 
@@ -29,7 +41,8 @@ struct Options {
 
 type Part = fn(&Options) -> Result<Tally>;
 
-const PARTS: [(&str, Part); 2] = [("simulation", simulate), ("crash", crash)];
+const PARTS: [(&str, Part); 4] =
+    [("simulation", simulate), ("crash", crash), ("hostile", hostile), ("long-life", long_life)];
 
 fn main() -> ExitCode {
     match options().and_then(|options| run(&options)) {
@@ -108,4 +121,24 @@ fn simulate(options: &Options) -> Result<Tally> {
 fn crash(options: &Options) -> Result<Tally> {
     let mut cluster = crash::start("proof-crash")?;
     crash::run(&mut cluster, options.seed, CRASHES)
+}
+
+fn hostile(options: &Options) -> Result<Tally> {
+    let cluster = Cluster::start("proof-hostile", &hostile::SETTINGS)?;
+    let mut tally = hostile::run(&cluster, options.seed, HOSTILE_BATCHES)?;
+    tally.add("batches", HOSTILE_BATCHES);
+    drop(cluster);
+    let cluster = Cluster::start("proof-large", &large::SETTINGS)?;
+    tally.join(&large::run(&cluster, options.seed, LARGE)?);
+    Ok(tally)
+}
+
+fn long_life(options: &Options) -> Result<Tally> {
+    let cluster = Cluster::start("proof-session", &session::SETTINGS)?;
+    let mut tally = session::run(&cluster, options.seed, SESSION)?;
+    tally.join(&errors::run(&cluster, ERRORS)?);
+    drop(cluster);
+    let cluster = Cluster::start("proof-churn", &churn::SETTINGS)?;
+    tally.join(&churn::run(&cluster, options.seed, CHURN)?);
+    Ok(tally)
 }

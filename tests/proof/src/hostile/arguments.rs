@@ -1,0 +1,154 @@
+//! Arguments as a hostile caller might choose them.
+
+use rand::Rng;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+
+use serde_json::json;
+use uuid::Uuid;
+
+use super::generate::TABLES;
+use super::value;
+
+pub type Tables = Option<Vec<Option<String>>>;
+
+/// Tokens as the server made them, with what each is good for.
+#[derive(Default)]
+pub struct Tokens {
+    pub proofs: Vec<(String, String)>,
+    pub pages: Vec<(String, String, Tables)>,
+}
+
+impl Tokens {
+    /// One of them with a change, or as it is.
+    pub fn altered(&self, random: &mut StdRng) -> Option<String> {
+        let proofs = self.proofs.iter().map(|(token, _)| token);
+        let all: Vec<&String> = proofs.chain(self.pages.iter().map(|(token, ..)| token)).collect();
+        let mut token = (*all.choose(random)?).clone();
+        let at = random.random_range(0..token.len());
+        match random.random_range(0..8) {
+            0 => token.truncate(at),
+            1 => token.insert(at, if random.random() { '0' } else { 'é' }),
+            2 => drop(token.remove(at)),
+            3 => token = token.to_uppercase(),
+            4 => token.push_str(&value::text(random)),
+            5 => {
+                // One bit of one byte, where that leaves a letter.
+                let flipped = token.as_bytes()[at] ^ (1 << random.random_range(0..7));
+                token.replace_range(at..=at, &char::from(flipped).to_string());
+            }
+            // As it is: of another workspace, another filter, the other kind.
+            _ => {}
+        }
+        Some(token)
+    }
+
+    /// A page token made by the rules of real ones, for anything.
+    pub fn forged(&self, workspace: &str, tables: &Tables, random: &mut StdRng) -> String {
+        let ours = self.proofs.choose(random).map(|(proof, _)| proof.clone());
+        let proof = match random.random_range(0..4) {
+            0 => value::text(random),
+            1 => format!("p1.{:x}.{:032x}", random.random::<u64>() >> 1, random.random::<u128>()),
+            _ => ours.unwrap_or_default(),
+        };
+        let mut page = json!({
+            "s": Uuid::from_u128(random.random()).simple().to_string(),
+            "w": number(random),
+            "p": proof,
+            "t": TABLES[random.random_range(0..2)].0,
+            "k": value::text(random),
+        });
+        if random.random_bool(0.3) {
+            let key = ["s", "w", "p", "t", "k"][random.random_range(0..5)];
+            page[key] = [json!(value::text(random)), json!(1.5), json!(null), json!([1])]
+                [random.random_range(0..4)]
+            .clone();
+        }
+        let body = page.to_string();
+        let bound = json!([workspace, filter(tables), body]).to_string();
+        let digest = Uuid::new_v5(&Uuid::NAMESPACE_OID, bound.as_bytes()).simple();
+        let digits: String = body.bytes().map(|byte| format!("{byte:02x}")).collect();
+        format!("s1.{digest}.{digits}")
+    }
+}
+
+/// Workspaces that may be, and texts that name none.
+pub fn workspace(random: &mut StdRng) -> Option<String> {
+    match random.random_range(0..40) {
+        0 => None,
+        1 => Some(String::new()),
+        2 => Some("w".repeat(257)),
+        3 => Some("é".repeat(128)),
+        4 => Some("w\0".to_owned()),
+        5 => Some("'; drop table sync_ext.record; --".to_owned()),
+        6..=8 => Some("another".to_owned()),
+        _ => Some("w".to_owned()),
+    }
+}
+
+pub fn is_workspace(id: Option<&str>) -> bool {
+    id.is_some_and(|id| (1..=256).contains(&id.len()))
+}
+
+pub fn tables(random: &mut StdRng) -> Tables {
+    match random.random_range(0..5) {
+        0..=1 => None,
+        2 => Some(vec![]),
+        3 => Some(vec![Some(TABLES[1].0.to_owned())]),
+        _ => Some(
+            (0..random.random_range(1..4))
+                .map(|_| random.random_bool(0.8).then(|| value::text(random)))
+                .collect(),
+        ),
+    }
+}
+
+pub fn number(random: &mut StdRng) -> Option<i64> {
+    match random.random_range(0..10) {
+        0 => None,
+        1 => Some(-1),
+        2 => Some(i64::MIN),
+        3 => Some(i64::MAX),
+        4 => Some(random.random()),
+        _ => Some(random.random_range(0..500)),
+    }
+}
+
+pub fn limit(random: &mut StdRng) -> Option<i32> {
+    [None, Some(0), Some(-1), Some(i32::MIN), Some(i32::MAX), Some(1), Some(3), Some(7)]
+        .choose(random)
+        .copied()
+        .flatten()
+}
+
+pub fn has_nul<'a>(texts: impl IntoIterator<Item = Option<&'a str>>) -> bool {
+    texts.into_iter().flatten().any(|text| text.contains('\0'))
+}
+
+pub fn names(tables: &Tables) -> impl Iterator<Item = Option<&str>> {
+    tables.iter().flatten().map(|name| name.as_deref())
+}
+
+/// A table filter as a set; all tables if `None`.
+pub fn filter(tables: &Tables) -> Option<Vec<&str>> {
+    let tables = tables.as_ref().filter(|tables| !tables.is_empty())?;
+    let mut names: Vec<&str> = tables.iter().flatten().map(String::as_str).collect();
+    names.sort_unstable();
+    names.dedup();
+    Some(names)
+}
+
+/// Has it the form of a proof? `p1.`, a positive number and 16 bytes, in
+/// hexadecimal digits as they are usually written.
+pub fn is_proof(token: &str) -> bool {
+    let digits = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let Some((head, digest)) = token.strip_prefix("p1.").and_then(|rest| rest.split_once('.'))
+    else {
+        return false;
+    };
+    !head.starts_with('0')
+        && digits(head)
+        && i64::from_str_radix(head, 16).is_ok()
+        && digest.len() == 32
+        && digits(digest)
+}
