@@ -126,6 +126,11 @@ impl LockedWorkspace {
         );
         writer.finish();
     }
+
+    /// Takes back what [`create`] did in this transaction.
+    pub fn remove(&self) {
+        row_lock::delete(&self.table, self.row, &self.snapshot);
+    }
 }
 
 /// Makes sure that the workspace exists. If another transaction is creating

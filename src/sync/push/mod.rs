@@ -160,6 +160,11 @@ fn push_locked(
     let reply = reply_to_all(reply, &batch.items, op_ids, fates, |reply, op_id, fate| {
         told.tell(reply, op_id, fate)
     })?;
+    if merged.head == Version::ZERO {
+        // It was created for an op that is no longer allowed: its table was
+        // unregistered while we waited.
+        locked.remove();
+    }
     Ok(reply.finish(merged.head))
 }
 

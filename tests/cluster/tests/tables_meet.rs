@@ -14,6 +14,7 @@ fn tables_meet_pushes() {
     an_uncommitted_unregistration_neither_counts_nor_blocks(&cluster);
     a_table_registered_between_two_pushes_of_a_transaction_counts_for_the_second(&cluster);
     a_push_that_waited_goes_by_what_was_registered_meanwhile(&cluster);
+    a_workspace_for_which_nothing_was_accepted_after_all_is_not_there(&cluster);
     a_transaction_that_sees_the_past_goes_by_the_tables_of_the_past(&cluster);
     two_registrations_of_one_table_wait_for_each_other(&cluster);
 }
@@ -102,6 +103,24 @@ fn a_push_that_waited_goes_by_what_was_registered_meanwhile(cluster: &Cluster) {
         assert_eq!(waiting.join().unwrap(), expected, "{change}");
     }
     assert_eq!(versions_seen(&mut stage.admin, "w"), [1, 2, 3]);
+}
+
+/// Its first op was good until it had to wait for somebody who creates the
+/// workspace too, and does not after all.
+fn a_workspace_for_which_nothing_was_accepted_after_all_is_not_there(cluster: &Cluster) {
+    let mut stage = Stage::new(cluster, "nothing");
+    let mut first = stage.session();
+    let mut transaction = first.transaction().unwrap();
+    assert_eq!(outcome(&mut transaction, &put(1, "a", 1)), Ok(1));
+    let waiting = stage.blocked(pid(&mut transaction), |second| outcome(second, &put(2, "b", 1)));
+    stage.admin.execute("select sync_unregister_table('notes')", &[]).unwrap();
+    transaction.rollback().unwrap();
+    assert_eq!(waiting.join().unwrap(), refused());
+    let sql = "select count(*) from sync_ext.workspace";
+    assert_eq!(stage.admin.query_one(sql, &[]).unwrap().get::<_, i64>(0), 0);
+    // And it can be created again.
+    stage.admin.execute("select sync_register_table('notes')", &[]).unwrap();
+    assert_eq!(outcome(&mut stage.admin, &put(2, "b", 1)), Ok(1));
 }
 
 fn a_transaction_that_sees_the_past_goes_by_the_tables_of_the_past(cluster: &Cluster) {
