@@ -94,10 +94,20 @@ install_cargo_pgrx() {
 }
 
 register_with_pgrx() {
+  forget_trees_that_are_gone
   grep -qs "^pg$pg = \"$run/pg$pg/bin/pg_config\"" "$PGRX_HOME/config.toml" && return
   say "cargo pgrx init for Postgres $pg"
   mkdir -p "$PGRX_HOME"
   cargo pgrx init "--pg$pg" "$run/pg$pg/bin/pg_config" >/dev/null
+}
+
+# pgrx refuses to work while its list names a tree that is not there.
+forget_trees_that_are_gone() {
+  local config=$PGRX_HOME/config.toml name pg_config
+  [ -f "$config" ] || return 0
+  sed -n 's/^\(pg[0-9]*\) = "\(.*\)"$/\1 \2/p' "$config" | while read -r name pg_config; do
+    [ -x "$pg_config" ] || sed -i "/^$name = /d" "$config"
+  done
 }
 
 install_rust() {
