@@ -4,32 +4,18 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use postgres::error::SqlState;
 use postgres::{Client, IsolationLevel};
 use sync_ext_cluster::batch::{push, put, versions};
 use sync_ext_cluster::cluster::Cluster;
 use sync_ext_cluster::device::call;
+use sync_ext_cluster::waiting::{pid, until_blocked};
 
 fn database(cluster: &Cluster, name: &str) -> Client {
     let mut client = cluster.create_database(name).unwrap();
     client.execute("select sync_register_table('notes')", &[]).unwrap();
     client
-}
-
-fn pid(client: &mut Client) -> i32 {
-    client.query_one("select pg_backend_pid()", &[]).unwrap().get(0)
-}
-
-/// Waits until the backend waits for a lock.
-fn until_blocked(admin: &mut Client, pid: i32) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    let sql = "select cardinality(pg_blocking_pids($1)) > 0";
-    while !admin.query_one(sql, &[&pid]).unwrap().get::<_, bool>(0) {
-        assert!(Instant::now() < deadline, "never blocked");
-        thread::yield_now();
-    }
 }
 
 fn versions_seen(client: &mut Client, workspace: &str) -> Vec<i64> {
