@@ -31,6 +31,7 @@ private_apt() {
 download() {
   local mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg
   mirror=$(debian_mirror)
+  [ -n "$mirror" ] || { refresh_lists && mirror=$(debian_mirror); }
   [ -n "$mirror" ] || die "no package offers Postgres $pg and no Debian mirror is known here; install Postgres and its server headers below /usr/lib/postgresql/$pg"
   [ -f "$keyring" ] || install_packages debian-archive-keyring
   say "fetching the source of Postgres $pg (Debian $suite)"
