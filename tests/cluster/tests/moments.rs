@@ -27,6 +27,7 @@ fn a_push_that_waited_loses_to_what_it_waited_for() {
         call(&mut second, "select sync_push('w', $1::text::json)::text", &[&late]).unwrap()
     });
     until_blocked(&mut admin, second_pid);
+    let now = call(&mut admin, "select clock_timestamp()::text", &[]).unwrap();
     transaction.commit().unwrap();
 
     let reply: Value = serde_json::from_str(&waiting.join().unwrap()).unwrap();
@@ -40,6 +41,9 @@ fn a_push_that_waited_loses_to_what_it_waited_for() {
     assert_eq!(told, [lost_to(4), lost_to(5), (Some(true), None), lost_to(6)]);
     let winners = "select string_agg(pk || server_version, ' ' order by pk) from sync_ext.record";
     assert_eq!(call(&mut admin, winners, &[]).unwrap(), "a4 b5 c9 d6");
+    let logged_later = "select bool_and(created_at > $1::text::timestamptz)::text
+                          from sync_ext.change_log where server_version > 6";
+    assert_eq!(call(&mut admin, logged_later, &[&now]).unwrap(), "true", "under the lock");
 }
 
 /// Head, changes and proof are of one moment, that of the statement: were the

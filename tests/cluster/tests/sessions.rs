@@ -25,7 +25,9 @@ fn versions_seen(client: &mut Client, workspace: &str) -> Vec<i64> {
 
 #[test]
 fn sessions() {
-    let cluster = Cluster::start("sessions", &["fsync=off", "deadlock_timeout=50ms"]).unwrap();
+    // Who waits for a lock that it must not wait for gets an error in the end.
+    let settings = ["fsync=off", "deadlock_timeout=50ms", "lock_timeout=60s"];
+    let cluster = Cluster::start("sessions", &settings).unwrap();
     an_uncommitted_push_blocks_its_workspace_alone(&cluster);
     first_pushes_of_a_workspace_from_two_sessions_both_land(&cluster);
     a_concurrent_push_above_read_committed_is_40001(&cluster);
