@@ -146,6 +146,13 @@ mod tests {
         }
     }
 
+    #[test]
+    fn escapes_are_as_short_as_they_can_be() {
+        let mut json = String::new();
+        write_string(&mut json, "a\"b\\c\nd\re\tf\u{1}g\u{1f}h/é\u{7f}");
+        assert_eq!(json, r#""a\"b\\c\nd\re\tf\u0001g\u001fh/é"#.to_owned() + "\u{7f}\"");
+    }
+
     proptest! {
         #[test]
         fn what_is_written_reads_back(text: String) {
