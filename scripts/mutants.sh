@@ -32,6 +32,8 @@ printf '%s\n' 'mod error;' 'mod rules;' 'mod wire;' >"$tree/src/lib.rs"
 } >"$tree/Cargo.toml"
 
 export CARGO_TARGET_DIR=$tree/target
+# A failure is a failure: it need not be made small, nor tried again first.
+export PROPTEST_MAX_SHRINK_ITERS=0 PROPTEST_DISABLE_FAILURE_PERSISTENCE=true
 unset RUST_BACKTRACE
 cd "$tree"
 exec nice -n 10 cargo mutants --config "$root/tests/mutants.toml" --output "$root/target" --no-shuffle "$@"
