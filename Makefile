@@ -6,8 +6,8 @@
 help:
 	@echo 'make demo      replay a real op log on a throw-away cluster'
 	@echo 'make test      formatting, lints and all tests; test-all on Postgres 15, 16, 17 and 18'
-	@echo 'make mutations puts known bugs in and demands that the tests catch them (half an hour);'
-	@echo '               mutants has cargo-mutants change src/rules and src/wire (an hour)'
+	@echo 'make mutations puts known bugs in and demands that the tests catch them (15 minutes);'
+	@echo '               mutants has cargo-mutants change src/rules and src/wire (20 minutes)'
 	@echo 'make bench     sync_ext beside plain SQL and its peers; bench-quick for less,'
 	@echo '               bench-growth for logs of up to ten million entries'
 	@echo 'make profile   where the time of a push and a pull goes, by perf'

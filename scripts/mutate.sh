@@ -87,6 +87,8 @@ check_sound() {
   for patch in "${patches[@]}"; do
     read -r -a test <<<"$(header "$patch" 'Caught by')"
     { [ -n "$(header "$patch" Breaks)" ] && [ ${#test[@]} -gt 1 ]; } || die "$patch has no header"
+    grep -q "^| \`$(basename "$patch" .patch)\` |" tests/README.md ||
+      die "tests/README.md does not tell of $patch"
     [ -z "${seen[${test[*]}]:-}" ] || continue
     seen[${test[*]}]=yes
     build "${test[@]}" >"$log" 2>&1 || { tail -n 40 "$log"; die "the project does not build"; }
