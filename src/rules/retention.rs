@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn silent_devices_and_those_below_the_horizon_hold_back_nothing() {
-        let devices = [device(1, 100), device(2, 1), device(6, 1)];
+        let devices = [device(4, 100), device(2, 1), device(6, 1)];
         assert_eq!(ceiling(progress(9, 3), &CLOCK, devices).get(), 5);
     }
 
@@ -155,6 +155,16 @@ mod tests {
         };
         let purged = purge(&entry, true);
         assert_eq!(purged, Purge { superseded: Some(Version::stored(2)), itself: None });
+    }
+
+    #[test]
+    fn only_of_a_delete_that_won_the_winner_is_asked() {
+        let may_be =
+            |operation, applied| Entry { operation, applied, supersedes: None }.may_be_tombstone();
+        assert!(may_be(Operation::Delete, true));
+        assert!(!may_be(Operation::Delete, false));
+        assert!(!may_be(Operation::Put, true));
+        assert!(!may_be(Operation::Put, false));
     }
 
     #[test]

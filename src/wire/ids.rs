@@ -84,6 +84,13 @@ mod tests {
         assert!(WorkspaceId::new(Some(&"é".repeat(129))).is_err());
         assert!(WorkspaceId::new(Some("")).is_err());
         assert!(WorkspaceId::new(None).is_err());
+        assert_eq!(WorkspaceId::new(Some("w")).unwrap().as_str(), "w");
+        assert_eq!(DeviceId::new(Some("d")).unwrap().as_str(), "d");
+        assert!(DeviceId::new(Some(&"d".repeat(256))).is_ok());
+        assert!(DeviceId::new(Some(&"d".repeat(257))).is_err());
+        assert!(DeviceId::new(Some("")).is_err());
+        assert!(DeviceId::new(None).is_err());
+        assert_eq!(registry_name(Some("t"), "table_name").unwrap(), "t");
         assert!(registry_name(Some(&"a".repeat(128)), "table_name").is_ok());
         assert!(registry_name(Some(&"a".repeat(129)), "table_name").is_err());
     }

@@ -233,7 +233,11 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::rules::model::delete;
+    use crate::rules::model::{delete, op};
+
+    fn parsed(reply: &Reply) -> Value {
+        serde_json::from_str(reply).unwrap()
+    }
 
     #[test]
     fn a_page_ends_before_its_bytes_pass_the_limit_but_is_never_empty() {
@@ -277,10 +281,7 @@ mod tests {
             reason,
             proof: Some("p"),
         };
-        let told = |reason| {
-            serde_json::from_str::<Value>(&pull_reply(Page::of_changes(1, 1), &end(reason)))
-                .unwrap()
-        };
+        let told = |reason| parsed(&pull_reply(Page::of_changes(1, 1), &end(reason)));
         assert_eq!(
             told(Some(Reason::CursorExpired)),
             json!({"changes": [], "nextCursor": 3, "hasMore": false, "serverVersion": 9,
@@ -288,5 +289,72 @@ mod tests {
                    "reason": "cursor_expired", "proof": "p"})
         );
         assert_eq!(told(None).get("reason"), None);
+    }
+
+    #[test]
+    fn a_change_says_whether_it_won_and_has_its_payload_as_pushed() {
+        let mut op = op(1, "a", 2);
+        op.payload = Some("{ }");
+        let mut out = String::new();
+        write_change(&mut out, Version::stored(7), true, &op);
+        assert!(out.contains("\"op\":\"put\",\"applied\":true,\"payload\":{ },"), "{out}");
+    }
+
+    #[test]
+    fn a_snapshot_page_lists_rows_with_payloads_and_tombstones_with_times() {
+        let mut page = Page::of_snapshot("w\"", Uuid::from_u128(5), Version::stored(8), 10, 1000);
+        let row = SnapshotItem::Row { payload: "{ }" };
+        let tombstone = SnapshotItem::Tombstone { deleted_at: 1_999_999 };
+        for (item, id) in [(&row, 1), (&tombstone, 2)] {
+            let revision = op(id, "a", 3).revision;
+            let version = Version::stored(id as i64);
+            assert!(page.add(|out| {
+                write_snapshot_item(out, ("t", "a\n"), &revision, version, item);
+            }));
+        }
+        let proof = Proof { head: Version::stored(9), digest: Uuid::nil() };
+        let reply = snapshot_reply(page, Some("s"), Some(&proof));
+        assert!(reply.contains("\"payload\":{ },"), "byte for byte");
+        let revision =
+            |id| json!({"clock": 3, "hlc": "h", "opId": Uuid::from_u128(id).to_string()});
+        assert_eq!(
+            parsed(&reply),
+            json!({"workspaceId": "w\"", "snapshotId": Uuid::from_u128(5).to_string(),
+                   "highWatermark": 8, "items": [
+                {"kind": "row", "tableName": "t", "pk": "a\n", "payload": {},
+                 "revision": revision(1), "serverVersion": 1},
+                {"kind": "tombstone", "tableName": "t", "pk": "a\n",
+                 "revision": revision(2), "serverVersion": 2, "serverDeletedAt": 946_684_801},
+            ], "nextPageToken": "s", "proof": write_proof(&proof)})
+        );
+        let end = snapshot_reply(Page::of_changes(1, 1), None, None);
+        assert_eq!(&**end, r#"{"changes":[],"nextPageToken":null,"proof":null}"#);
+    }
+
+    #[test]
+    fn acknowledgements_and_gc_tell_each_number_under_its_own_name() {
+        let progress = Progress {
+            head: Version::stored(9),
+            horizon: Version::stored(4),
+            gc_through: Version::stored(6),
+        };
+        assert_eq!(
+            parsed(&cursor_reply("d\"", Version::stored(7), true, progress)),
+            json!({"deviceId": "d\"", "lastSeenVersion": 7, "advanced": true, "serverVersion": 9,
+                   "oldestRetainedVersion": 5})
+        );
+        let tally = GcTally {
+            workspaces: 1,
+            scanned: 2,
+            changes_deleted: 3,
+            tombstones_deleted: 4,
+            devices_deleted: 5,
+            has_more: true,
+        };
+        assert_eq!(
+            parsed(&gc_reply(&tally)),
+            json!({"workspaces": 1, "scanned": 2, "changesDeleted": 3, "tombstonesDeleted": 4,
+                   "devicesDeleted": 5, "hasMore": true})
+        );
     }
 }

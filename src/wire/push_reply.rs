@@ -188,6 +188,19 @@ mod tests {
     }
 
     #[test]
+    fn a_reply_may_have_a_billion_bytes_and_no_more() {
+        let with = |bytes| {
+            let mut reply = PushReply::new();
+            // Zeros that are never written take no memory.
+            *reply.out = String::from_utf8(vec![0; bytes]).unwrap();
+            reply
+        };
+        assert!(with(1_000_000_000).check_size().is_ok());
+        let refused = with(1_000_000_001).check_size();
+        assert!(matches!(refused, Err(SyncError::ReplyTooLarge { max: 1_000_000_000 })));
+    }
+
+    #[test]
     fn seconds_before_2000_round_down_too() {
         assert_eq!(epoch_seconds(0), 946_684_800);
         assert_eq!(epoch_seconds(-1), 946_684_799);

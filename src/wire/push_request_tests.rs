@@ -186,3 +186,9 @@ fn what_a_payload_claims_of_itself() {
     let both = payload_claims(r#"{"workspace_id":"w"}"#, "workspace_id", "7", "w");
     assert_eq!((both.pk_matches, both.workspace_matches), (Some(false), Some(true)));
 }
+
+#[test]
+fn payloads_are_the_same_by_value_not_by_spelling() {
+    assert!(same_payload(r#"{"a":1,"b":[2]}"#, r#"{ "b": [2], "\u0061": 1 }"#));
+    assert!(!same_payload(r#"{"a":1}"#, r#"{"a":2}"#));
+}

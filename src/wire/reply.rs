@@ -59,10 +59,12 @@ mod tests {
     }
 
     #[test]
-    fn large_replies_are_not_kept() {
-        let mut reply = Reply::new();
-        reply.reserve(2 * MAX_SPARE_BYTES);
-        drop(reply);
-        assert!(Reply::new().capacity() <= MAX_SPARE_BYTES);
+    fn a_reply_of_two_megabytes_is_kept_and_a_larger_one_is_not() {
+        for (bytes, is_kept) in [(2_097_152, true), (2_097_153, false)] {
+            let mut reply = Reply::new();
+            *reply = String::with_capacity(bytes);
+            drop(reply);
+            assert_eq!(Reply::new().capacity() == bytes, is_kept, "{bytes}");
+        }
     }
 }

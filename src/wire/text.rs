@@ -146,6 +146,32 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_needs_an_escape_gets_the_shortest() {
+        let written = |text: &str| {
+            let mut json = String::new();
+            write_string(&mut json, text);
+            json
+        };
+        // Alone and among others: a text of nothing else is no plain one.
+        for (char, escape) in [
+            ('"', r#"\""#),
+            ('\\', r"\\"),
+            ('\n', r"\n"),
+            ('\r', r"\r"),
+            ('\t', r"\t"),
+            ('\u{0}', r"\u0000"),
+            ('\u{1f}', r"\u001f"),
+            (' ', " "),
+            ('/', "/"),
+            ('\u{7f}', "\u{7f}"),
+            ('é', "é"),
+        ] {
+            assert_eq!(written(&char.to_string()), format!("\"{escape}\""));
+            assert_eq!(written(&format!("a{char}b{char}")), format!("\"a{escape}b{escape}\""));
+        }
+    }
+
     proptest! {
         #[test]
         fn what_is_written_reads_back(text: String) {

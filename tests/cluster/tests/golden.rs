@@ -1,7 +1,8 @@
 //! Golden SQL tests, pg_regress style: each file of `tests/pg_regress/sql` runs
 //! through psql in a database of its own, and what psql prints must be what
 //! `expected/` holds. With SYNC_EXT_ACCEPT set, what is printed is written
-//! there instead; read the diff before committing it.
+//! there instead; read the diff before committing it. SYNC_EXT_GOLDEN names one
+//! script to run alone.
 
 use std::fs;
 use std::path::Path;
@@ -15,6 +16,9 @@ fn psql_prints_what_is_expected() {
     let cluster = Cluster::start("golden", &["fsync=off"]).unwrap();
     let mut scripts: Vec<_> =
         fs::read_dir(folder.join("sql")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    if let Ok(name) = std::env::var("SYNC_EXT_GOLDEN") {
+        scripts.retain(|script| script.file_stem().is_some_and(|stem| *stem == *name));
+    }
     scripts.sort();
     assert!(!scripts.is_empty(), "no golden tests found");
 

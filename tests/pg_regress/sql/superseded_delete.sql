@@ -1,0 +1,26 @@
+-- A delete that a newer put has superseded is history like any other: GC
+-- purges it without raising the horizon, so nobody must start from a snapshot.
+\pset format unaligned
+\pset tuples_only on
+create extension sync_ext;
+select sync_register_table('notes');
+create function push(op integer, operation text, pk text, clock integer) returns text language sql as $$
+  select sync_push('w', json_build_array(json_build_object(
+    'tableName', 'notes', 'operation', operation, 'pk', pk, 'payload', case operation when 'put' then json_build_object('clock', clock) end,
+    'stamp', json_build_object('deviceId', 'd', 'opId', lpad(op::text, 8, '0') || '-0000-4000-8000-000000000000',
+                               'hlc', 'h', 'clock', clock)))) ->> 'serverVersion'
+$$;
+select push(1, 'put', 'a', 1), push(2, 'delete', 'a', 2), push(3, 'put', 'a', 3), push(4, 'put', 'b', 1);
+update sync_ext.change_log set created_at = created_at - interval '40 days';
+
+-- GC reads the delete and stops: who superseded it is read later.
+select sync_gc(batch_size => 2);
+select server_version, operation from sync_ext.change_log order by 1;
+select head, horizon, gc_through from sync_ext.workspace;
+select sync_gc();
+select server_version, operation from sync_ext.change_log order by 1;
+select head, horizon, gc_through from sync_ext.workspace;
+
+-- A device that has seen nothing gets all that is left.
+select sync_pull('w')::jsonb - 'proof' #- '{changes}';
+select c ->> 'serverVersion', c ->> 'pk' from json_array_elements(sync_pull('w') -> 'changes') c;
