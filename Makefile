@@ -1,11 +1,13 @@
 # Set-up is part of every verb; PG=15|16|17|18 chooses the Postgres to use.
 
-.PHONY: help demo test test-all mutations mutants bench bench-quick bench-growth profile install \
+.PHONY: help demo test test-all proof mutations mutants bench bench-quick bench-growth profile install \
   package golden fmt clean
 
 help:
 	@echo 'make demo      replay a real op log on a throw-away cluster'
 	@echo 'make test      formatting, lints and all tests; test-all on Postgres 15, 16, 17 and 18'
+	@echo 'make proof     the long form of the tests: SEED=7 MINUTES=60 (of simulation),'
+	@echo '               PARTS="small-world simulation crash hostile long-life"'
 	@echo 'make mutations puts known bugs in and demands that the tests catch them (15 minutes);'
 	@echo '               mutants has cargo-mutants change src/rules and src/wire (20 minutes)'
 	@echo 'make bench     sync_ext beside plain SQL and its peers; bench-quick for less,'
@@ -27,6 +29,9 @@ test:
 
 test-all:
 	@scripts/test_all.sh
+
+proof:
+	@scripts/proof.sh $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(PARTS)
 
 mutations:
 	@scripts/mutate.sh

@@ -7,6 +7,7 @@
 #   Breaks: the promise
 #   Caught by: unit PATH::OF::TEST | golden SCRIPT | cluster FILE TEST |
 #     proof FILE TEST
+# CATCHER='proof simulation NAME' tries that test on all of them instead.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
 pg=$(choose_pg)
@@ -44,6 +45,7 @@ enter_copy() {
   unset RUST_BACKTRACE
 }
 
+catcher() { printf '%s' "${CATCHER:-$(header "$1" 'Caught by')}"; }
 header() { sed -n "s/^$2: //p" "$1" | head -n 1; }
 
 features=(--no-default-features --features "pg$pg")
@@ -86,7 +88,7 @@ check_sound() {
   local patch test log=$logs/unchanged.log
   local -A seen=()
   for patch in "${patches[@]}"; do
-    read -r -a test <<<"$(header "$patch" 'Caught by')"
+    read -r -a test <<<"$(catcher "$patch")"
     { [ -n "$(header "$patch" Breaks)" ] && [ ${#test[@]} -gt 1 ]; } || die "$patch has no header"
     grep -q "^| \`$(basename "$patch" .patch)\` |" tests/README.md ||
       die "tests/README.md does not tell of $patch"
@@ -103,7 +105,7 @@ check_sound() {
 try() { # PATCH: sets result
   local test log
   log=$logs/$(basename "$1" .patch).log
-  read -r -a test <<<"$(header "$1" 'Caught by')"
+  read -r -a test <<<"$(catcher "$1")"
   if ! patch --strip 1 --fuzz 0 --forward --silent --reject-file - <"$1" >"$log" 2>&1; then
     result="does not apply"
   elif ! build "${test[@]}" >>"$log" 2>&1; then
@@ -129,7 +131,7 @@ uncaught=0
 for patch in "${patches[@]}"; do
   try "$patch"
   [ "$result" = caught ] || uncaught=$((uncaught + 1))
-  printf '%-44s %-50s %s\n' "$(basename "$patch" .patch)" "$(header "$patch" 'Caught by')" "$result"
+  printf '%-44s %-50s %s\n' "$(basename "$patch" .patch)" "$(catcher "$patch")" "$result"
 done
 say "${#patches[@]} bugs, $uncaught of them not caught"
 [ "$uncaught" -eq 0 ]

@@ -3,7 +3,7 @@
 # with PART small-world or one of those of tests/proof; without one, all.
 set -euo pipefail
 . "$(dirname "$0")/build.sh"
-install_extension
+. "$root/scripts/without_postgres.sh"
 cd "$root"
 
 options=() parts=()
@@ -21,12 +21,15 @@ done
 
 if [ -n "$wants_small_world" ] || [ ${#parts[@]} -eq 0 ]; then
   say "every history of a small world"
-  SYNC_EXT_SMALL_WORLD=3 cargo test --quiet --profile proof --lib --no-default-features --features "pg$pg" \
-    -- small_world --nocapture
+  tree=$root/target/small-world
+  make_crate_without_postgres "$tree"
+  SYNC_EXT_SMALL_WORLD=3 cargo test --quiet --release --manifest-path "$tree/Cargo.toml" \
+    --target-dir "$tree/target" --lib -- small_world --nocapture
 fi
 if [ ${#others[@]} -gt 0 ] || [ ${#parts[@]} -eq 0 ]; then
+  install_extension
   say "building the proof"
-  cargo build --quiet --profile proof --package sync_ext_proof
+  cargo build --quiet --release --package sync_ext_proof
   say "the proof on Postgres $pg"
-  exec "$root/target/proof/proof" "${options[@]}" "${others[@]}"
+  exec "$root/target/release/proof" "${options[@]}" "${others[@]}"
 fi
