@@ -151,22 +151,25 @@ impl Peer {
     /// The batch of a push. `known` are ops that the log holds.
     pub fn batch(&mut self, push: &Push, known: &[Op]) -> Vec<Item> {
         let waiting = self.device.outbox.iter().filter(|op| push.again || op.told.is_none());
-        let waiting = waiting.take(push.cut).map(|op| &self.ops[&op.revision.op_id]);
-        let mut items: Vec<Item> = waiting
+        let mut ops: Vec<&Op> = waiting.map(|op| &self.ops[&op.revision.op_id]).collect();
+        // What is left out by the cut comes later, so ops may overtake others.
+        match push.order {
+            Order::AsMade => {}
+            Order::Backwards => ops.reverse(),
+            Order::Rotated(by) => {
+                let by = by % ops.len().max(1);
+                ops.rotate_left(by);
+            }
+        }
+        ops.truncate(push.cut);
+        let mut items: Vec<Item> = ops
+            .into_iter()
             .enumerate()
             .map(|(place, op)| {
                 let loose = push.loose && place % 2 == 0;
                 Item::Op(op.clone(), if loose { Spelling::Loose } else { Spelling::Compact })
             })
             .collect();
-        match push.order {
-            Order::AsMade => {}
-            Order::Backwards => items.reverse(),
-            Order::Rotated(by) => {
-                let by = by % items.len().max(1);
-                items.rotate_left(by);
-            }
-        }
         self.add_extra(&mut items, push.extra, known);
         items
     }
