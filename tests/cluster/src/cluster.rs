@@ -51,11 +51,12 @@ impl Cluster {
         if let Some((uid, gid)) = user {
             chown(dir, Some(uid), Some(gid))?;
         }
+        let port = free_port()?;
         Ok(Cluster {
             bin: from_environment("SYNC_EXT_PG_BIN")?,
             dir: dir.to_owned(),
-            socket_dir: socket_dir(dir, user)?,
-            port: free_port()?,
+            socket_dir: socket_dir(dir, port, user)?,
+            port,
             user,
             settings: settings.iter().map(|line| line.to_string()).collect(),
             server: None,
@@ -307,11 +308,11 @@ fn server_user() -> Result<Option<(u32, u32)>> {
 }
 
 /// Sockets have short paths: with a long one they go to a folder in /tmp.
-fn socket_dir(dir: &Path, user: Option<(u32, u32)>) -> Result<PathBuf> {
+fn socket_dir(dir: &Path, port: u16, user: Option<(u32, u32)>) -> Result<PathBuf> {
     if dir.as_os_str().len() < 80 {
         return Ok(dir.to_owned());
     }
-    let folder = std::env::temp_dir().join(format!("sync_ext-{}", std::process::id()));
+    let folder = std::env::temp_dir().join(format!("sync_ext-{}-{port}", std::process::id()));
     fs::create_dir_all(&folder)?;
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
     if let Some((uid, gid)) = user {
