@@ -45,7 +45,7 @@ impl World<'_> {
             || head(view) == head(&self.model)
     }
 
-    /// May GC have run since this session's view was taken?
+    /// Does it read from a view that GC may have overtaken?
     fn reads_the_past(&self, session: usize) -> bool {
         matches!(self.doing[session], Doing::Open(_, Some(_)))
     }
