@@ -112,11 +112,11 @@ impl Peer {
         now: i64,
     ) -> Op {
         let wall = 10_i64.pow(10) + now + self.skew;
-        // Not all devices write their hlc alike.
-        let hlc = match self.number % 3 {
-            0 => format!("{wall:x}"),
-            1 => format!("{wall}-é"),
-            _ => format!("{wall:X}-{}", self.number),
+        // Not all devices write their hlc alike, and bytes order them otherwise
+        // than people would.
+        let hlc = match ["a", "Z", "", "B", "b", "", "é"].get(self.number) {
+            Some(&"") | None => format!("{wall:x}"),
+            Some(prefix) => format!("{prefix}{wall}"),
         };
         Op {
             table,
