@@ -59,8 +59,8 @@ pub use crate::log_file::SETTINGS;
 /// Batches between two comparisons of the log.
 const BULK: u64 = 250;
 
-/// The cluster must have [`SETTINGS`]. Pushes `batches` hostile batches into a database of its own, with a call of
-/// another function after every second one.
+/// Pushes `batches` hostile batches into a database of its own, with a call of
+/// another function after every second one. The cluster must have [`SETTINGS`].
 pub fn run(cluster: &Cluster, seed: u64, batches: u64) -> Result<Tally> {
     prepare(cluster, "hostile")?;
     attack(cluster, "hostile", seed, batches)

@@ -62,7 +62,8 @@ exception when division_by_zero then
 end
 $$;";
 
-/// Makes (the cluster must have [`SETTINGS`]) `rounds` pushes and as many pulls, and the rest in proportion.
+/// Makes `rounds` pushes and as many pulls, and the rest in proportion. The
+/// cluster must have [`SETTINGS`].
 pub fn run(cluster: &Cluster, seed: u64, rounds: u64) -> Result<Tally> {
     prepare(cluster)?;
     measure(cluster, seed, rounds)
