@@ -7,6 +7,32 @@ use serde_json::{Value, json};
 use super::model::{Entry, Server, Workspace};
 use super::op::revision_json;
 
+/// What the sessions set `sync_ext.max_page_bytes` to: a few elements.
+pub const PAGE_BYTES: usize = 1024;
+
+/// How many of the elements make a page: `limit` or fewer, before their bytes
+/// pass the setting, but never none.
+fn page_length(sizes: impl Iterator<Item = usize>, limit: usize) -> usize {
+    let so_far = sizes.scan(0, |sum, size| {
+        *sum += size;
+        Some(*sum)
+    });
+    so_far.take(limit).take_while(|sum| *sum <= PAGE_BYTES).count().max(1)
+}
+
+/// An element's bytes as the server writes it, with its payload as pushed.
+fn size(element: &Value, payload: Option<&str>) -> usize {
+    let mut bare = element.clone();
+    if let Some(members) = bare.as_object_mut() {
+        members.remove("payload");
+        if let Some(at) = members.get_mut("serverDeletedAt") {
+            // Seconds since 1970 have ten digits for some time.
+            *at = json!(1_000_000_000);
+        }
+    }
+    bare.to_string().len() + payload.map_or(0, |payload| ",\"payload\":".len() + payload.len())
+}
+
 /// What a proof stands for: an entry and when it was logged.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Proof {
@@ -97,7 +123,7 @@ impl Server {
         if reason.is_some() || found.is_none() {
             return (reply, ProofTold::AsGiven);
         }
-        let mut changes: Vec<(i64, Value)> = state
+        let mut changes: Vec<(i64, &Entry, Value)> = state
             .log
             .range(pull.cursor + 1..)
             .filter(|(_, entry)| wanted(pull.tables, entry.op.table))
@@ -105,14 +131,17 @@ impl Server {
                 !pull.latest
                     || (entry.applied && state.records[&entry.op.key()].version == **version)
             })
-            .map(|(version, entry)| (*version, change(*version, entry)))
+            .map(|(version, entry)| (*version, entry, change(*version, entry)))
             .collect();
-        let has_more = changes.len() > pull.limit;
-        changes.truncate(pull.limit);
-        let last = changes.last().map(|(version, _)| *version);
+        let sizes =
+            changes.iter().map(|(_, entry, change)| size(change, entry.payload().as_deref()));
+        let length = page_length(sizes, pull.limit);
+        let has_more = changes.len() > length;
+        changes.truncate(length);
+        let last = changes.last().map(|(version, ..)| *version);
         reply["nextCursor"] = json!(if has_more { last } else { Some(state.head) });
         reply["hasMore"] = json!(has_more);
-        reply["changes"] = changes.into_iter().map(|(_, change)| change).collect();
+        reply["changes"] = changes.into_iter().map(|(.., change)| change).collect();
         (reply, ProofTold::Of(state.proof(pull.workspace)))
     }
 
@@ -133,16 +162,19 @@ impl Server {
             return None;
         }
         let watermark = token.map_or(state.head, |token| token.watermark);
-        let mut listed: BTreeMap<&(String, String), Value> = BTreeMap::new();
+        let mut listed: BTreeMap<&(String, String), (Value, usize)> = BTreeMap::new();
         for (key, record) in &state.records {
             let Some(entry) = state.log.get(&record.version) else { continue };
             if wanted(tables, &key.0) && token.is_none_or(|token| *key > token.last) {
-                listed.insert(key, item(record.version, entry));
+                let item = item(record.version, entry);
+                let size = size(&item, entry.payload().as_deref());
+                listed.insert(key, (item, size));
             }
         }
-        let has_more = listed.len() > limit;
-        let last = listed.keys().nth(limit.saturating_sub(1)).map(|key| (*key).clone());
-        let items: Vec<Value> = listed.into_values().take(limit).collect();
+        let length = page_length(listed.values().map(|(_, size)| *size), limit);
+        let has_more = listed.len() > length;
+        let last = listed.keys().nth(length - 1).map(|key| (*key).clone());
+        let items: Vec<Value> = listed.into_values().take(length).map(|(item, _)| item).collect();
         let proof = state.proof(workspace);
         let next = last.filter(|_| has_more).zip(proof.clone());
         let next = next.map(|(last, proof)| PageToken { watermark, last, proof });

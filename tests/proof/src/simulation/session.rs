@@ -25,6 +25,8 @@ pub struct Session {
 impl Session {
     pub fn connect(cluster: &Cluster, database: &str) -> Result<Session> {
         let mut client = cluster.connect(database)?;
+        let bytes = super::reads::PAGE_BYTES;
+        client.batch_execute(&format!("set sync_ext.max_page_bytes = '{bytes}B'"))?;
         let pid = client.query_one("select pg_backend_pid()", &[])?.get(0);
         let (statements, to_run) = channel::<String>();
         let (ran, answers) = channel();
