@@ -48,6 +48,9 @@ build() {
   install_packages build-essential bison flex perl bzip2
   say "building Postgres $pg (several minutes; the log is $log)"
   mkdir -p "$work/source" "$work/stage"
+  # We may be run by make: Postgres' makefiles make their headers only where
+  # they believe to be the outermost.
+  unset MAKELEVEL MAKEFLAGS MFLAGS
   tar -xf "$tarball" -C "$work/source" --strip-components 1
   {
     cd "$work/source" &&
