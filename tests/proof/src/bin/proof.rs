@@ -123,7 +123,6 @@ fn crash(options: &Options) -> Result<Tally> {
 fn hostile(options: &Options) -> Result<Tally> {
     let cluster = Cluster::start("proof-hostile", &hostile::SETTINGS)?;
     let mut tally = hostile::run(&cluster, options.seed, HOSTILE_BATCHES)?;
-    tally.add("batches", HOSTILE_BATCHES);
     drop(cluster);
     let cluster = Cluster::start("proof-large", &large::SETTINGS)?;
     tally.join(&large::run(&cluster, options.seed, LARGE)?);
