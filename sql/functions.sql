@@ -49,7 +49,11 @@ language c volatile security definer parallel unsafe
 set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'sync_gc_wrapper';
 
-create function sync_register_table(table_name text, pk_field text default 'id') returns void
+create function sync_register_table(
+  table_name text,
+  pk_field text default 'id',
+  owner_field text default null
+) returns void
 language c volatile security definer parallel unsafe
 set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'sync_register_table_wrapper';
@@ -59,20 +63,55 @@ language c volatile security definer parallel unsafe
 set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'sync_unregister_table_wrapper';
 
--- A new function may be executed by everybody; ours reach every workspace, so
--- each is for the roles that an administrator names.
+create function sync_create_workspace(workspace_id text, owner text) returns void
+language c volatile security definer parallel unsafe
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'sync_create_workspace_wrapper';
+
+create function sync_drop_workspace(workspace_id text, batch_size integer default 10000) returns json
+language c volatile security definer parallel unsafe
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'sync_drop_workspace_wrapper';
+
+create function sync_set_member(workspace_id text, user_id text, role text) returns void
+language c volatile security definer parallel unsafe
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'sync_set_member_wrapper';
+
+create function sync_remove_member(workspace_id text, user_id text) returns void
+language c volatile security definer parallel unsafe
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'sync_remove_member_wrapper';
+
+create function sync_list_workspaces() returns json
+language c stable security definer parallel restricted
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'sync_list_workspaces_wrapper';
+
+-- A new function may be executed by everybody; ours reach every workspace where
+-- no user is set, so each is for the roles that an administrator names.
 revoke execute on function sync_push(text, json) from public;
 revoke execute on function sync_pull(text, bigint, integer, text[], boolean, text) from public;
 revoke execute on function sync_snapshot(text, text, integer, text[]) from public;
 revoke execute on function sync_update_cursor(text, text, bigint) from public;
 revoke execute on function sync_gc(text, interval, integer) from public;
-revoke execute on function sync_register_table(text, text) from public;
+revoke execute on function sync_register_table(text, text, text) from public;
 revoke execute on function sync_unregister_table(text) from public;
+revoke execute on function sync_create_workspace(text, text) from public;
+revoke execute on function sync_drop_workspace(text, integer) from public;
+revoke execute on function sync_set_member(text, text, text) from public;
+revoke execute on function sync_remove_member(text, text) from public;
+revoke execute on function sync_list_workspaces() from public;
 
 comment on function sync_push(text, json) is 'stores a batch of ops of a device and decides conflicts';
 comment on function sync_pull(text, bigint, integer, text[], boolean, text) is 'the changes after a cursor, in order of version';
 comment on function sync_snapshot(text, text, integer, text[]) is 'the current state, page by page, for devices that start or start again';
 comment on function sync_update_cursor(text, text, bigint) is 'acknowledges that a device has seen everything up to a version';
 comment on function sync_gc(text, interval, integer) is 'purges log entries that no active device needs';
-comment on function sync_register_table(text, text) is 'lets records of a table be pushed';
+comment on function sync_register_table(text, text, text) is 'lets records of a table be pushed';
 comment on function sync_unregister_table(text) is 'refuses further pushes of a table';
+comment on function sync_create_workspace(text, text) is 'makes a workspace and its first owner';
+comment on function sync_drop_workspace(text, integer) is 'makes a workspace unreachable and erases it, batch by batch';
+comment on function sync_set_member(text, text, text) is 'makes a user owner, editor or viewer of a workspace';
+comment on function sync_remove_member(text, text) is 'takes a user out of a workspace, their devices too';
+comment on function sync_list_workspaces() is 'the workspaces of the current user, with the role in each';

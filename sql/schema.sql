@@ -31,16 +31,20 @@ create table sync_ext.workspace (
   constraint workspace_workspace_id_key unique (workspace_id)
 ) with (fillfactor = 50);
 
--- The kinds of record that may be pushed.
+-- The kinds of record that may be pushed. Where owner_field is set, new records
+-- are private: they belong to the user whom that field of the payload names.
 create table sync_ext.synced_table (
   table_name text collate "C" not null,
   pk_field text collate "C" not null default 'id',
   registered_at timestamptz not null default pg_catalog.clock_timestamp(),
+  owner_field text collate "C",
   constraint synced_table_pkey primary key (table_name)
 );
 
 -- The compacted log: every op at the version it got, until GC finds that
--- nobody needs it. The winner's entry of a live record is never purged.
+-- nobody needs it. The winner's entry of a live record is never purged. Owner is
+-- the record's, empty where it is everybody's; filled_field is the field that
+-- the server added to the payload to tell the owner, empty if it added none.
 create table sync_ext.change_log (
   workspace_key bigint not null,
   server_version bigint not null,
@@ -55,6 +59,8 @@ create table sync_ext.change_log (
   applied boolean not null,
   supersedes bigint,
   created_at timestamptz not null,
+  owner text collate "C" not null default '',
+  filled_field text collate "C" not null default '',
   constraint change_log_pkey primary key (workspace_key, server_version),
   constraint change_log_workspace_key_op_id_key unique (workspace_key, op_id),
   constraint change_log_operation_check check (operation in ('put', 'delete'))
@@ -62,7 +68,8 @@ create table sync_ext.change_log (
 
 -- The LWW register: the winner's revision and where its entry is. Updates
 -- touch no indexed column, and each page has room for a new version of all its
--- rows: records that were pushed together are updated together.
+-- rows: records that were pushed together are updated together. A record keeps
+-- its owner, through deletes and as a grave.
 create table sync_ext.record (
   workspace_key bigint not null,
   table_name text collate "C" not null,
@@ -72,17 +79,40 @@ create table sync_ext.record (
   hlc text collate "C" not null,
   op_id uuid not null,
   deleted boolean not null,
+  owner text collate "C" not null default '',
   constraint record_pkey primary key (workspace_key, table_name, pk)
 ) with (fillfactor = 45);
 
--- How far each device has acknowledged, and when it last did.
+-- How far each device has acknowledged, and when it last did. A device is its
+-- user's; the user is empty for what a trusted caller registered.
 create table sync_ext.device_cursor (
   workspace_key bigint not null,
   device_id text collate "C" not null,
   last_seen_version bigint not null,
   updated_at timestamptz not null,
-  constraint device_cursor_pkey primary key (workspace_key, device_id)
+  user_id text collate "C" not null default '',
+  constraint device_cursor_pkey primary key (workspace_key, device_id, user_id)
 ) with (fillfactor = 70);
+
+-- Who may do what. By the workspace's name, not its key: whether a workspace
+-- exists must make no difference to one who is not a member.
+create table sync_ext.member (
+  workspace_id text collate "C" not null,
+  user_id text collate "C" not null,
+  role text collate "C" not null,
+  added_at timestamptz not null default pg_catalog.clock_timestamp(),
+  constraint member_pkey primary key (workspace_id, user_id),
+  constraint member_role_check check (role in ('owner', 'editor', 'viewer'))
+);
+create index member_user_id_workspace_id_idx on sync_ext.member (user_id, workspace_id);
+
+-- What is left of dropped workspaces: rows of these keys that nobody can reach
+-- any more and that are still to be erased. The name is gone.
+create table sync_ext.dropped_workspace (
+  workspace_key bigint not null,
+  dropped_at timestamptz not null default pg_catalog.clock_timestamp(),
+  constraint dropped_workspace_pkey primary key (workspace_key)
+);
 
 -- pg_dump carries the contents of extension tables only when told to. The
 -- sequence goes along so that a restored database goes on numbering.
@@ -92,6 +122,8 @@ select pg_catalog.pg_extension_config_dump('sync_ext.synced_table', '');
 select pg_catalog.pg_extension_config_dump('sync_ext.change_log', '');
 select pg_catalog.pg_extension_config_dump('sync_ext.record', '');
 select pg_catalog.pg_extension_config_dump('sync_ext.device_cursor', '');
+select pg_catalog.pg_extension_config_dump('sync_ext.member', '');
+select pg_catalog.pg_extension_config_dump('sync_ext.dropped_workspace', '');
 
 comment on schema sync_ext is 'tables and views of the extension sync_ext';
 comment on table sync_ext.workspace is 'tenants, each with its head, horizon and how far GC has read';
@@ -99,3 +131,5 @@ comment on table sync_ext.synced_table is 'names that may be pushed, see sync_re
 comment on table sync_ext.change_log is 'the compacted log: ops by server_version';
 comment on table sync_ext.record is 'the winner''s revision and version of every record, graves included';
 comment on table sync_ext.device_cursor is 'the version up to which each device has seen everything';
+comment on table sync_ext.member is 'users of workspaces and their roles, unless sync_ext.membership_function tells them';
+comment on table sync_ext.dropped_workspace is 'workspaces whose rows are still to be erased';

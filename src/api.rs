@@ -66,11 +66,57 @@ fn sync_gc(
 fn sync_register_table(
     table_name: Option<&str>,
     pk_field: Option<&str>,
+    owner_field: Option<&str>,
 ) -> Result<(), ErrorReport> {
-    reported(|| sync::registry::register(table_name, pk_field))
+    reported(|| sync::registry::register(table_name, pk_field, owner_field))
 }
 
 #[pg_extern(sql = false)]
 fn sync_unregister_table(table_name: Option<&str>) -> Result<(), ErrorReport> {
     reported(|| sync::registry::unregister(table_name))
+}
+
+#[pg_extern(sql = false)]
+fn sync_create_workspace(
+    workspace_id: Option<&str>,
+    owner: Option<&str>,
+) -> Result<(), ErrorReport> {
+    reported(|| sync::workspaces::create_workspace(workspace_id, owner))
+}
+
+#[pg_extern(sql = false)]
+fn sync_drop_workspace(workspace_id: Option<&str>, batch_size: Option<i32>) -> Answer {
+    reported(|| sync::workspaces::drop_workspace(workspace_id, batch_size))
+}
+
+#[pg_extern(sql = false)]
+fn sync_set_member(
+    workspace_id: Option<&str>,
+    user_id: Option<&str>,
+    role: Option<&str>,
+) -> Result<(), ErrorReport> {
+    reported(|| sync::members::set_member(workspace_id, user_id, role))
+}
+
+#[pg_extern(sql = false)]
+fn sync_remove_member(
+    workspace_id: Option<&str>,
+    user_id: Option<&str>,
+) -> Result<(), ErrorReport> {
+    reported(|| sync::members::remove_member(workspace_id, user_id))
+}
+
+#[pg_extern(sql = false)]
+fn sync_list_workspaces() -> Answer {
+    reported(sync::workspaces::list_workspaces)
+}
+
+#[pg_extern(sql = false)]
+fn calling_user() -> Result<Option<String>, ErrorReport> {
+    reported(sync::caller::calling_user)
+}
+
+#[pg_extern(sql = false)]
+fn may_read(workspace_id: Option<&str>) -> Result<bool, ErrorReport> {
+    reported(|| sync::caller::may_read(workspace_id))
 }

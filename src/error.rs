@@ -7,6 +7,8 @@ use pgrx::pg_sys::panic::{CaughtError, ErrorReport, ErrorReportWithLevel};
 use pgrx::{PgSqlErrorCode, PgTryBuilder};
 use thiserror::Error;
 
+use crate::rules::access::{Action, Role};
+
 #[derive(Debug, Error)]
 pub enum SyncError {
     // The caller's arguments.
@@ -34,6 +36,35 @@ pub enum SyncError {
     Retention,
     #[error("invalid batch_size")]
     BatchSize,
+    #[error("invalid user_id")]
+    UserId,
+    #[error("invalid role")]
+    Role,
+    #[error("owner_field is taken")]
+    OwnerFieldTaken,
+    #[error("invalid request.jwt.claims")]
+    Claims,
+
+    // What the caller may not do. Nothing in these tells a user who is not a
+    // member whether a workspace exists.
+    #[error("no user is set")]
+    UserRequired,
+    #[error("permission denied for workspace")]
+    AccessDenied { role: Option<(Role, Action)> },
+    #[error("only trusted callers may do this")]
+    TrustedOnly,
+
+    // The state of workspaces and members.
+    #[error("workspace does not exist")]
+    UnknownWorkspace,
+    #[error("workspace already exists")]
+    WorkspaceExists,
+    #[error("workspace must keep an owner")]
+    LastOwner,
+    #[error("members are kept elsewhere")]
+    MembersElsewhere,
+    #[error("sync_ext.membership_function returned no role")]
+    NoRole,
 
     // The state of the server or of the transaction.
     #[error("snapshot expired")]
@@ -73,13 +104,24 @@ impl SyncError {
             | SyncError::AcknowledgedVersion { .. }
             | SyncError::AcknowledgedAboveHead { .. }
             | SyncError::Retention
-            | SyncError::BatchSize => ERRCODE_INVALID_PARAMETER_VALUE,
+            | SyncError::BatchSize
+            | SyncError::UserId
+            | SyncError::Role
+            | SyncError::OwnerFieldTaken
+            | SyncError::Claims => ERRCODE_INVALID_PARAMETER_VALUE,
+            SyncError::UserRequired | SyncError::AccessDenied { .. } | SyncError::TrustedOnly => {
+                ERRCODE_INSUFFICIENT_PRIVILEGE
+            }
+            SyncError::UnknownWorkspace => ERRCODE_UNDEFINED_OBJECT,
+            SyncError::WorkspaceExists => ERRCODE_DUPLICATE_OBJECT,
+            SyncError::NoRole => ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION,
             SyncError::TooManyOps { .. } | SyncError::ReplyTooLarge { .. } => {
                 ERRCODE_PROGRAM_LIMIT_EXCEEDED
             }
-            SyncError::SnapshotExpired | SyncError::StandbyBehindSnapshot => {
-                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
-            }
+            SyncError::SnapshotExpired
+            | SyncError::StandbyBehindSnapshot
+            | SyncError::LastOwner
+            | SyncError::MembersElsewhere => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             SyncError::ConcurrentSync => ERRCODE_T_R_SERIALIZATION_FAILURE,
             SyncError::Sql { .. } => ERRCODE_INTERNAL_ERROR,
             SyncError::Damaged { .. } => ERRCODE_DATA_CORRUPTED,
@@ -106,6 +148,28 @@ impl SyncError {
             SyncError::ReplyTooLarge { max } => {
                 format!("With the payloads of the winners it would pass {max} bytes.")
             }
+            SyncError::UserId => "A user_id has 1 to 256 bytes.".to_owned(),
+            SyncError::Role => "A role is owner, editor or viewer.".to_owned(),
+            SyncError::OwnerFieldTaken => {
+                "It must be neither pk_field nor workspace_id.".to_owned()
+            }
+            SyncError::Claims => {
+                "It must be a JSON object; its sub, if it has one, a text of 1 to 256 bytes."
+                    .to_owned()
+            }
+            SyncError::UserRequired => "sync_ext.require_user is on.".to_owned(),
+            SyncError::AccessDenied { role: None } => {
+                "It does not exist, or the user is not a member of it.".to_owned()
+            }
+            SyncError::AccessDenied { role: Some((role, action)) } => format!(
+                "The user's role is {}; this needs {}.",
+                role.as_str(),
+                action.least_role().as_str()
+            ),
+            SyncError::MembersElsewhere => {
+                "sync_ext.membership_function is set and tells the roles.".to_owned()
+            }
+            SyncError::NoRole => "It must return owner, editor, viewer or NULL.".to_owned(),
             SyncError::Sql { what } | SyncError::Damaged { what } => what.clone(),
             SyncError::OpsNotAnArray
             | SyncError::Proof
@@ -114,6 +178,10 @@ impl SyncError {
             | SyncError::BatchSize
             | SyncError::SnapshotExpired
             | SyncError::StandbyBehindSnapshot
+            | SyncError::TrustedOnly
+            | SyncError::UnknownWorkspace
+            | SyncError::WorkspaceExists
+            | SyncError::LastOwner
             | SyncError::ConcurrentSync => return None,
         })
     }
@@ -145,11 +213,25 @@ impl SyncError {
             }
             SyncError::ConcurrentSync => "Retry the transaction.",
             SyncError::ReplyTooLarge { .. } => "Push the ops in smaller batches.",
+            SyncError::UserRequired => {
+                "Set sync_ext.user_id for the transaction, or request.jwt.claims with a sub."
+            }
+            SyncError::TrustedOnly => "Call it with neither sync_ext.user_id nor a sub set.",
+            SyncError::UnknownWorkspace => "Create it with sync_create_workspace.",
+            SyncError::WorkspaceExists => "Change its members with sync_set_member.",
+            SyncError::LastOwner => "Make somebody else an owner first.",
             SyncError::Sql { .. } => "This is a bug in sync_ext; please report it.",
             SyncError::Damaged { .. } => "Somebody wrote to them, or a restore was incomplete.",
-            SyncError::WorkspaceId | SyncError::DeviceId | SyncError::RegistryName { .. } => {
-                return None;
-            }
+            SyncError::WorkspaceId
+            | SyncError::DeviceId
+            | SyncError::RegistryName { .. }
+            | SyncError::UserId
+            | SyncError::Role
+            | SyncError::OwnerFieldTaken
+            | SyncError::Claims
+            | SyncError::AccessDenied { .. }
+            | SyncError::MembersElsewhere
+            | SyncError::NoRole => return None,
         })
     }
 }

@@ -1,8 +1,13 @@
-//! Settings. All are superuser-set: they protect the server and the retention
-//! of other people's data, so a caller must not raise them for itself.
+//! Settings. All but the user are superuser-set: they protect the server and
+//! other people's data, so a caller must not change them for itself. The user is
+//! for the caller to tell, being the one that has authenticated them; a caller
+//! that is not trusted with that must not be able to run arbitrary SQL.
+
+use std::ffi::{CString, IntoStringError};
 
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 
+use crate::error::SyncError;
 use crate::store;
 
 static MAX_OPS_PER_PUSH: GucSetting<i32> = GucSetting::<i32>::new(1000);
@@ -11,6 +16,9 @@ static MAX_PAGE_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(1000);
 static MAX_PAGE_BYTES: GucSetting<i32> = GucSetting::<i32>::new(8 * 1024 * 1024);
 static RETENTION: GucSetting<i32> = GucSetting::<i32>::new(30 * 24 * 3600);
 static DEVICE_TTL: GucSetting<i32> = GucSetting::<i32>::new(90 * 24 * 3600);
+static USER_ID: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static REQUIRE_USER: GucSetting<bool> = GucSetting::<bool>::new(false);
+static MEMBERSHIP_FUNCTION: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 
 /// The shortest retention, of the setting and of sync_gc's argument: one hour.
 pub const MIN_RETENTION_SECONDS: i32 = 3600;
@@ -77,6 +85,30 @@ pub fn init() {
         i32::MAX,
         seconds,
     );
+    GucRegistry::define_string_guc(
+        c"sync_ext.user_id",
+        c"The user that the caller speaks for.",
+        c"Empty: the sub of request.jwt.claims, and without that the caller is trusted.",
+        &USER_ID,
+        GucContext::Userset,
+        count,
+    );
+    GucRegistry::define_bool_guc(
+        c"sync_ext.require_user",
+        c"Refuse callers that speak for no user.",
+        c"Set it for the roles that are not trusted; they cannot take it off.",
+        &REQUIRE_USER,
+        GucContext::Suset,
+        count,
+    );
+    GucRegistry::define_string_guc(
+        c"sync_ext.membership_function",
+        c"Function (user_id text, workspace_id text) that returns a user's role.",
+        c"Used instead of sync_ext.member, with the rights of the calling role.",
+        &MEMBERSHIP_FUNCTION,
+        GucContext::Suset,
+        count,
+    );
     store::server::reserve_settings(c"sync_ext");
 }
 
@@ -104,6 +136,26 @@ pub fn retention_micros() -> i64 {
 
 pub fn device_ttl_micros() -> i64 {
     i64::from(DEVICE_TTL.get()) * 1_000_000
+}
+
+/// The user who is set; `None` if none is.
+pub fn user_id() -> Result<Option<String>, SyncError> {
+    text_of(&USER_ID).map_err(|_| SyncError::UserId)
+}
+
+pub fn require_user() -> bool {
+    REQUIRE_USER.get()
+}
+
+/// The name of the function, as it was set.
+pub fn membership_function() -> Option<CString> {
+    MEMBERSHIP_FUNCTION.get().filter(|name| !name.is_empty())
+}
+
+/// A setting that came with the connection may be in any encoding.
+fn text_of(setting: &GucSetting<Option<CString>>) -> Result<Option<String>, IntoStringError> {
+    let text = setting.get().map(CString::into_string).transpose()?;
+    Ok(text.filter(|text| !text.is_empty()))
 }
 
 fn count_of(setting: &GucSetting<i32>) -> usize {

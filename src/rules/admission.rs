@@ -3,6 +3,7 @@
 //! settings became.
 
 use super::op::Op;
+use super::ownership::Claim;
 use super::refusal::Refusal;
 
 /// The part of the rules that is the same for all ops of a push.
@@ -12,54 +13,86 @@ pub struct Limits<'a> {
     pub max_payload_bytes: usize,
 }
 
-/// What the payload says about itself: `None` where the key is absent, else
-/// whether its value equals what it must equal.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct PayloadClaims {
-    pub pk_matches: Option<bool>,
-    pub workspace_matches: Option<bool>,
+/// A registered table.
+#[derive(Clone, Debug)]
+pub struct Table {
+    pub pk_field: String,
+    /// Where the payload names the owner of a private record.
+    pub owner_field: Option<String>,
 }
 
-/// `pk_field` is the registered one, `None` for an unregistered table;
-/// `claims` reads the payload and is asked only when its size is allowed.
-pub fn admit(
-    op: &Op<'_>,
-    pk_field: Option<&str>,
+/// What the payload says about itself: `None` where the key is absent, else
+/// whether its value equals what it must equal; and whose the record is.
+#[derive(Clone, Debug)]
+pub struct PayloadClaims<'a> {
+    pub pk_matches: Option<bool>,
+    pub workspace_matches: Option<bool>,
+    pub owner: Claim<'a>,
+}
+
+/// `table` is `None` if it is not registered; `claims` reads the payload and is
+/// asked only when its size is allowed. Gives what is claimed about the owner.
+pub fn admit<'a>(
+    op: &Op<'a>,
+    table: Option<&Table>,
     limits: Limits<'_>,
-    claims: impl FnOnce(&str, &str) -> PayloadClaims,
-) -> Result<(), Refusal> {
-    let Some(pk_field) = pk_field else {
+    claims: impl FnOnce(&'a str, &Table) -> PayloadClaims<'a>,
+) -> Result<Claim<'a>, Refusal> {
+    let Some(table) = table else {
         return Err(Refusal::Unregistered { table: op.key.table.to_string() });
     };
     let Some(payload) = op.payload else {
-        return Ok(());
+        return Ok(if table.owner_field.is_some() { Claim::Absent } else { Claim::Unasked });
     };
     if payload.len() > limits.max_payload_bytes {
         return Err(Refusal::Oversized { size: payload.len(), max: limits.max_payload_bytes });
     }
-    let claims = claims(payload, pk_field);
+    let claims = claims(payload, table);
     if claims.pk_matches == Some(false) {
-        return Err(Refusal::PkField { field: pk_field.to_owned() });
+        return Err(Refusal::PkField { field: table.pk_field.clone() });
     }
     if claims.workspace_matches == Some(false) {
         return Err(Refusal::WorkspaceField);
     }
-    Ok(())
+    Ok(claims.owner)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::model::op;
+    use crate::rules::model::{delete, op};
 
-    fn verdict(pk_field: Option<&str>, max: usize, claims: PayloadClaims) -> Result<(), Refusal> {
+    const NOTHING: PayloadClaims<'static> =
+        PayloadClaims { pk_matches: None, workspace_matches: None, owner: Claim::Unasked };
+
+    fn table(pk_field: &str, owner_field: Option<&str>) -> Table {
+        Table { pk_field: pk_field.into(), owner_field: owner_field.map(str::to_owned) }
+    }
+
+    fn verdict(
+        pk_field: Option<&str>,
+        max: usize,
+        claims: PayloadClaims<'static>,
+    ) -> Result<(), Refusal> {
         let limits = Limits { workspace_id: "w", max_payload_bytes: max };
-        admit(&op(1, "a", 1), pk_field, limits, |_, _| claims)
+        let table = pk_field.map(|pk_field| table(pk_field, None));
+        admit(&op(1, "a", 1), table.as_ref(), limits, |_, _| claims).map(|_| ())
+    }
+
+    #[test]
+    fn without_a_payload_nothing_is_claimed() {
+        let limits = Limits { workspace_id: "w", max_payload_bytes: 0 };
+        let claim = |owner_field| {
+            let table = table("id", owner_field);
+            admit(&delete(1, "a", 1), Some(&table), limits, |_, _| unreachable!())
+        };
+        assert_eq!(claim(None), Ok(Claim::Unasked));
+        assert_eq!(claim(Some("by")), Ok(Claim::Absent));
     }
 
     #[test]
     fn an_unregistered_table_is_refused_by_name() {
-        let refusal = verdict(None, 100, PayloadClaims::default()).unwrap_err();
+        let refusal = verdict(None, 100, NOTHING).unwrap_err();
         assert!(refusal.to_string().contains("sync_register_table"), "{refusal}");
         assert!(refusal.to_string().contains("\"t\""), "{refusal}");
     }
@@ -67,17 +100,20 @@ mod tests {
     #[test]
     fn a_payload_may_be_as_long_as_the_setting_and_no_longer() {
         let length = op(1, "a", 1).payload.unwrap().len();
-        assert_eq!(verdict(Some("id"), length, PayloadClaims::default()), Ok(()));
+        assert_eq!(verdict(Some("id"), length, NOTHING), Ok(()));
         assert_eq!(
-            verdict(Some("id"), length - 1, PayloadClaims::default()),
+            verdict(Some("id"), length - 1, NOTHING),
             Err(Refusal::Oversized { size: length, max: length - 1 })
         );
     }
 
     #[test]
     fn what_the_payload_claims_must_match() {
-        let claims =
-            |pk_matches, workspace_matches| PayloadClaims { pk_matches, workspace_matches };
+        let claims = |pk_matches, workspace_matches| PayloadClaims {
+            pk_matches,
+            workspace_matches,
+            ..NOTHING
+        };
         assert_eq!(verdict(Some("id"), 100, claims(Some(true), Some(true))), Ok(()));
         assert_eq!(
             verdict(Some("key"), 100, claims(Some(false), None)),

@@ -1,6 +1,7 @@
 //! Versions and LWW for the new ops of one batch, in their order.
 
 use super::op::{Op, Operation, Revision, Version};
+use super::ownership::Owner;
 
 /// A record as LWW sees it: the winner's revision and version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,13 +9,31 @@ pub struct Register<'a> {
     pub revision: Revision<'a>,
     pub version: Version,
     pub deleted: bool,
+    pub owner: Owner,
 }
 
 /// A new op and the place of its record among the registers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Turn<'b, 'a> {
     pub op: &'b Op<'a>,
     pub record: usize,
+    /// The record's owner, also where this op is its first.
+    pub owner: Owner,
+    pub filled: Option<Filled>,
+}
+
+/// A payload to which the server added the owner.
+#[derive(Clone, Debug)]
+pub struct Filled {
+    pub field: String,
+    pub payload: String,
+}
+
+impl Turn<'_, '_> {
+    /// The payload to be stored.
+    pub fn payload(&self) -> Option<&str> {
+        self.filled.as_ref().map(|filled| filled.payload.as_str()).or(self.op.payload)
+    }
 }
 
 /// What the log will say about an op.
@@ -47,7 +66,7 @@ pub fn merge<'a>(
     let mut decisions = Vec::with_capacity(turns.len());
     let mut changed = vec![false; registers.len()];
     let mut head = head;
-    for Turn { op, record } in turns {
+    for Turn { op, record, owner, .. } in turns {
         head = head.next();
         let register = &mut registers[*record];
         let applied = register.as_ref().is_none_or(|winner| op.revision > winner.revision);
@@ -58,6 +77,7 @@ pub fn merge<'a>(
                 revision: op.revision.clone(),
                 version: head,
                 deleted: op.operation == Operation::Delete,
+                owner: owner.clone(),
             });
             changed[*record] = true;
         }
@@ -69,13 +89,13 @@ pub fn merge<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::model::{delete, op};
+    use crate::rules::model::{delete, op, shared};
 
     fn on_one_record<'a>(
         ops: &'a [Op<'static>],
         before: Option<Register<'static>>,
     ) -> Merge<'static> {
-        let turns: Vec<Turn<'a, 'static>> = ops.iter().map(|op| Turn { op, record: 0 }).collect();
+        let turns: Vec<Turn<'a, 'static>> = ops.iter().map(|op| shared(op, 0)).collect();
         merge(Version::stored(10), &turns, vec![before])
     }
 
@@ -84,6 +104,7 @@ mod tests {
             revision: op.revision.clone(),
             version: Version::stored(version),
             deleted: op.operation == Operation::Delete,
+            owner: None,
         }
     }
 
@@ -128,5 +149,13 @@ mod tests {
     fn a_delete_of_an_unknown_record_is_a_tombstone() {
         let merge = on_one_record(&[delete(1, "a", 1)], None);
         assert!(merge.registers[0].as_ref().unwrap().deleted);
+    }
+    #[test]
+    fn a_record_gets_its_owner_with_its_first_op_and_keeps_it() {
+        let (put, gone) = (op(1, "a", 1), delete(2, "a", 2));
+        let turn = |op| Turn { owner: Some("ann".into()), ..shared(op, 0) };
+        let merge = merge(Version::ZERO, &[turn(&put), turn(&gone)], vec![None]);
+        let register = merge.registers[0].as_ref().unwrap();
+        assert!(register.deleted && register.owner.as_deref() == Some("ann"));
     }
 }

@@ -29,6 +29,11 @@ pub fn delete(id: u128, pk: &'static str, clock: i64) -> Op<'static> {
     Op { operation: Operation::Delete, payload: None, ..op(id, pk, clock) }
 }
 
+/// A turn on a record that is everybody's.
+pub fn shared<'b, 'a>(op: &'b Op<'a>, record: usize) -> Turn<'b, 'a> {
+    Turn { op, record, owner: None, filled: None }
+}
+
 struct Logged {
     op: Op<'static>,
     applied: bool,
@@ -74,7 +79,7 @@ impl Workspace {
                 registers.push(self.records.get(&op.key).cloned());
                 registers.len() - 1
             });
-            turns.push(Turn { op, record });
+            turns.push(shared(op, record));
         }
         let merged = merge(self.progress.head, &turns, registers);
         for (&index, decision) in fresh.iter().zip(&merged.decisions) {

@@ -7,6 +7,7 @@ pub enum RefusalCode {
     Validation,
     Oversized,
     Conflict,
+    Unauthorized,
 }
 
 impl RefusalCode {
@@ -15,6 +16,7 @@ impl RefusalCode {
             RefusalCode::Validation => "VALIDATION_ERROR",
             RefusalCode::Oversized => "OVERSIZED",
             RefusalCode::Conflict => "CONFLICT",
+            RefusalCode::Unauthorized => "UNAUTHORIZED",
         }
     }
 }
@@ -45,6 +47,10 @@ pub enum Refusal {
     WorkspaceField,
     #[error("the payload has {size} bytes, more than sync_ext.max_payload_bytes ({max})")]
     Oversized { size: usize, max: usize },
+    #[error("without a user, the payload must name the record's owner")]
+    NoOwner,
+    #[error("the record is another user's, or the payload says so")]
+    Unauthorized,
     #[error("opId stands more than once in this batch, with different content")]
     ConflictInBatch,
     #[error("opId was pushed before with different content")]
@@ -64,8 +70,10 @@ impl Refusal {
             | Refusal::Clock
             | Refusal::Unregistered { .. }
             | Refusal::PkField { .. }
-            | Refusal::WorkspaceField => RefusalCode::Validation,
+            | Refusal::WorkspaceField
+            | Refusal::NoOwner => RefusalCode::Validation,
             Refusal::Oversized { .. } => RefusalCode::Oversized,
+            Refusal::Unauthorized => RefusalCode::Unauthorized,
             Refusal::ConflictInBatch | Refusal::ConflictWithLog => RefusalCode::Conflict,
         }
     }

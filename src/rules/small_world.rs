@@ -15,8 +15,8 @@
 use std::collections::HashMap;
 
 use super::batch::{Batch, Item};
-use super::merge::{Register, Turn, merge};
-use super::model::{delete, op};
+use super::merge::{Register, merge};
+use super::model::{delete, op, shared};
 use super::op::{Op, Version};
 
 const DEVICES: usize = 3;
@@ -108,7 +108,7 @@ impl World {
             let known = state.log.iter().position(|place| *place == (device, number));
             if known.is_none() {
                 let record = RECORDS.iter().position(|pk| *pk == op.key.pk).unwrap();
-                turns.push(Turn { op, record });
+                turns.push(shared(op, record));
                 log.push((device, number));
             }
         }

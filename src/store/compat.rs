@@ -173,3 +173,17 @@ pub unsafe fn clear_slot(slot: *mut pg_sys::TupleTableSlot) {
         pg_guard_ffi_boundary(|| clear(slot));
     }
 }
+
+/// An identifier with or without a schema, as it would be written in a
+/// statement; what is none raises 42602.
+pub fn quoted_name(name: &std::ffi::CStr) -> String {
+    // SAFETY: the name is NUL-terminated; both results are fresh.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        let names = pg_sys::stringToQualifiedNameList(name.as_ptr());
+        #[cfg(not(feature = "pg15"))]
+        let names = pg_sys::stringToQualifiedNameList(name.as_ptr(), std::ptr::null_mut());
+        let quoted = pg_sys::NameListToQuotedString(names);
+        std::ffi::CStr::from_ptr(quoted).to_string_lossy().into_owned()
+    }
+}

@@ -19,6 +19,15 @@ const BY_DEVICE: &std::ffi::CStr = c"device_cursor_pkey";
 mod column {
     pub const LAST_SEEN_VERSION: usize = 3;
     pub const UPDATED_AT: usize = 4;
+    pub const USER_ID: usize = 5;
+}
+
+/// Whose device it is; the user is empty for a trusted caller's.
+#[derive(Clone, Copy)]
+pub struct DeviceKey<'a> {
+    pub workspace_key: i64,
+    pub device_id: &'a str,
+    pub user_id: &'a str,
 }
 
 fn heartbeat(row: &Row<'_>) -> Result<Heartbeat> {
@@ -29,30 +38,36 @@ fn heartbeat(row: &Row<'_>) -> Result<Heartbeat> {
 }
 
 /// Moves a device's cursor forward to `seen` and records its heartbeat; a
-/// device that is not known is registered there. Gives the cursor as it is
-/// afterwards and whether this call moved it.
+/// device that is not known is registered there, if `hold` agrees, which keeps
+/// whatever must not go before the transaction ends. Gives the cursor as it is
+/// afterwards and whether this call moved it; `None` if `hold` did not agree.
 ///
 /// Locks only the device's row: an acknowledgement neither waits for pushes
 /// nor holds them up. GC, which reads cursors, never takes what a cursor that
 /// moves forward still needs.
 pub fn acknowledge(
-    workspace_key: i64,
-    device_id: &str,
+    device: DeviceKey<'_>,
     seen: Version,
     now: Timestamp,
-) -> Result<(Version, bool)> {
+    hold: impl Fn() -> Result<bool>,
+) -> Result<Option<(Version, bool)>> {
+    let DeviceKey { workspace_key, device_id, user_id } = device;
     let table = Table::open(NAME, Access::Write)?;
     let index = table.index(BY_DEVICE)?;
     loop {
         let snapshot = Snapshot::fresh();
         let found = {
-            let mut scan = Scan::new(&table, &index, &snapshot, &[By::Int8, By::Text]);
-            scan.find(&[Key::Int8(workspace_key), Key::Text(device_id)]).map(|row| row.id())
+            let mut scan = Scan::new(&table, &index, &snapshot, &[By::Int8, By::Text, By::Text]);
+            let keys = [Key::Int8(workspace_key), Key::Text(device_id), Key::Text(user_id)];
+            scan.find(&keys).map(|row| row.id())
         };
         let Some(row) = found else {
             drop(snapshot);
-            if register(workspace_key, device_id, seen, now)? {
-                return Ok((seen, true));
+            if !hold()? {
+                return Ok(None);
+            }
+            if register(device, seen, now)? {
+                return Ok(Some((seen, true)));
             }
             // Another transaction registered it, and has committed by now.
             continue;
@@ -61,7 +76,7 @@ pub fn acknowledge(
             Ok((row.id(), heartbeat(&row)?))
         })?;
         let Locked::Row((row, before)) = locked else {
-            // GC forgot the device in between.
+            // It was forgotten in between.
             continue;
         };
         let cursor = before.cursor.max(seen);
@@ -73,23 +88,30 @@ pub fn acknowledge(
                 Value::Text(device_id),
                 Value::Int8(cursor.get()),
                 Value::Time(now),
+                Value::Text(user_id),
             ],
         );
         writer.finish();
-        return Ok((cursor, cursor > before.cursor));
+        return Ok(Some((cursor, cursor > before.cursor)));
     }
 }
 
 /// False if the device is registered already. If another transaction is about
 /// to, this waits for it to end; above READ COMMITTED that is 40001.
-fn register(workspace_key: i64, device_id: &str, seen: Version, now: Timestamp) -> Result<bool> {
+fn register(device: DeviceKey<'_>, seen: Version, now: Timestamp) -> Result<bool> {
     let inserted = Spi::connect_mut(|spi| {
         spi.update(
             "insert into sync_ext.device_cursor values \
-             ($1, $2, $3, timestamptz '2000-01-01 00:00:00+00' + $4 * interval '1 microsecond') \
-             on conflict (workspace_key, device_id) do nothing",
+             ($1, $2, $3, timestamptz '2000-01-01 00:00:00+00' + $4 * interval '1 microsecond', $5) \
+             on conflict (workspace_key, device_id, user_id) do nothing",
             None,
-            &[workspace_key.into(), device_id.into(), seen.get().into(), now.into()],
+            &[
+                device.workspace_key.into(),
+                device.device_id.into(),
+                seen.get().into(),
+                now.into(),
+                device.user_id.into(),
+            ],
         )
         .map(|rows| rows.len())
     });
@@ -100,7 +122,10 @@ fn register(workspace_key: i64, device_id: &str, seen: Version, now: Timestamp) 
 pub fn heartbeats(workspace_key: i64, snapshot: &Snapshot) -> Result<Vec<Heartbeat>> {
     let table = Table::open(NAME, Access::Read)?;
     let mut heartbeats = Vec::new();
-    visit(&table, workspace_key, snapshot, |_, device| heartbeats.push(device))?;
+    visit(&table, workspace_key, snapshot, |row| {
+        heartbeats.push(heartbeat(&row)?);
+        Ok(())
+    })?;
     Ok(heartbeats)
 }
 
@@ -114,10 +139,11 @@ pub fn forget(
 ) -> Result<usize> {
     let table = Table::open(NAME, Access::Write)?;
     let mut idle: Vec<RowId> = Vec::new();
-    visit(&table, workspace_key, snapshot, |row, device| {
-        if is_forgotten(device.at) {
-            idle.push(row);
+    visit(&table, workspace_key, snapshot, |row| {
+        if is_forgotten(heartbeat(&row)?.at) {
+            idle.push(row.id());
         }
+        Ok(())
     })?;
     let mut deleted = 0;
     for row in idle {
@@ -132,17 +158,36 @@ pub fn forget(
     Ok(deleted)
 }
 
+/// Deletes a user's devices; waits for those that are being acknowledged.
+pub fn remove_users(workspace_key: i64, user_id: &str, snapshot: &Snapshot) -> Result<()> {
+    let table = Table::open(NAME, Access::Write)?;
+    let mut theirs: Vec<RowId> = Vec::new();
+    visit(&table, workspace_key, snapshot, |row| {
+        if row.text(column::USER_ID)? == user_id {
+            theirs.push(row.id());
+        }
+        Ok(())
+    })?;
+    for row in theirs {
+        let locked = row_lock::lock(&table, row, snapshot, Wait::Block, |row| Ok(row.id()))?;
+        if let Locked::Row(row) = locked {
+            row_lock::delete(&table, row, snapshot);
+        }
+    }
+    Ok(())
+}
+
 fn visit(
     table: &Table,
     workspace_key: i64,
     snapshot: &Snapshot,
-    mut each: impl FnMut(RowId, Heartbeat),
+    mut each: impl FnMut(Row<'_>) -> Result<()>,
 ) -> Result<()> {
     let index = table.index(BY_DEVICE)?;
     let mut scan = Scan::new(table, &index, snapshot, &[By::Int8]);
     scan.seek(&[Key::Int8(workspace_key)]);
     while let Some(row) = scan.next() {
-        each(row.id(), heartbeat(&row)?);
+        each(row)?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use super::snapshot::Snapshot;
 use super::values::Value;
 use crate::error::SyncError;
 use crate::rules::history::{Proof, ProofEntry};
-use crate::rules::merge::Decision;
+use crate::rules::merge::{Decision, Turn};
 use crate::rules::op::{Op, Operation, RecordKey, Revision, Timestamp, Version};
 use uuid::Uuid;
 
@@ -26,6 +26,8 @@ mod column {
     pub const APPLIED: usize = 11;
     pub const SUPERSEDES: usize = 12;
     pub const CREATED_AT: usize = 13;
+    pub const OWNER: usize = 14;
+    pub const FILLED_FIELD: usize = 15;
 }
 
 /// The log of one workspace.
@@ -202,7 +204,17 @@ impl<'r> Entry<'r> {
         self.row.timestamp(column::CREATED_AT)
     }
 
-    /// The op as it was pushed.
+    /// The record's owner, empty where it is everybody's.
+    pub fn owner(&self) -> Result<&'r str> {
+        self.row.text(column::OWNER)
+    }
+
+    /// The field of the payload that the server added, empty if it added none.
+    pub fn filled_field(&self) -> Result<&'r str> {
+        self.row.text(column::FILLED_FIELD)
+    }
+
+    /// The op as it was pushed, but for what was filled in.
     pub fn op(&self) -> Result<Op<'r>> {
         Ok(Op {
             key: RecordKey { table: self.table()?.into(), pk: self.pk()?.into() },
@@ -229,14 +241,15 @@ pub struct LogWriter<'s> {
 }
 
 impl LogWriter<'_> {
-    pub fn append(&mut self, op: &Op<'_>, decision: &Decision) {
+    pub fn append(&mut self, turn: &Turn<'_, '_>, decision: &Decision) {
+        let op = turn.op;
         self.writer.insert(&[
             Value::Int8(self.log.workspace_key),
             Value::Int8(decision.version.get()),
             Value::Text(&op.key.table),
             Value::Text(&op.key.pk),
             Value::Text(op.operation.as_str()),
-            op.payload.map_or(Value::Null, Value::Text),
+            turn.payload().map_or(Value::Null, Value::Text),
             Value::Int8(op.revision.clock),
             Value::Text(&op.revision.hlc),
             Value::Text(&op.device_id),
@@ -244,6 +257,8 @@ impl LogWriter<'_> {
             Value::Bool(decision.applied),
             decision.supersedes.map_or(Value::Null, |version| Value::Int8(version.get())),
             Value::Time(self.created_at),
+            Value::Text(turn.owner.as_deref().unwrap_or("")),
+            Value::Text(turn.filled.as_ref().map_or("", |filled| &filled.field)),
         ]);
     }
 

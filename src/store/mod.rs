@@ -7,8 +7,8 @@
 //! named index, [`insert`] writes tuples and their index entries, as COPY does.
 //! No plan is involved, so no statistics, no planner setting and no cached plan
 //! can turn a look-up into a scan of the table. Plain SQL is left where it is
-//! an INSERT or DELETE of a single row that no plan can spoil: a workspace's
-//! and a device's first row, the registry.
+//! an INSERT, DELETE or lock of a single row that no plan can spoil: a
+//! workspace's and a device's first row, members, the registry.
 //!
 //! What goes past the executor goes past what the executor adds: triggers,
 //! CHECK and NOT NULL constraints, defaults, generated columns, row security
@@ -25,6 +25,10 @@
 //! device's row alone, so GC reads devices by the latest snapshot, not by its
 //! transaction's. Readers lock nothing and read one snapshot.
 //!
+//! Who changes members or drops a workspace holds its lock too. A device's first
+//! acknowledgement, which takes no such lock, pins the workspace and the member
+//! as a foreign key would: no row is left behind when they go.
+//!
 //! Under that lock nobody else can store what a look-up did not find, so a look-up
 //! and a unique index tell the same. A large push uses that: it stores what it
 //! presumes to be new without looking it up, in a [`subtransaction`] that it rolls
@@ -36,14 +40,19 @@
 //! * [`compat`]: what differs between Postgres versions
 //! * [`arena`], [`relation`], [`snapshot`], [`scan`], [`values`], [`insert`],
 //!   [`row_lock`], [`subtransaction`]: tables, indexes, rows as safe types
-//! * [`workspace`], [`log`], [`record`], [`device`], [`registry`]: our tables
-//! * [`server`]: the clock, the role of this server; [`reply`]: JSON to SQL
+//! * [`workspace`], [`log`], [`record`], [`device`], [`registry`], [`member`],
+//!   [`dropped`]: our tables
+//! * [`server`]: the clock, the role of this server; [`caller`]: the session's
+//!   user and rights; [`reply`]: JSON to SQL
 
 mod arena;
+pub mod caller;
 mod compat;
 pub mod device;
+pub mod dropped;
 mod insert;
 pub mod log;
+pub mod member;
 pub mod record;
 pub mod registry;
 mod relation;

@@ -9,6 +9,7 @@ use super::snapshot::Snapshot;
 use super::values::Value;
 use crate::rules::merge::Register;
 use crate::rules::op::{RecordKey, Revision, Version};
+use crate::rules::ownership::Owner;
 
 mod column {
     pub const TABLE_NAME: usize = 2;
@@ -18,6 +19,7 @@ mod column {
     pub const HLC: usize = 6;
     pub const OP_ID: usize = 7;
     pub const DELETED: usize = 8;
+    pub const OWNER: usize = 9;
 }
 
 /// The records of one workspace.
@@ -70,6 +72,11 @@ impl Records {
     }
 }
 
+/// The owner that a row names.
+pub fn owner_of(stored: &str) -> Owner {
+    (!stored.is_empty()).then(|| stored.into())
+}
+
 pub struct Names<'s> {
     records: &'s Records,
     scan: Scan<'s>,
@@ -115,6 +122,11 @@ impl<'r> Record<'r> {
         self.row.int8(column::SERVER_VERSION).map(Version::stored)
     }
 
+    /// The owner, empty where the record is everybody's.
+    pub fn owner(&self) -> Result<&'r str> {
+        self.row.text(column::OWNER)
+    }
+
     pub fn register(&self) -> Result<Register<'r>> {
         Ok(Register {
             revision: Revision {
@@ -124,13 +136,14 @@ impl<'r> Record<'r> {
             },
             version: self.version()?,
             deleted: self.row.bool(column::DELETED)?,
+            owner: owner_of(self.owner()?),
         })
     }
 
     /// The same, independent of the scan.
     pub fn into_register(self) -> Result<Register<'static>> {
-        let Register { revision, version, deleted } = self.register()?;
-        Ok(Register { revision: revision.into_owned(), version, deleted })
+        let Register { revision, version, deleted, owner } = self.register()?;
+        Ok(Register { revision: revision.into_owned(), version, deleted, owner })
     }
 }
 
@@ -160,7 +173,7 @@ fn values<'v>(
     workspace_key: i64,
     key: &'v RecordKey<'_>,
     register: &'v Register<'_>,
-) -> [Value<'v>; 8] {
+) -> [Value<'v>; 9] {
     [
         Value::Int8(workspace_key),
         Value::Text(&key.table),
@@ -170,5 +183,6 @@ fn values<'v>(
         Value::Text(&register.revision.hlc),
         Value::Uuid(register.revision.op_id),
         Value::Bool(register.deleted),
+        Value::Text(register.owner.as_deref().unwrap_or("")),
     ]
 }

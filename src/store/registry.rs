@@ -6,19 +6,21 @@ use pgrx::Spi;
 
 use super::Result;
 use super::relation::{Access, Index, Table};
-use super::scan::{By, Key, Scan};
+use super::scan::{By, Key, Row, Scan};
 use super::snapshot::Snapshot;
 use crate::error::SyncError;
+use crate::rules::admission as rules;
 
 mod column {
     pub const PK_FIELD: usize = 2;
+    pub const OWNER_FIELD: usize = 4;
 }
 
 /// Looks up registered tables, each once.
 pub struct Registry {
     table: Table,
     by_name: Index,
-    known: BTreeMap<String, Option<String>>,
+    known: BTreeMap<String, Option<rules::Table>>,
 }
 
 impl Registry {
@@ -28,25 +30,30 @@ impl Registry {
         Ok(Registry { table, by_name, known: BTreeMap::new() })
     }
 
-    /// The pk field of a table; `None` if it is not registered.
-    pub fn pk_field(&mut self, table: &str, snapshot: &Snapshot) -> Result<Option<&str>> {
+    /// A table's fields; `None` if it is not registered.
+    pub fn find(&mut self, table: &str, snapshot: &Snapshot) -> Result<Option<&rules::Table>> {
         if !self.known.contains_key(table) {
             let mut scan = Scan::new(&self.table, &self.by_name, snapshot, &[By::Text]);
-            let pk_field = scan
-                .find(&[Key::Text(table)])
-                .map(|row| row.text(column::PK_FIELD).map(str::to_owned))
-                .transpose()?;
-            self.known.insert(table.to_owned(), pk_field);
+            let found = scan.find(&[Key::Text(table)]);
+            self.known.insert(table.to_owned(), found.map(|row| read(&row)).transpose()?);
         }
-        Ok(self.known.get(table).and_then(|field| field.as_deref()))
+        Ok(self.known.get(table).and_then(Option::as_ref))
     }
 }
 
-pub fn register(table_name: &str, pk_field: &str) -> Result<()> {
+fn read(row: &Row<'_>) -> Result<rules::Table> {
+    Ok(rules::Table {
+        pk_field: row.text(column::PK_FIELD)?.to_owned(),
+        owner_field: row.text_or_null(column::OWNER_FIELD).map(str::to_owned),
+    })
+}
+
+pub fn register(table_name: &str, pk_field: &str, owner_field: Option<&str>) -> Result<()> {
     Spi::run_with_args(
-        "insert into sync_ext.synced_table (table_name, pk_field) values ($1, $2) \
-         on conflict (table_name) do update set pk_field = excluded.pk_field",
-        &[table_name.into(), pk_field.into()],
+        "insert into sync_ext.synced_table (table_name, pk_field, owner_field) values ($1, $2, $3) \
+         on conflict (table_name) do update \
+         set pk_field = excluded.pk_field, owner_field = excluded.owner_field",
+        &[table_name.into(), pk_field.into(), owner_field.into()],
     )
     .map_err(SyncError::sql)
 }

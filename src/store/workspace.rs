@@ -127,19 +127,41 @@ impl LockedWorkspace {
         writer.finish();
     }
 
-    /// Takes back what [`create`] did in this transaction.
+    pub fn id(&self) -> &str {
+        &self.workspace_id
+    }
+
+    /// Makes the workspace unknown; what belongs to it is the caller's to remove.
     pub fn remove(&self) {
         row_lock::delete(&self.table, self.row, &self.snapshot);
     }
 }
 
-/// Makes sure that the workspace exists. If another transaction is creating
-/// it, this waits for that one to end.
-pub fn create(workspace_id: &str) -> Result<()> {
-    Spi::run_with_args(
-        "insert into sync_ext.workspace (workspace_id) values ($1) \
-         on conflict (workspace_id) do nothing",
-        &[workspace_id.into()],
-    )
+/// Makes sure that the workspace exists; true if it did not. If another
+/// transaction is creating it, this waits for that one to end.
+pub fn create(workspace_id: &str) -> Result<bool> {
+    Spi::connect_mut(|spi| {
+        spi.update(
+            "insert into sync_ext.workspace (workspace_id) values ($1) \
+             on conflict (workspace_id) do nothing",
+            None,
+            &[workspace_id.into()],
+        )
+        .map(|rows| rows.len() == 1)
+    })
+    .map_err(SyncError::sql)
+}
+
+/// Keeps a workspace from being dropped until this transaction ends, as a
+/// foreign key would; pushes are not held up. False if it is gone.
+pub fn pin(workspace_key: i64) -> Result<bool> {
+    Spi::connect_mut(|spi| {
+        spi.update(
+            "select from sync_ext.workspace where workspace_key = $1 for key share",
+            None,
+            &[workspace_key.into()],
+        )
+        .map(|rows| !rows.is_empty())
+    })
     .map_err(SyncError::sql)
 }

@@ -1,10 +1,13 @@
 //! `sync_update_cursor`: acknowledge and heartbeat in one.
 
 use super::Result;
+use super::caller::Caller;
 use crate::error::SyncError;
+use crate::rules::access::Action;
 use crate::rules::history::Progress;
 use crate::rules::op::Version;
 use crate::store;
+use crate::store::device::DeviceKey;
 use crate::store::snapshot::Snapshot;
 use crate::wire::ids::{DeviceId, WorkspaceId};
 use crate::wire::pages::cursor_reply;
@@ -16,32 +19,37 @@ pub fn update_cursor(
     version: Option<i64>,
 ) -> Result<Reply> {
     store::server::require_writable(c"sync_update_cursor()");
-    let workspace_id = WorkspaceId::new(workspace_id)?;
+    let caller = Caller::identify()?;
+    let workspace_id = WorkspaceId::new(workspace_id)?.as_str();
     let device_id = DeviceId::new(device_id)?;
     let seen =
         version.and_then(Version::new).ok_or(SyncError::AcknowledgedVersion { given: version })?;
 
-    // A fresh snapshot: the version may come from a push of this statement.
-    let workspace = {
+    let (progress, (cursor, advanced)) = loop {
+        // A fresh snapshot: the version may come from a push of this statement.
         let snapshot = Snapshot::fresh();
-        store::workspace::find(workspace_id.as_str(), &snapshot)?
-    };
-    let progress = workspace.map_or_else(Progress::default, |workspace| workspace.progress);
-    if seen > progress.head {
-        return Err(SyncError::AcknowledgedAboveHead {
-            given: seen.get(),
-            head: progress.head.get(),
-        });
-    }
-    // Nothing is stored for a workspace that does not exist.
-    let (cursor, advanced) = match workspace {
-        Some(workspace) => store::device::acknowledge(
-            workspace.key,
-            device_id.as_str(),
-            seen,
-            store::server::now(),
-        )?,
-        None => (Version::ZERO, false),
+        caller.require(Action::Pull, workspace_id, &snapshot)?;
+        let workspace = store::workspace::find(workspace_id, &snapshot)?;
+        drop(snapshot);
+        let progress = workspace.map_or_else(Progress::default, |workspace| workspace.progress);
+        if seen > progress.head {
+            return Err(SyncError::AcknowledgedAboveHead {
+                given: seen.get(),
+                head: progress.head.get(),
+            });
+        }
+        // Nothing is stored for a workspace that does not exist.
+        let Some(workspace) = workspace else { break (progress, (Version::ZERO, false)) };
+        let device = DeviceKey {
+            workspace_key: workspace.key,
+            device_id: device_id.as_str(),
+            user_id: caller.device_user(),
+        };
+        let hold = || Ok(store::workspace::pin(workspace.key)? && caller.pin(workspace_id)?);
+        if let Some(moved) = store::device::acknowledge(device, seen, store::server::now(), hold)? {
+            break (progress, moved);
+        }
+        // The workspace was dropped, or the user removed, since we looked.
     };
     store::server::end_command();
     Ok(cursor_reply(device_id.as_str(), cursor, advanced, progress))

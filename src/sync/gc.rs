@@ -1,8 +1,11 @@
 //! `sync_gc`: purge what no active device needs.
 
 use super::Result;
+use super::caller::Caller;
+use super::workspaces::erase_dropped;
 use crate::error::SyncError;
 use crate::guc;
+use crate::rules::access::Action;
 use crate::rules::history::Progress;
 use crate::rules::op::Version;
 use crate::rules::retention::{self, Clock, PurgedKind, purge};
@@ -24,11 +27,9 @@ pub fn gc(
     batch_size: Option<i32>,
 ) -> Result<Reply> {
     server::require_writable(c"sync_gc()");
+    let caller = Caller::identify()?;
     let workspace_id = workspace_id.map(|id| WorkspaceId::new(Some(id))).transpose()?;
-    let budget = batch_size
-        .and_then(|size| usize::try_from(size).ok())
-        .filter(|size| *size > 0)
-        .ok_or(SyncError::BatchSize)?;
+    let budget = super::batch_size(batch_size)?;
     let clock = Clock {
         now: server::now(),
         retention: retention_micros(retention)?,
@@ -36,7 +37,11 @@ pub fn gc(
     };
     let mut run = Run { clock, budget, tally: GcTally::default() };
     match workspace_id {
-        Some(id) => run.visit(id.as_str(), Wait::Block)?,
+        Some(id) => {
+            caller.require_now(Action::Govern, id.as_str())?;
+            run.visit(id.as_str(), Wait::Block)?;
+        }
+        None if caller.user().is_some() => return Err(SyncError::TrustedOnly),
         None => {
             for id in due(&clock)? {
                 run.visit(&id, Wait::Skip)?;
@@ -45,6 +50,7 @@ pub fn gc(
                     break;
                 }
             }
+            run.erase_dropped()?;
         }
     }
     Ok(gc_reply(&run.tally))
@@ -100,6 +106,17 @@ struct Run {
 }
 
 impl Run {
+    /// Goes on with what sync_drop_workspace left. Rows count as read.
+    fn erase_dropped(&mut self) -> Result<()> {
+        let erased = erase_dropped(self.budget)?;
+        self.budget -= erased.rows().min(self.budget);
+        self.tally.scanned += erased.rows();
+        self.tally.changes_deleted += erased.entries;
+        self.tally.devices_deleted += erased.devices;
+        self.tally.has_more |= erased.has_more;
+        Ok(())
+    }
+
     fn visit(&mut self, workspace_id: &str, wait: Wait) -> Result<()> {
         let Locked::Row(locked) = workspace::lock(workspace_id, wait)? else {
             return Ok(());

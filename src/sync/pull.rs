@@ -1,8 +1,10 @@
 //! `sync_pull`: the changes after a cursor.
 
 use super::Result;
+use super::caller::Caller;
 use crate::error::SyncError;
 use crate::guc;
+use crate::rules::access::Action;
 use crate::rules::history::{Claim, Proof, ProofEntry, Verdict, judge};
 use crate::rules::op::Version;
 use crate::store::Access;
@@ -18,6 +20,7 @@ use crate::wire::token::{read_proof, write_proof};
 
 /// What of the log a puller wants.
 struct Filter {
+    caller: Caller,
     tables: TableFilter,
     /// Leave out losers and what was superseded.
     latest: bool,
@@ -31,15 +34,17 @@ pub fn pull(
     latest: bool,
     token: Option<&str>,
 ) -> Result<Reply> {
+    let caller = Caller::identify()?;
     let workspace_id = WorkspaceId::new(workspace_id)?.as_str();
     let cursor = cursor.and_then(Version::new).ok_or(SyncError::Cursor { given: cursor })?;
     let proof = token.map(|token| read_proof(token).ok_or(SyncError::Proof)).transpose()?;
-    let filter = Filter { tables: TableFilter::new(tables), latest };
+    let filter = Filter { caller, tables: TableFilter::new(tables), latest };
     let page = Page::of_changes(guc::page_limit(page_limit, 100), guc::max_page_bytes());
 
     // One snapshot for all that follows, or the head and the changes could
     // tell of different moments and a puller would step over what lies between.
     let snapshot = Snapshot::of_statement();
+    filter.caller.require(Action::Pull, workspace_id, &snapshot)?;
     let workspace = workspace::find(workspace_id, &snapshot)?;
     let progress = workspace.map(|workspace| workspace.progress);
     let log = workspace.map(|found| Log::open(found.key, Access::Read)).transpose()?;
@@ -136,7 +141,7 @@ fn fill(
 }
 
 fn wanted(entry: &Entry<'_>, filter: &Filter, names: &mut Names<'_>) -> Result<bool> {
-    if !filter.tables.matches(entry.table()?) {
+    if !filter.tables.matches(entry.table()?) || !filter.caller.sees(entry.owner()?) {
         return Ok(false);
     }
     if !filter.latest {

@@ -1,19 +1,33 @@
 //! `sync_register_table`, `sync_unregister_table`.
 
 use super::Result;
+use super::caller::Caller;
+use crate::error::SyncError;
 use crate::store;
 use crate::wire::ids::registry_name;
+use crate::wire::push_request::WORKSPACE_FIELD;
 
-pub fn register(table_name: Option<&str>, pk_field: Option<&str>) -> Result<()> {
+pub fn register(
+    table_name: Option<&str>,
+    pk_field: Option<&str>,
+    owner_field: Option<&str>,
+) -> Result<()> {
     store::server::require_writable(c"sync_register_table()");
+    Caller::require_trusted()?;
     let table_name = registry_name(table_name, "table_name")?;
     let pk_field = registry_name(pk_field, "pk_field")?;
-    store::registry::register(table_name, pk_field)
+    let owner_field =
+        owner_field.map(|field| registry_name(Some(field), "owner_field")).transpose()?;
+    if owner_field.is_some_and(|field| field == pk_field || field == WORKSPACE_FIELD) {
+        return Err(SyncError::OwnerFieldTaken);
+    }
+    store::registry::register(table_name, pk_field, owner_field)
 }
 
 /// A name that is not registered, or NULL, does nothing.
 pub fn unregister(table_name: Option<&str>) -> Result<()> {
     store::server::require_writable(c"sync_unregister_table()");
+    Caller::require_trusted()?;
     match table_name {
         Some(table_name) => store::registry::unregister(table_name),
         None => Ok(()),

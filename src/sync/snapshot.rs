@@ -6,8 +6,10 @@
 //! from there brings it.
 
 use super::Result;
+use super::caller::Caller;
 use crate::error::SyncError;
 use crate::guc;
+use crate::rules::access::Action;
 use crate::rules::history::{Proof, ProofEntry};
 use crate::rules::op::Version;
 use crate::store::Access;
@@ -19,7 +21,7 @@ use crate::store::workspace::{self, Workspace};
 use crate::wire::ids::{TableFilter, WorkspaceId};
 use crate::wire::pages::{Page, SnapshotItem, snapshot_reply, write_snapshot_item};
 use crate::wire::reply::Reply;
-use crate::wire::token::{self, read_page, write_page};
+use crate::wire::token::{self, Binding, read_page, write_page};
 
 pub fn snapshot(
     workspace_id: Option<&str>,
@@ -27,14 +29,17 @@ pub fn snapshot(
     page_limit: Option<i32>,
     tables: Option<Vec<Option<String>>>,
 ) -> Result<Reply> {
+    let caller = Caller::identify()?;
     let workspace_id = WorkspaceId::new(workspace_id)?.as_str();
     let tables = TableFilter::new(tables);
+    let bound_to = Binding { workspace_id, user: caller.user(), tables: &tables };
     let resumed = page_token
-        .map(|token| read_page(token, workspace_id, &tables).ok_or(SyncError::PageToken))
+        .map(|token| read_page(token, &bound_to).ok_or(SyncError::PageToken))
         .transpose()?;
 
     // One snapshot: the proof is of the state that the page shows.
     let view = Snapshot::of_statement();
+    caller.require(Action::Pull, workspace_id, &view)?;
     let workspace = workspace::find(workspace_id, &view)?;
     let log = workspace.map(|found| Log::open(found.key, Access::Read)).transpose()?;
     if let Some(resumed) = &resumed {
@@ -52,11 +57,12 @@ pub fn snapshot(
         let records = Records::open(workspace.key, Access::Read)?;
         let mut versions = log.versions(&view);
         let from = resumed.as_ref().map(|page| (page.table.as_str(), page.pk.as_str()));
-        let next = fill(&mut items, &records, &tables, from, &mut versions, &view)?;
+        let wanted = Wanted { caller: &caller, tables: &tables, from };
+        let next = fill(&mut items, &records, &wanted, &mut versions, &view)?;
         proof = versions.proof(workspace_id, head)?;
         next_page_token = next.zip(proof).map(|((table, pk), proof)| {
             let page = token::Page { snapshot_id, watermark, proof, table, pk };
-            write_page(&page, workspace_id, &tables)
+            write_page(&page, &bound_to)
         });
     }
     Ok(snapshot_reply(items, next_page_token.as_deref(), proof.as_ref()))
@@ -85,23 +91,32 @@ fn check_resumed(
     Ok(())
 }
 
-/// Fills a page with the records after `from`; gives the last one's name if
-/// there is more after it.
+/// What of the records a page is to show.
+struct Wanted<'w> {
+    caller: &'w Caller,
+    tables: &'w TableFilter,
+    /// What comes after this table and pk.
+    from: Option<(&'w str, &'w str)>,
+}
+
+/// Fills a page; gives the name of its last record if there is more after it.
 fn fill(
     items: &mut Page,
     records: &Records,
-    tables: &TableFilter,
-    from: Option<(&str, &str)>,
+    wanted: &Wanted<'_>,
     versions: &mut Versions<'_>,
     view: &Snapshot,
 ) -> Result<Option<(String, String)>> {
-    let mut last = from.map(|(table, pk)| (table.to_owned(), pk.to_owned()));
-    for stretch in stretches(tables, from) {
+    let mut last = wanted.from.map(|(table, pk)| (table.to_owned(), pk.to_owned()));
+    for stretch in stretches(wanted.tables, wanted.from) {
         let mut range = match stretch {
             Stretch::Table(table, pk) => records.of_table(table, pk, view),
             Stretch::TablesAfter(table) => records.of_tables_after(table, view),
         };
         while let Some(record) = range.next() {
+            if !wanted.caller.sees(record.owner()?) {
+                continue;
+            }
             match add(items, &record, versions)? {
                 Added::No => return Ok(last),
                 Added::Grave => {}

@@ -30,7 +30,22 @@ impl<'a> DeviceId<'a> {
     }
 }
 
-/// A synced table's name or its pk field's, 1 to 128 bytes.
+/// A user's name, 1 to 256 bytes without NUL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserId<'a>(&'a str);
+
+impl<'a> UserId<'a> {
+    pub fn new(text: Option<&'a str>) -> Result<Self, SyncError> {
+        let text = bounded(text, 256).filter(|text| !text.contains('\0'));
+        text.map(UserId).ok_or(SyncError::UserId)
+    }
+
+    pub fn as_str(self) -> &'a str {
+        self.0
+    }
+}
+
+/// A synced table's name or that of one of its fields, 1 to 128 bytes.
 pub fn registry_name<'a>(
     text: Option<&'a str>,
     argument: &'static str,
@@ -90,6 +105,11 @@ mod tests {
         assert!(DeviceId::new(Some(&"d".repeat(257))).is_err());
         assert!(DeviceId::new(Some("")).is_err());
         assert!(DeviceId::new(None).is_err());
+        assert_eq!(UserId::new(Some("u")).unwrap().as_str(), "u");
+        assert!(UserId::new(Some(&"u".repeat(256))).is_ok());
+        assert!(UserId::new(Some(&"u".repeat(257))).is_err());
+        assert!(UserId::new(Some("")).is_err() && UserId::new(Some("a\0")).is_err());
+        assert!(UserId::new(None).is_err());
         assert_eq!(registry_name(Some("t"), "table_name").unwrap(), "t");
         assert!(registry_name(Some(&"a".repeat(128)), "table_name").is_ok());
         assert!(registry_name(Some(&"a".repeat(129)), "table_name").is_err());

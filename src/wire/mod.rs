@@ -5,12 +5,15 @@
 //! * [`text`]: strings and numbers out of raw text
 //! * [`value`]: are two JSON texts the same value?
 //! * [`push_request`]: a batch of ops, each checked by itself
-//! * [`reply`]: the memory of replies; [`push_reply`], [`pages`]: what they tell
+//! * [`reply`]: the memory of replies; [`push_reply`], [`pages`],
+//!   [`workspaces`]: what they tell
 //! * [`token`]: proofs and page tokens
-//! * [`ids`]: workspace, device and table names that callers pass
+//! * [`ids`]: workspace, device, user and table names that callers pass
+//! * [`owner`]: whose a payload says its record is, and who JWT claims say calls
 
 pub mod fields;
 pub mod ids;
+pub mod owner;
 pub mod pages;
 pub mod push_reply;
 pub mod push_request;
@@ -18,3 +21,4 @@ pub mod reply;
 pub mod text;
 pub mod token;
 pub mod value;
+pub mod workspaces;

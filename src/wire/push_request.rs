@@ -6,10 +6,11 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::fields::{ArrayOf, Elements, Fields, FieldsOf};
-use super::{text, value};
+use super::{owner, text, value};
 use crate::error::SyncError;
-use crate::rules::admission::PayloadClaims;
+use crate::rules::admission::{PayloadClaims, Table};
 use crate::rules::op::{Op, Operation, RecordKey, Revision};
+use crate::rules::ownership::Claim;
 use crate::rules::refusal::Refusal;
 
 /// One item of a batch.
@@ -143,29 +144,41 @@ fn bounded<'a>(
     Ok(text)
 }
 
-const WORKSPACE_FIELD: &str = "workspace_id";
+pub const WORKSPACE_FIELD: &str = "workspace_id";
 
 /// Reads what a payload says about itself. A number equals the text that it is
 /// written as, so that integer keys need no quotes; nothing else that is not a
 /// string equals anything.
-pub fn payload_claims(
-    payload: &str,
-    pk_field: &str,
+pub fn payload_claims<'a>(
+    payload: &'a str,
+    table: &Table,
     pk: &str,
     workspace_id: &str,
-) -> PayloadClaims {
+) -> PayloadClaims<'a> {
     let equals = |raw: &str, expected: &str| match text::is_number(raw) {
         true => raw == expected,
         false => text::string(raw).is_some_and(|text| text == expected),
     };
-    let [pk_raw, workspace_raw] =
-        FieldsOf(&[pk_field, WORKSPACE_FIELD]).read(payload).unwrap_or_default();
+    let pk_field = table.pk_field.as_str();
+    let (pk_raw, workspace_raw, owner) = match &table.owner_field {
+        None => {
+            let names = [pk_field, WORKSPACE_FIELD];
+            let [pk, workspace] = FieldsOf(&names).read(payload).unwrap_or_default();
+            (pk, workspace, Claim::Unasked)
+        }
+        Some(field) => {
+            let names = [pk_field, WORKSPACE_FIELD, field];
+            let [pk, workspace, raw] = FieldsOf(&names).read(payload).unwrap_or_default();
+            (pk, workspace, owner::claim(raw))
+        }
+    };
     PayloadClaims {
         pk_matches: pk_raw.map(|raw| equals(raw, pk)),
         // A name stands for its first place: where the pk field is this very
         // field, its value is there.
         workspace_matches: if pk_field == WORKSPACE_FIELD { pk_raw } else { workspace_raw }
             .map(|raw| equals(raw, workspace_id)),
+        owner,
     }
 }
 

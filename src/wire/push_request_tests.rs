@@ -173,7 +173,12 @@ fn whole_batches_are_refused_by_shape_and_count() {
 
 #[test]
 fn what_a_payload_claims_of_itself() {
-    let claims = |payload| payload_claims(payload, "id", "7", "w");
+    let table = |pk_field: &str, owner_field: Option<&str>| Table {
+        pk_field: pk_field.to_owned(),
+        owner_field: owner_field.map(str::to_owned),
+    };
+    let notes = table("id", None);
+    let claims = |payload| payload_claims(payload, &notes, "7", "w");
     assert_eq!(claims("{}").pk_matches, None);
     assert_eq!(claims(r#"{"id":"7"}"#).pk_matches, Some(true));
     assert_eq!(claims(r#"{"id":7}"#).pk_matches, Some(true));
@@ -183,8 +188,13 @@ fn what_a_payload_claims_of_itself() {
     }
     assert_eq!(claims(r#"{"workspace_id":"w"}"#).workspace_matches, Some(true));
     assert_eq!(claims(r#"{"workspace_id":"v"}"#).workspace_matches, Some(false));
-    let both = payload_claims(r#"{"workspace_id":"w"}"#, "workspace_id", "7", "w");
+    let both = payload_claims(r#"{"workspace_id":"w"}"#, &table("workspace_id", None), "7", "w");
     assert_eq!((both.pk_matches, both.workspace_matches), (Some(false), Some(true)));
+    assert_eq!(claims(r#"{"by":"ann"}"#).owner, Claim::Unasked);
+    let private = table("id", Some("by"));
+    let owned = payload_claims(r#"{"by":"ann","id":"7"}"#, &private, "7", "w");
+    assert_eq!((owned.pk_matches, owned.owner), (Some(true), Claim::User("ann".into())));
+    assert_eq!(payload_claims("{}", &private, "7", "w").owner, Claim::Absent);
 }
 
 #[test]

@@ -42,9 +42,22 @@ struct PageText {
     k: String,
 }
 
-/// Page token: `s1.`, a digest that binds it to workspace and filter, and the
-/// page as JSON in hexadecimal digits.
-pub fn write_page(page: &Page, workspace_id: &str, tables: &TableFilter) -> String {
+/// What a page token is good for: nobody goes on with a snapshot that shows
+/// other records.
+#[derive(Clone, Copy)]
+pub struct Binding<'b> {
+    pub workspace_id: &'b str,
+    /// `None` for a trusted caller.
+    pub user: Option<&'b str>,
+    pub tables: &'b TableFilter,
+}
+
+/// Page token: `s1.`, a digest that binds it to workspace, user and filter, and
+/// the page as JSON in hexadecimal digits.
+///
+/// It is no secret and no right: every page is checked and filtered by itself,
+/// so one who makes up a token gets what a token of their own would give them.
+pub fn write_page(page: &Page, binding: &Binding<'_>) -> String {
     let text = PageText {
         s: page.snapshot_id.simple().to_string(),
         w: page.watermark.get(),
@@ -55,13 +68,13 @@ pub fn write_page(page: &Page, workspace_id: &str, tables: &TableFilter) -> Stri
     // Strings and a number: serializing cannot fail.
     let body = serde_json::to_string(&text).unwrap_or_default();
     let digits: String = body.bytes().map(|byte| format!("{byte:02x}")).collect();
-    format!("s1.{}.{digits}", binding(workspace_id, tables, &body).simple())
+    format!("s1.{}.{digits}", digest(binding, &body).simple())
 }
 
-/// `None` for a token of another workspace or filter, and for what
+/// `None` for a token of another workspace, user or filter, and for what
 /// [`write_page`] never wrote.
-pub fn read_page(token: &str, workspace_id: &str, tables: &TableFilter) -> Option<Page> {
-    let (digest, digits) = token.strip_prefix("s1.")?.split_once('.')?;
+pub fn read_page(token: &str, binding: &Binding<'_>) -> Option<Page> {
+    let (bound, digits) = token.strip_prefix("s1.")?.split_once('.')?;
     if !digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
         return None;
     }
@@ -71,7 +84,7 @@ pub fn read_page(token: &str, workspace_id: &str, tables: &TableFilter) -> Optio
         .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
         .collect::<Option<Vec<u8>>>()?;
     let body = String::from_utf8(bytes).ok()?;
-    if binding(workspace_id, tables, &body).simple().to_string() != digest {
+    if digest(binding, &body).simple().to_string() != bound {
         return None;
     }
     let text: PageText = serde_json::from_str(&body).ok()?;
@@ -84,13 +97,14 @@ pub fn read_page(token: &str, workspace_id: &str, tables: &TableFilter) -> Optio
     })
 }
 
-fn binding(workspace_id: &str, tables: &TableFilter, body: &str) -> Uuid {
-    let names = match tables {
+fn digest(binding: &Binding<'_>, body: &str) -> Uuid {
+    let names = match binding.tables {
         TableFilter::All => None,
         TableFilter::Only(names) => Some(names),
     };
-    // As JSON, so that no two different triples have the same text.
-    let all = serde_json::to_string(&(workspace_id, names, body)).unwrap_or_default();
+    // As JSON, so that no two different ones have the same text.
+    let all = (binding.workspace_id, binding.user, names, body);
+    let all = serde_json::to_string(&all).unwrap_or_default();
     Uuid::new_v5(&Uuid::NAMESPACE_OID, all.as_bytes())
 }
 
@@ -134,26 +148,38 @@ mod tests {
             &good.replace("12c", "0"),
             &good.replace("12c", "fffffffffffffffff"),
             &good.replace("p1", "p2"),
-            &write_page(&page(), "w", &TableFilter::All),
+            &write_page(
+                &page(),
+                &Binding { workspace_id: "w", user: None, tables: &TableFilter::All },
+            ),
         ] {
             assert_eq!(read_proof(bad), None, "{bad}");
         }
     }
 
     #[test]
-    fn a_page_token_is_bound_to_its_workspace_and_filter() {
+    fn a_page_token_is_bound_to_its_workspace_user_and_filter() {
         let only = |names: &[&str]| {
             TableFilter::new(Some(names.iter().map(|name| Some(name.to_string())).collect()))
         };
-        let token = write_page(&page(), "w", &only(&["a", "b"]));
-        assert_eq!(read_page(&token, "w", &only(&["b", "a", "a"])), Some(page()));
-        assert_eq!(read_page(&token, "v", &only(&["a", "b"])), None);
-        assert_eq!(read_page(&token, "w", &only(&["a"])), None);
-        assert_eq!(read_page(&token, "w", &only(&["ab"])), None);
-        assert_eq!(read_page(&token, "w", &TableFilter::All), None);
-        assert_eq!(read_page(&token.replace('7', "8"), "w", &only(&["a", "b"])), None);
-        for bad in ["", "s1.", "s1.x.y", "é", &token[..token.len() - 1], &write_proof(&proof())] {
-            assert_eq!(read_page(bad, "w", &only(&["a", "b"])), None, "{bad}");
+        let (same, fewer, joined) = (only(&["b", "a", "a"]), only(&["a"]), only(&["ab"]));
+        let tables = only(&["a", "b"]);
+        let bound = Binding { workspace_id: "w", user: None, tables: &tables };
+        let token = write_page(&page(), &bound);
+        assert_eq!(read_page(&token, &Binding { tables: &same, ..bound }), Some(page()));
+        assert_eq!(read_page(&token, &Binding { workspace_id: "v", ..bound }), None);
+        assert_eq!(read_page(&token, &Binding { user: Some("ann"), ..bound }), None);
+        for other in [&fewer, &joined, &TableFilter::All] {
+            assert_eq!(read_page(&token, &Binding { tables: other, ..bound }), None);
         }
+        assert_eq!(read_page(&token.replace('7', "8"), &bound), None);
+        for bad in ["", "s1.", "s1.x.y", "é", &token[..token.len() - 1], &write_proof(&proof())] {
+            assert_eq!(read_page(bad, &bound), None, "{bad}");
+        }
+        let anns = Binding { user: Some("ann"), ..bound };
+        let token = write_page(&page(), &anns);
+        assert_eq!(read_page(&token, &anns), Some(page()));
+        assert_eq!(read_page(&token, &Binding { user: Some("bob"), ..bound }), None);
+        assert_eq!(read_page(&token, &bound), None);
     }
 }

@@ -7,6 +7,8 @@ use crate::store::RowId;
 use crate::store::log::{Entry, Log};
 use crate::store::record::Records;
 use crate::store::snapshot::Snapshot;
+use crate::sync::caller::Caller;
+use crate::wire::owner::same_filled;
 use crate::wire::push_request::same_payload;
 
 /// The records that a batch touches, each once, in the order of their keys.
@@ -107,6 +109,7 @@ pub fn find_logged<'r>(
     register: impl Fn(usize) -> Option<&'r Register<'static>>,
     mut logged: Vec<Logged>,
     care: Care,
+    caller: &Caller,
     snapshot: &Snapshot,
 ) -> Result<Vec<Logged>> {
     let mut winners = Vec::new();
@@ -126,7 +129,7 @@ pub fn find_logged<'r>(
     let mut versions = log.versions(snapshot);
     for (version, place) in winners {
         match versions.find(version) {
-            Some(entry) => logged[place] = compare(&ops[place], &entry)?,
+            Some(entry) => logged[place] = compare(&ops[place], &entry, caller)?,
             // A grave's entry. The op may have been sent again since.
             None => by_op_id.push(place),
         }
@@ -134,19 +137,33 @@ pub fn find_logged<'r>(
     let mut op_ids = log.op_ids(snapshot);
     for place in in_order(by_op_id, |place| ops[place].op_id()) {
         let entry = op_ids.find(ops[place].op_id());
-        logged[place] = entry.map_or(Ok(Logged::No), |entry| compare(&ops[place], &entry))?;
+        logged[place] =
+            entry.map_or(Ok(Logged::No), |entry| compare(&ops[place], &entry, caller))?;
     }
     Ok(logged)
 }
 
 /// Looks one op up.
-pub fn find_by_op_id(log: &Log, op: &Op<'_>, snapshot: &Snapshot) -> Result<Logged> {
+pub fn find_by_op_id(
+    log: &Log,
+    op: &Op<'_>,
+    caller: &Caller,
+    snapshot: &Snapshot,
+) -> Result<Logged> {
     let mut op_ids = log.op_ids(snapshot);
-    op_ids.find(op.op_id()).map_or(Ok(Logged::No), |entry| compare(op, &entry))
+    op_ids.find(op.op_id()).map_or(Ok(Logged::No), |entry| compare(op, &entry, caller))
 }
 
-pub fn compare(op: &Op<'_>, entry: &Entry<'_>) -> Result<Logged> {
-    Ok(Logged::At(entry.version()?, op.same_content(&entry.op()?, same_payload)))
+/// An op that the caller may not know of is never the same: that it is stored,
+/// and where, is not told.
+pub fn compare(op: &Op<'_>, entry: &Entry<'_>, caller: &Caller) -> Result<Logged> {
+    let (owner, filled_field) = (entry.owner()?, entry.filled_field()?);
+    let is_same = caller.sees(owner)
+        && op.same_content(&entry.op()?, |pushed, stored| {
+            same_payload(pushed, stored)
+                || (!filled_field.is_empty() && same_filled(pushed, filled_field, owner, stored))
+        });
+    Ok(Logged::At(entry.version()?, is_same))
 }
 
 /// `places` in ascending order of their keys.

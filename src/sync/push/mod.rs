@@ -1,22 +1,26 @@
 //! `sync_push`: store a batch of ops and decide conflicts.
 
+mod fates;
 mod known;
 mod retry;
 mod told;
 
-use known::{Care, KnownRecords, Logged, Touched, find_by_op_id, find_logged};
+use fates::{Fate, check};
+use known::{Care, KnownRecords, Touched};
 use retry::Retry;
 use told::Told;
 
 use super::Result;
+use super::caller::Caller;
 use crate::error::SyncError;
 use crate::guc;
-use crate::rules::admission::{Limits, admit};
+use crate::rules::access::Action;
+use crate::rules::admission::Limits;
 use crate::rules::batch::{Batch, Item};
 use crate::rules::history::Progress;
 use crate::rules::merge::{Merge, Register, Turn, merge};
 use crate::rules::op::{Op, Timestamp, Version};
-use crate::rules::refusal::Refusal;
+use crate::rules::ownership::own;
 use crate::store::log::{Log, LogWriter};
 use crate::store::record::{RecordWriter, Records};
 use crate::store::registry::Registry;
@@ -26,20 +30,24 @@ use crate::store::workspace::{self, LockedWorkspace, Workspace};
 use crate::store::{Access, Locked, RowId, Wait, server};
 use crate::wire::ids::WorkspaceId;
 use crate::wire::push_reply::PushReply;
-use crate::wire::push_request::{parse, payload_claims, same_payload};
+use crate::wire::push_request::{parse, same_payload};
 use crate::wire::reply::Reply;
 
 pub fn push(workspace_id: Option<&str>, ops: Option<&str>) -> Result<Reply> {
     server::require_writable(c"sync_push()");
+    let caller = &Caller::identify()?;
     let workspace_id = WorkspaceId::new(workspace_id)?.as_str();
+    // Before anything is locked: who is no member must not even make others wait.
+    caller.require_now(Action::Push, workspace_id)?;
     let items = parse(ops.ok_or(SyncError::OpsNotAnArray)?, guc::max_ops_per_push())?;
     let (op_ids, parsed): (Vec<_>, Vec<_>) =
         items.into_iter().map(|item| (item.op_id, item.op)).unzip();
     let batch = Batch::gather(parsed, same_payload);
     let limits = Limits { workspace_id, max_payload_bytes: guc::max_payload_bytes() };
-    let reply = match lock_or_create(&batch.ops, limits)? {
-        Turnout::Locked(locked) => {
-            let reply = push_locked(&locked, &batch, &op_ids, limits)?;
+    let reply = match lock_or_create(&batch.ops, limits, caller)? {
+        Turnout::Locked { locked, is_new } => {
+            caller.require_still(Action::Push, workspace_id, &locked.snapshot)?;
+            let reply = push_locked(&locked, is_new, &batch, &op_ids, limits, caller)?;
             drop(locked);
             server::end_command();
             reply
@@ -55,39 +63,36 @@ pub fn push(workspace_id: Option<&str>, ops: Option<&str>) -> Result<Reply> {
     Ok(reply)
 }
 
-/// What became of one of the batch's distinct ops.
-enum Fate {
-    Refused(Refusal),
-    /// It takes a version: the n-th turn of the merge.
-    New(usize),
-    /// It is in the log already; its record is the n-th of those touched.
-    Replay {
-        version: Version,
-        record: usize,
-    },
-}
-
 enum Turnout {
-    Locked(LockedWorkspace),
+    Locked {
+        locked: LockedWorkspace,
+        /// Created by this call.
+        is_new: bool,
+    },
     /// No op can be accepted: there is nothing to lock or create.
     NothingToStore(Vec<Fate>),
 }
 
 /// The workspace, locked; created if it is unknown and the batch has an op
 /// that will be accepted.
-fn lock_or_create(ops: &[Op<'_>], limits: Limits<'_>) -> Result<Turnout> {
+fn lock_or_create(ops: &[Op<'_>], limits: Limits<'_>, caller: &Caller) -> Result<Turnout> {
     if ops.is_empty() {
         return Ok(Turnout::NothingToStore(Vec::new()));
     }
+    let mut is_new = false;
     loop {
         if let Locked::Row(locked) = workspace::lock(limits.workspace_id, Wait::Block)? {
-            return Ok(Turnout::Locked(locked));
+            return Ok(Turnout::Locked { locked, is_new });
         }
         let snapshot = Snapshot::fresh();
         let mut registry = Registry::open()?;
         let mut refused = Vec::new();
         for op in ops {
-            if let Err(refusal) = check(op, limits, &mut registry, &snapshot)? {
+            let owned = match check(op, limits, &mut registry, &snapshot)? {
+                Ok(claim) => own(caller.user(), &claim, op.operation, None).map(|_| ()),
+                Err(refusal) => Err(refusal),
+            };
+            if let Err(refusal) = owned {
                 refused.push(Fate::Refused(refusal));
             }
         }
@@ -95,21 +100,8 @@ fn lock_or_create(ops: &[Op<'_>], limits: Limits<'_>) -> Result<Turnout> {
             return Ok(Turnout::NothingToStore(refused));
         }
         // Afterwards it exists, whoever created it, and can be locked.
-        workspace::create(limits.workspace_id)?;
+        is_new = workspace::create(limits.workspace_id)?;
     }
-}
-
-/// Today's rules for one op.
-fn check(
-    op: &Op<'_>,
-    limits: Limits<'_>,
-    registry: &mut Registry,
-    snapshot: &Snapshot,
-) -> Result<std::result::Result<(), Refusal>> {
-    let pk_field = registry.pk_field(&op.key.table, snapshot)?;
-    Ok(admit(op, pk_field, limits, |payload, pk_field| {
-        payload_claims(payload, pk_field, &op.key.pk, limits.workspace_id)
-    }))
 }
 
 /// A locked workspace and a batch to be stored in it.
@@ -120,6 +112,7 @@ struct Push<'p, 'a> {
     ops: &'p [Op<'a>],
     touched: &'p Touched<'p, 'a>,
     limits: Limits<'p>,
+    caller: &'p Caller,
 }
 
 /// What a push will store.
@@ -143,15 +136,17 @@ impl<'a> Decided<'_, 'a> {
 
 fn push_locked(
     locked: &LockedWorkspace,
+    is_new: bool,
     batch: &Batch<'_>,
     op_ids: &[Option<&str>],
     limits: Limits<'_>,
+    caller: &Caller,
 ) -> Result<Reply> {
     let Workspace { key, progress } = locked.workspace;
     let log = &Log::open(key, Access::Write)?;
     let records = &Records::open(key, Access::Write)?;
     let touched = &Touched::by(&batch.ops);
-    let push = Push { locked, log, records, ops: &batch.ops, touched, limits };
+    let push = Push { locked, log, records, ops: &batch.ops, touched, limits, caller };
     let Decided { fates, turns, merged, at, .. } = &push.store()?;
 
     let versions = log.versions(&locked.snapshot);
@@ -160,7 +155,7 @@ fn push_locked(
     let reply = reply_to_all(reply, &batch.items, op_ids, fates, |reply, op_id, fate| {
         told.tell(reply, op_id, fate)
     })?;
-    if merged.head == Version::ZERO {
+    if is_new && merged.head == Version::ZERO {
         // It was created for an op that is no longer allowed: its table was
         // unregistered while we waited.
         locked.remove();
@@ -178,7 +173,8 @@ impl<'p, 'a> Push<'p, 'a> {
         let mut retry = None;
         if count >= LARGE {
             let head = locked.workspace.progress.head;
-            retry = Retry::find(self.log, self.ops, self.touched, head, &locked.snapshot)?;
+            let (log, snapshot) = (self.log, &locked.snapshot);
+            retry = Retry::find(log, self.ops, self.touched, head, self.caller, snapshot)?;
             if retry.is_none()
                 && self.records.finds_duplicates()
                 && self.log.finds_duplicates()
@@ -226,46 +222,6 @@ impl<'p, 'a> Push<'p, 'a> {
         Ok(Some(Decided { fates, turns, merged, rows, at: server::now() }))
     }
 
-    /// Replays, conflicts with the log, refusals; what is left gets a turn.
-    fn fates(
-        &self,
-        registers: &[Option<Register<'static>>],
-        logged: Vec<Logged>,
-        care: Care,
-    ) -> Result<Option<(Vec<Fate>, Vec<Turn<'p, 'a>>)>> {
-        let Push { log, ops, touched, .. } = *self;
-        let snapshot = &self.locked.snapshot;
-        let register = |op: usize| registers[touched.places[op]].as_ref();
-        let logged = find_logged(log, ops, register, logged, care, snapshot)?;
-        let mut registry = Registry::open()?;
-        let mut fates = Vec::with_capacity(ops.len());
-        let mut turns = Vec::with_capacity(ops.len());
-        for ((op, mut logged), &record) in ops.iter().zip(logged).zip(&touched.places) {
-            let verdict = match logged {
-                Logged::At(..) => Ok(()),
-                _ => check(op, self.limits, &mut registry, snapshot)?,
-            };
-            if logged == Logged::Unasked && verdict.is_err() {
-                // It will not be stored; and whether it is in the log comes
-                // before today's rules.
-                logged = find_by_op_id(log, op, snapshot)?;
-                if let Logged::At(_, true) = logged {
-                    return Ok(None);
-                }
-            }
-            fates.push(match (logged, verdict) {
-                (Logged::At(version, true), _) => Fate::Replay { version, record },
-                (Logged::At(_, false), _) => Fate::Refused(Refusal::ConflictWithLog),
-                (_, Err(refusal)) => Fate::Refused(refusal),
-                (_, Ok(())) => {
-                    turns.push(Turn { op, record });
-                    Fate::New(turns.len() - 1)
-                }
-            });
-        }
-        Ok(Some((fates, turns)))
-    }
-
     /// Stores what was looked up; a duplicate would be an error.
     fn write(&self, decided: &Decided<'_, '_>) {
         let snapshot = &self.locked.snapshot;
@@ -300,7 +256,7 @@ impl<'p, 'a> Push<'p, 'a> {
 
     fn write_log(&self, decided: &Decided<'_, '_>, mut writer: LogWriter<'_>) -> bool {
         for (turn, decision) in decided.turns.iter().zip(&decided.merged.decisions) {
-            writer.append(turn.op, decision);
+            writer.append(turn, decision);
         }
         writer.finish()
     }

@@ -12,7 +12,9 @@ use super::known::{Logged, Touched, compare, find_by_op_id};
 use crate::rules::merge::Register;
 use crate::rules::op::{Op, Operation, Version};
 use crate::store::log::{Entry, Log};
+use crate::store::record::owner_of;
 use crate::store::snapshot::Snapshot;
+use crate::sync::caller::Caller;
 
 /// How far from the batch's end the head may be, in sizes of the batch: reading
 /// that much costs less than looking every record up.
@@ -38,15 +40,16 @@ impl Retry {
         ops: &[Op<'_>],
         touched: &Touched<'_, '_>,
         head: Version,
+        caller: &Caller,
         snapshot: &Snapshot,
     ) -> Result<Option<Retry>> {
         let Some(Logged::At(first, _)) =
-            ops.first().map(|op| find_by_op_id(log, op, snapshot)).transpose()?
+            ops.first().map(|op| find_by_op_id(log, op, caller, snapshot)).transpose()?
         else {
             return Ok(None);
         };
         let mut retry = Retry::nothing(ops.len(), touched.keys.len());
-        retry.read(log, ops, touched, (first, head), snapshot)?;
+        retry.read(log, ops, touched, (first, head), caller, snapshot)?;
         Ok(Some(retry))
     }
 
@@ -56,6 +59,7 @@ impl Retry {
         ops: &[Op<'_>],
         touched: &Touched<'_, '_>,
         (first, head): (Version, Version),
+        caller: &Caller,
         snapshot: &Snapshot,
     ) -> Result<()> {
         let mut entries = log.from(first, snapshot);
@@ -65,7 +69,7 @@ impl Retry {
             let Some(found) = &entry else { break };
             // An op that was refused then took no version.
             if found.op_id()? == op.op_id() {
-                let logged = compare(op, found)?;
+                let logged = compare(op, found, caller)?;
                 let record = match logged {
                     Logged::At(_, true) => Some(touched.places[place]),
                     // The opId, but of another record perhaps.
@@ -100,6 +104,7 @@ impl Retry {
                 revision: entry.revision()?.into_owned(),
                 version: entry.version()?,
                 deleted: entry.operation()? == Operation::Delete,
+                owner: owner_of(entry.owner()?),
             });
         }
         Ok(())

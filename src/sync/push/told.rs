@@ -51,7 +51,7 @@ impl Told<'_, '_, '_> {
         let (version, revision) = (register.version, register.revision.clone());
         if version > self.before.head {
             let turn = (version.get() - self.before.head.get() - 1) as usize;
-            tell(&match self.turns[turn].op.payload {
+            tell(&match self.turns[turn].payload() {
                 Some(payload) if !register.deleted => Winner::Put { version, revision, payload },
                 _ => Winner::Delete { version, revision, deleted_at: Some(self.now) },
             });

@@ -42,10 +42,21 @@ pub fn live(lines: Vec<Line>) -> Vec<Line> {
     lines.into_iter().filter(|line| line.5 == "put").collect()
 }
 
+/// The tables of the extension.
+pub const TABLES: [&str; 7] = [
+    "workspace",
+    "synced_table",
+    "change_log",
+    "record",
+    "device_cursor",
+    "member",
+    "dropped_workspace",
+];
+
 /// All that the extension stores in a database: a text for each of its tables.
 pub fn tables(client: &mut impl GenericClient) -> Result<BTreeMap<&'static str, String>> {
     let mut tables = BTreeMap::new();
-    for table in ["workspace", "synced_table", "change_log", "record", "device_cursor"] {
+    for table in TABLES {
         let rows = client.query_one(
             &format!(
                 "select coalesce(string_agg(t::text, '|' order by t::text), '')

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use postgres::{Client, GenericClient};
 use serde_json::Value;
 
-use crate::batch::versions;
+use crate::batch::{push, put, versions};
 use crate::cluster::Cluster;
 use crate::device::call;
 
@@ -107,4 +107,20 @@ pub fn age_entry(client: &mut impl GenericClient, version: i64) {
     let sql = "update sync_ext.change_log set created_at = created_at - interval '40 days'
                 where server_version = $1";
     assert_eq!(client.execute(sql, &[&version]).unwrap(), 1, "one entry {version}");
+}
+
+/// A dropped workspace that is not erased yet; and the workspace `team` with two
+/// members and a private record of the first, whose owner was filled in.
+pub fn share(client: &mut Client) {
+    push(client, "gone", &[put(1, "a", 1), put(2, "b", 1)]);
+    client
+        .batch_execute(
+            "select sync_drop_workspace('gone', 1);
+             select sync_register_table('diary', owner_field => 'by');
+             select sync_create_workspace('team', 'ann'), sync_set_member('team', 'bob', 'viewer');
+             set sync_ext.user_id = 'ann'",
+        )
+        .unwrap();
+    push(client, "team", &[put(1, "a", 1).replace("notes", "diary")]);
+    client.batch_execute("reset sync_ext.user_id").unwrap();
 }

@@ -11,7 +11,7 @@ use sync_ext_cluster::cluster::Cluster;
 use sync_ext_cluster::device::{Device, call};
 use sync_ext_cluster::loss::Loss;
 use sync_ext_cluster::state::{of_server, tables};
-use sync_ext_cluster::steps::{age, gc};
+use sync_ext_cluster::steps::{age, gc, share};
 
 fn succeed(command: &mut Command) {
     let output = command.output().unwrap();
@@ -55,6 +55,7 @@ fn a_restored_dump_is_the_same_server(cluster: &Cluster) {
     push(&mut before, "collected", &[delete(1, "a", 2), put(2, "b", 1), put(3, "b", 2)]);
     age(&mut before);
     assert_eq!(gc(&mut before, "collected")["tombstonesDeleted"], 1);
+    share(&mut before);
     let mut device = Device::new("phone", "w");
     device.pull(&mut before, 100, false).unwrap();
     device.acknowledge(&mut before).unwrap();
@@ -68,7 +69,7 @@ fn a_restored_dump_is_the_same_server(cluster: &Cluster) {
     push(&mut after, "x", &[put(1, "a", 1)]);
     let sql = "select string_agg(workspace_key::text, ',' order by workspace_key)
                  from sync_ext.workspace";
-    assert_eq!(call(&mut after, sql, &[]).unwrap(), "1,2,3,4");
+    assert_eq!(call(&mut after, sql, &[]).unwrap(), "1,2,3,5,6");
     assert_eq!(push(&mut after, "w", &[put(4, "b", 2), put(5, "c", 1)]), [4, 5]);
     // GC goes on where it was, and the grave still stands.
     assert_eq!(gc(&mut after, "collected")["scanned"], 0);
@@ -76,6 +77,15 @@ fn a_restored_dump_is_the_same_server(cluster: &Cluster) {
     let sql = "select deleted::text from sync_ext.current_record
                 where workspace_id = 'collected' and pk = 'a'";
     assert_eq!(call(&mut after, sql, &[]).unwrap(), "true");
+    // Who may do what, and whose records are, is as it was.
+    after.batch_execute("set sync_ext.user_id = 'bob'").unwrap();
+    let sql = "select json_array_length(sync_pull('team') -> 'changes')::text";
+    assert_eq!(call(&mut after, sql, &[]).unwrap(), "0");
+    after.batch_execute("set sync_ext.user_id = 'ann'").unwrap();
+    assert_eq!(call(&mut after, sql, &[]).unwrap(), "1");
+    after.batch_execute("reset sync_ext.user_id").unwrap();
+    after.batch_execute("select sync_gc()").unwrap();
+    assert_eq!(tables(&mut after).unwrap()["dropped_workspace"], "");
     // The device goes on: its proof holds, no snapshot is asked of it.
     assert_eq!(device.pull(&mut after, 100, false).unwrap(), 1);
     assert_eq!(device.state(), of_server(&mut after, "w").unwrap());

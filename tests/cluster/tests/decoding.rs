@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use postgres::Client;
 use sync_ext_cluster::batch::{self, push};
 use sync_ext_cluster::cluster::Cluster;
-
-const TABLES: [&str; 5] = ["workspace", "synced_table", "change_log", "record", "device_cursor"];
+use sync_ext_cluster::state::TABLES;
+use sync_ext_cluster::steps::share;
 
 /// Pushes of every kind: small and large, of new and known records, with
 /// payloads that are stored apart, with replays and reused opIds that make a
@@ -43,6 +43,7 @@ fn work(publisher: &mut Client) {
     savepoint.rollback().unwrap();
     push(&mut transaction, "other", &many(800, 1));
     transaction.commit().unwrap();
+    share(publisher);
     publisher.execute("select sync_update_cursor('w', 'device', 100)", &[]).unwrap();
     publisher
         .execute("update sync_ext.change_log set created_at = now() - interval '99 days'", &[])

@@ -7,7 +7,7 @@ use sync_ext_cluster::cluster::Cluster;
 use sync_ext_cluster::device::{Device, Pulled};
 use sync_ext_cluster::loss::Loss;
 use sync_ext_cluster::state::{live, of_server, tables};
-use sync_ext_cluster::steps::{age, gc};
+use sync_ext_cluster::steps::{age, gc, share};
 
 #[test]
 fn restored_files_are_the_earlier_server_and_who_saw_more_is_told() {
@@ -17,6 +17,7 @@ fn restored_files_are_the_earlier_server_and_who_saw_more_is_told() {
     push(&mut client, "collected", &[delete(1, "a", 2), put(2, "b", 1), put(3, "b", 2)]);
     age(&mut client);
     assert_eq!(gc(&mut client, "collected")["tombstonesDeleted"], 1);
+    share(&mut client);
     let mut phone = Device::new("phone", "collected");
     phone.pull(&mut client, 100, false).unwrap();
     let mut loss = Loss::before(&mut client);

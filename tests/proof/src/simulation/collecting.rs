@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
+use sync_ext_cluster::state::TABLES;
 
 use super::model::{Cutoffs, GcOutcome};
 use super::session::{Answer, quote_or_null};
@@ -140,8 +141,6 @@ impl World<'_> {
         Ok(())
     }
 }
-
-const TABLES: [&str; 5] = ["workspace", "synced_table", "change_log", "record", "device_cursor"];
 
 fn count(reply: &Value, key: &'static str) -> Result<u64> {
     reply[key].as_u64().context(key)

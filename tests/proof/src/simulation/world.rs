@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use anyhow::{Context, Result, ensure};
 use postgres::Client;
 use sync_ext_cluster::cluster::Cluster;
+use sync_ext_cluster::state;
 
 use super::model::{Server, Workspace};
 use super::op::Op;
@@ -78,10 +79,10 @@ impl<'c> World<'c> {
     /// An empty server. `span` is how long the history lasts, in seconds.
     pub fn new(cluster: &'c mut Cluster, span: i64) -> Result<World<'c>> {
         let mut admin = cluster.connect(DATABASE)?;
-        admin.batch_execute(
-            "truncate sync_ext.workspace, sync_ext.synced_table, sync_ext.change_log,
-                      sync_ext.record, sync_ext.device_cursor restart identity",
-        )?;
+        admin.batch_execute(&format!(
+            "truncate sync_ext.{} restart identity",
+            state::TABLES.join(", sync_ext.")
+        ))?;
         for table in TABLES {
             admin.execute("select sync_register_table($1)", &[&table])?;
         }

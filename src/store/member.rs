@@ -1,0 +1,110 @@
+//! `sync_ext.member`: users of workspaces and their roles.
+
+use pgrx::Spi;
+
+use super::Result;
+use super::relation::{Access, Table};
+use super::row_lock;
+use super::scan::{By, Key, Row, Scan};
+use super::snapshot::Snapshot;
+use crate::error::SyncError;
+use crate::rules::access::Role;
+
+const NAME: &std::ffi::CStr = c"member";
+const BY_WORKSPACE: &std::ffi::CStr = c"member_pkey";
+const BY_USER: &std::ffi::CStr = c"member_user_id_workspace_id_idx";
+
+mod column {
+    pub const WORKSPACE_ID: usize = 1;
+    pub const USER_ID: usize = 2;
+    pub const ROLE: usize = 3;
+}
+
+fn role(row: &Row<'_>) -> Result<Role> {
+    Role::parse(row.text(column::ROLE)?)
+        .ok_or_else(|| SyncError::Damaged { what: "A member has an unknown role.".to_owned() })
+}
+
+/// A user's role in a workspace. For who is not a member this does the same
+/// whether the workspace exists or not.
+pub fn find(workspace_id: &str, user_id: &str, snapshot: &Snapshot) -> Result<Option<Role>> {
+    let table = Table::open(NAME, Access::Read)?;
+    let index = table.index(BY_WORKSPACE)?;
+    let mut scan = Scan::new(&table, &index, snapshot, &[By::Text, By::Text]);
+    scan.find(&[Key::Text(workspace_id), Key::Text(user_id)]).map(|row| role(&row)).transpose()
+}
+
+/// Calls `visit` with each workspace of a user, in byte order, and their role.
+pub fn for_each_of(
+    user_id: &str,
+    snapshot: &Snapshot,
+    mut visit: impl FnMut(&str, Role) -> Result<()>,
+) -> Result<()> {
+    let table = Table::open(NAME, Access::Read)?;
+    let index = table.index(BY_USER)?;
+    let mut scan = Scan::new(&table, &index, snapshot, &[By::Text]);
+    scan.seek(&[Key::Text(user_id)]);
+    while let Some(row) = scan.next() {
+        visit(row.text(column::WORKSPACE_ID)?, role(&row)?)?;
+    }
+    Ok(())
+}
+
+/// Has the workspace an owner besides this user? Asked under its lock, which
+/// whoever changes members holds.
+pub fn has_other_owner(workspace_id: &str, user_id: &str, snapshot: &Snapshot) -> Result<bool> {
+    let table = Table::open(NAME, Access::Read)?;
+    let index = table.index(BY_WORKSPACE)?;
+    let mut scan = Scan::new(&table, &index, snapshot, &[By::Text]);
+    scan.seek(&[Key::Text(workspace_id)]);
+    while let Some(row) = scan.next() {
+        if role(&row)? == Role::Owner && row.text(column::USER_ID)? != user_id {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Makes a user a member, or changes their role.
+pub fn set(workspace_id: &str, user_id: &str, role: Role) -> Result<()> {
+    Spi::run_with_args(
+        "insert into sync_ext.member (workspace_id, user_id, role) values ($1, $2, $3) \
+         on conflict (workspace_id, user_id) do update set role = excluded.role",
+        &[workspace_id.into(), user_id.into(), role.as_str().into()],
+    )
+    .map_err(SyncError::sql)
+}
+
+pub fn remove(workspace_id: &str, user_id: &str) -> Result<()> {
+    Spi::run_with_args(
+        "delete from sync_ext.member where workspace_id = $1 and user_id = $2",
+        &[workspace_id.into(), user_id.into()],
+    )
+    .map_err(SyncError::sql)
+}
+
+/// Removes all members of a workspace that is locked and about to go.
+pub fn remove_all(workspace_id: &str, snapshot: &Snapshot) -> Result<()> {
+    let table = Table::open(NAME, Access::Write)?;
+    let index = table.index(BY_WORKSPACE)?;
+    let mut scan = Scan::new(&table, &index, snapshot, &[By::Text]);
+    scan.seek(&[Key::Text(workspace_id)]);
+    while let Some(row) = scan.next().map(|row| row.id()) {
+        row_lock::delete(&table, row, snapshot);
+    }
+    Ok(())
+}
+
+/// Keeps a user a member until this transaction ends, as a foreign key would;
+/// false if they are none. Who removes them waits.
+pub fn pin(workspace_id: &str, user_id: &str) -> Result<bool> {
+    Spi::connect_mut(|spi| {
+        spi.update(
+            "select from sync_ext.member where workspace_id = $1 and user_id = $2 for key share",
+            None,
+            &[workspace_id.into(), user_id.into()],
+        )
+        .map(|rows| !rows.is_empty())
+    })
+    .map_err(SyncError::sql)
+}

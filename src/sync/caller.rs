@@ -1,0 +1,130 @@
+//! Who calls, and what they may do. Asked anew by every call: a session's user
+//! may be another one in the next statement.
+
+use super::Result;
+use crate::error::SyncError;
+use crate::guc;
+use crate::rules::access::{Action, Role};
+use crate::store::snapshot::Snapshot;
+use crate::store::{caller, member};
+use crate::wire::ids::UserId;
+use crate::wire::owner::subject;
+
+/// The user that the caller speaks for; without one, the caller is trusted.
+pub struct Caller {
+    user: Option<String>,
+}
+
+impl Caller {
+    pub fn identify() -> Result<Caller> {
+        let user = match guc::user_id()? {
+            Some(user) => Some(user),
+            None => {
+                let claims = caller::jwt_claims()?;
+                if claims.is_empty() { None } else { subject(&claims)? }
+            }
+        };
+        match &user {
+            Some(user) => UserId::new(Some(user)).map(|_| ())?,
+            None if guc::require_user() => return Err(SyncError::UserRequired),
+            None => {}
+        }
+        Ok(Caller { user })
+    }
+
+    /// The same, for what no user may do.
+    pub fn require_trusted() -> Result<()> {
+        match Caller::identify()?.user {
+            None => Ok(()),
+            Some(_) => Err(SyncError::TrustedOnly),
+        }
+    }
+
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    /// The user as devices are stored, empty for a trusted caller.
+    pub fn device_user(&self) -> &str {
+        self.user().unwrap_or("")
+    }
+
+    /// May the caller know of a record or entry with this owner, empty for
+    /// everybody's?
+    pub fn sees(&self, owner: &str) -> bool {
+        self.user().is_none_or(|user| owner.is_empty() || owner == user)
+    }
+
+    /// An error unless the caller may do this, as `snapshot` shows the members.
+    pub fn require(&self, action: Action, workspace_id: &str, snapshot: &Snapshot) -> Result<()> {
+        let Some(user) = self.user() else { return Ok(()) };
+        allow(action, role_of(user, workspace_id, snapshot)?)
+    }
+
+    /// The same, as it is now.
+    pub fn require_now(&self, action: Action, workspace_id: &str) -> Result<()> {
+        if self.user.is_none() {
+            return Ok(());
+        }
+        self.require(action, workspace_id, &Snapshot::fresh())
+    }
+
+    /// The same once more, when the workspace is locked and its members cannot
+    /// change any more. A membership function is not asked twice.
+    pub fn require_still(
+        &self,
+        action: Action,
+        workspace_id: &str,
+        snapshot: &Snapshot,
+    ) -> Result<()> {
+        if members_are_elsewhere() {
+            return Ok(());
+        }
+        self.require(action, workspace_id, snapshot)
+    }
+
+    /// Keeps the user a member until the transaction ends; false if they are none.
+    pub fn pin(&self, workspace_id: &str) -> Result<bool> {
+        match self.user() {
+            Some(user) if !members_are_elsewhere() => member::pin(workspace_id, user),
+            _ => Ok(true),
+        }
+    }
+}
+
+pub fn members_are_elsewhere() -> bool {
+    guc::membership_function().is_some()
+}
+
+/// A user's role, by the membership function if there is one.
+pub fn role_of(user: &str, workspace_id: &str, snapshot: &Snapshot) -> Result<Option<Role>> {
+    let Some(function) = guc::membership_function() else {
+        return member::find(workspace_id, user, snapshot);
+    };
+    caller::membership(&function, user, workspace_id)?
+        .map(|word| Role::parse(&word).ok_or(SyncError::NoRole))
+        .transpose()
+}
+
+fn allow(action: Action, role: Option<Role>) -> Result<()> {
+    match role {
+        Some(role) if role.may(action) => Ok(()),
+        Some(role) => Err(SyncError::AccessDenied { role: Some((role, action)) }),
+        None => Err(SyncError::AccessDenied { role: None }),
+    }
+}
+
+/// `sync_ext.calling_user`, for the views.
+pub fn calling_user() -> Result<Option<String>> {
+    Ok(Caller::identify()?.user)
+}
+
+/// `sync_ext.may_read`, for the views: one workspace's row at a time.
+pub fn may_read(workspace_id: Option<&str>) -> Result<bool> {
+    let (caller, Some(workspace_id)) = (Caller::identify()?, workspace_id) else {
+        return Ok(false);
+    };
+    let Some(user) = caller.user() else { return Ok(true) };
+    let role = role_of(user, workspace_id, &Snapshot::of_statement())?;
+    Ok(role.is_some_and(|role| role.may(Action::Pull)))
+}

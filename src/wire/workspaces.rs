@@ -1,0 +1,78 @@
+//! Replies about workspaces as a whole.
+
+use std::fmt::Write;
+
+use super::reply::Reply;
+use super::text::write_string;
+use crate::rules::access::Role;
+use crate::rules::op::Version;
+
+/// Builds `{"workspaces":[...]}`, one at a time.
+pub struct ListReply {
+    out: Reply,
+    items: usize,
+}
+
+impl ListReply {
+    pub fn new() -> ListReply {
+        let mut out = Reply::new();
+        out.push_str("{\"workspaces\":[");
+        ListReply { out, items: 0 }
+    }
+
+    /// `role` is `None` for a trusted caller, who has none.
+    pub fn add(&mut self, workspace_id: &str, role: Option<Role>, head: Version) {
+        if self.items > 0 {
+            self.out.push(',');
+        }
+        self.items += 1;
+        self.out.push_str("{\"workspaceId\":");
+        write_string(&mut self.out, workspace_id);
+        match role {
+            Some(role) => {
+                let _ = write!(self.out, ",\"role\":\"{}\"", role.as_str());
+            }
+            None => self.out.push_str(",\"role\":null"),
+        }
+        let _ = write!(self.out, ",\"serverVersion\":{}}}", head.get());
+    }
+
+    pub fn finish(mut self) -> Reply {
+        self.out.push_str("]}");
+        self.out
+    }
+}
+
+/// The reply of sync_drop_workspace.
+pub fn drop_reply(dropped: bool, rows_erased: usize, has_more: bool) -> Reply {
+    let mut out = Reply::new();
+    let _ = write!(
+        out,
+        "{{\"dropped\":{dropped},\"rowsErased\":{rows_erased},\"hasMore\":{has_more}}}"
+    );
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workspaces_are_listed_with_the_role_in_each() {
+        let mut reply = ListReply::new();
+        reply.add("a\"", Some(Role::Editor), Version::stored(7));
+        reply.add("b", None, Version::ZERO);
+        assert_eq!(
+            *reply.finish(),
+            "{\"workspaces\":[{\"workspaceId\":\"a\\\"\",\"role\":\"editor\",\"serverVersion\":7},\
+             {\"workspaceId\":\"b\",\"role\":null,\"serverVersion\":0}]}"
+        );
+        assert_eq!(*ListReply::new().finish(), "{\"workspaces\":[]}");
+    }
+
+    #[test]
+    fn what_a_drop_did() {
+        let reply = drop_reply(true, 12, false);
+        assert_eq!(*reply, "{\"dropped\":true,\"rowsErased\":12,\"hasMore\":false}");
+    }
+}
