@@ -2,7 +2,9 @@
 //!
 //! Both hold the workspace's lock: of two owners who remove each other at the
 //! same moment one finds the other gone, and a push that waited is refused when
-//! its user was removed meanwhile.
+//! its user was removed meanwhile. And both write its row, unchanged: above READ
+//! COMMITTED, who waited would not see the members as they are now, and gets
+//! 40001.
 
 use super::Result;
 use super::caller::{Caller, members_are_elsewhere};
@@ -59,6 +61,7 @@ pub fn remove_member(workspace_id: Option<&str>, user_id: Option<&str>) -> Resul
 fn lock(caller: &Caller, workspace_id: &str) -> Result<Option<LockedWorkspace>> {
     let Locked::Row(locked) = workspace::lock(workspace_id, Wait::Block)? else { return Ok(None) };
     caller.require_still(Action::Govern, workspace_id, &locked.snapshot)?;
+    locked.save(locked.workspace.progress);
     Ok(Some(locked))
 }
 
