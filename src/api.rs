@@ -112,6 +112,11 @@ fn sync_list_workspaces() -> Answer {
 }
 
 #[pg_extern(sql = false)]
+fn is_caller_known() -> Result<bool, ErrorReport> {
+    reported(|| sync::caller::calling_user().map(|_| true))
+}
+
+#[pg_extern(sql = false)]
 fn calling_user() -> Result<Option<String>, ErrorReport> {
     reported(sync::caller::calling_user)
 }

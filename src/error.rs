@@ -61,10 +61,14 @@ pub enum SyncError {
     WorkspaceExists,
     #[error("workspace must keep an owner")]
     LastOwner,
+    #[error("table has an owner_field")]
+    OwnerFieldKept,
     #[error("members are kept elsewhere")]
     MembersElsewhere,
     #[error("sync_ext.membership_function returned no role")]
     NoRole,
+    #[error("sync_ext.membership_function is not to be trusted")]
+    MembershipFunctionsOwner,
 
     // The state of the server or of the transaction.
     #[error("snapshot expired")]
@@ -109,9 +113,10 @@ impl SyncError {
             | SyncError::Role
             | SyncError::OwnerFieldTaken
             | SyncError::Claims => ERRCODE_INVALID_PARAMETER_VALUE,
-            SyncError::UserRequired | SyncError::AccessDenied { .. } | SyncError::TrustedOnly => {
-                ERRCODE_INSUFFICIENT_PRIVILEGE
-            }
+            SyncError::UserRequired
+            | SyncError::AccessDenied { .. }
+            | SyncError::TrustedOnly
+            | SyncError::MembershipFunctionsOwner => ERRCODE_INSUFFICIENT_PRIVILEGE,
             SyncError::UnknownWorkspace => ERRCODE_UNDEFINED_OBJECT,
             SyncError::WorkspaceExists => ERRCODE_DUPLICATE_OBJECT,
             SyncError::NoRole => ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION,
@@ -121,6 +126,7 @@ impl SyncError {
             SyncError::SnapshotExpired
             | SyncError::StandbyBehindSnapshot
             | SyncError::LastOwner
+            | SyncError::OwnerFieldKept
             | SyncError::MembersElsewhere => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             SyncError::ConcurrentSync => ERRCODE_T_R_SERIALIZATION_FAILURE,
             SyncError::Sql { .. } => ERRCODE_INTERNAL_ERROR,
@@ -146,7 +152,7 @@ impl SyncError {
                 format!("The version is {given}, the head of the workspace is {head}.")
             }
             SyncError::ReplyTooLarge { max } => {
-                format!("With the payloads of the winners it would pass {max} bytes.")
+                format!("It would pass {max} bytes.")
             }
             SyncError::UserId => "A user_id has 1 to 256 bytes.".to_owned(),
             SyncError::Role => "A role is owner, editor or viewer.".to_owned(),
@@ -166,8 +172,14 @@ impl SyncError {
                 role.as_str(),
                 action.least_role().as_str()
             ),
+            SyncError::OwnerFieldKept => {
+                "Without it, new records would be everybody's from now on.".to_owned()
+            }
             SyncError::MembersElsewhere => {
                 "sync_ext.membership_function is set and tells the roles.".to_owned()
+            }
+            SyncError::MembershipFunctionsOwner => {
+                "It belongs neither to a superuser nor to the owner of sync_ext.".to_owned()
             }
             SyncError::NoRole => "It must return owner, editor, viewer or NULL.".to_owned(),
             SyncError::Sql { what } | SyncError::Damaged { what } => what.clone(),
@@ -212,13 +224,18 @@ impl SyncError {
                 "Retry later, or on the server that sent the last page."
             }
             SyncError::ConcurrentSync => "Retry the transaction.",
-            SyncError::ReplyTooLarge { .. } => "Push the ops in smaller batches.",
+            SyncError::ReplyTooLarge { .. } => {
+                "Winners are told with their payloads: push smaller batches."
+            }
             SyncError::UserRequired => {
                 "Set sync_ext.user_id for the transaction, or request.jwt.claims with a sub."
             }
             SyncError::TrustedOnly => "Call it with neither sync_ext.user_id nor a sub set.",
             SyncError::UnknownWorkspace => "Create it with sync_create_workspace.",
             SyncError::WorkspaceExists => "Change its members with sync_set_member.",
+            SyncError::OwnerFieldKept => {
+                "Pass the owner_field, or take it off with sync_unregister_table first."
+            }
             SyncError::LastOwner => "Make somebody else an owner first.",
             SyncError::Sql { .. } => "This is a bug in sync_ext; please report it.",
             SyncError::Damaged { .. } => "Somebody wrote to them, or a restore was incomplete.",
@@ -231,6 +248,7 @@ impl SyncError {
             | SyncError::Claims
             | SyncError::AccessDenied { .. }
             | SyncError::MembersElsewhere
+            | SyncError::MembershipFunctionsOwner
             | SyncError::NoRole => return None,
         })
     }

@@ -21,17 +21,30 @@ pub fn jwt_claims() -> Result<String> {
 }
 
 /// What `function` says about a user in a workspace. It is called with the
-/// rights of the session's role, not with ours, and with our search_path, in
-/// which nobody can plant anything.
+/// rights of the session's role, not with ours, and with our search_path.
+///
+/// It must belong to somebody who could do everything anyway. The session's role
+/// may have more rights than who called us, a function or an index of somebody
+/// else's, say; code that such a one could change must not run with them.
 pub fn membership(function: &CStr, user_id: &str, workspace_id: &str) -> Result<Option<String>> {
-    let function = compat::quoted_name(function);
-    let _rights = CallersRights::take();
-    Spi::connect(|spi| {
-        let sql = format!("select ({function}($1, $2))::pg_catalog.text");
+    let function = compat::function_of_texts(function);
+    let rights = CallersRights::take();
+    // SAFETY: a look-up by oid.
+    let is_superusers = unsafe { pg_sys::superuser_arg(function.owner) };
+    if !is_superusers && function.owner != rights.user {
+        return Err(SyncError::MembershipFunctionsOwner);
+    }
+    let roles = Spi::connect(|spi| {
+        let sql = format!("select ({}($1, $2))::pg_catalog.text", function.name);
         let rows = spi.select(&sql, None, &[user_id.into(), workspace_id.into()])?;
-        rows.first().get_one::<String>()
-    })
-    .map_err(SyncError::sql)
+        rows.map(|row| row.get::<String>(1)).collect::<std::result::Result<Vec<_>, _>>()
+    });
+    // It may return a set, of one role or none.
+    match roles.map_err(SyncError::sql)?.as_mut_slice() {
+        [] => Ok(None),
+        [role] => Ok(role.take()),
+        _ => Err(SyncError::NoRole),
+    }
 }
 
 /// While it lives, the session's role is the current user: who logged in, or

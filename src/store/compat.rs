@@ -1,6 +1,7 @@
 //! Calls whose C signatures differ between Postgres 15 and 18, and the table
 //! access method's calls that Postgres offers only as inline functions.
 
+use pgrx::pg_catalog::pg_proc::PgProc;
 use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 
@@ -174,16 +175,29 @@ pub unsafe fn clear_slot(slot: *mut pg_sys::TupleTableSlot) {
     }
 }
 
-/// An identifier with or without a schema, as it would be written in a
-/// statement; what is none raises 42602.
-pub fn quoted_name(name: &std::ffi::CStr) -> String {
-    // SAFETY: the name is NUL-terminated; both results are fresh.
+/// A function of two texts.
+pub struct FunctionOfTexts {
+    /// As it would be written in a statement.
+    pub name: String,
+    pub owner: pg_sys::Oid,
+}
+
+/// Finds a function by its name, with or without a schema. 42602 for what is no
+/// name, 42883 if there is no such function.
+pub fn function_of_texts(name: &std::ffi::CStr) -> FunctionOfTexts {
+    let texts = [pg_sys::TEXTOID, pg_sys::TEXTOID];
+    // SAFETY: the name is NUL-terminated; what is returned is fresh, but for the
+    // owner's oid, which is copied.
     unsafe {
         #[cfg(feature = "pg15")]
         let names = pg_sys::stringToQualifiedNameList(name.as_ptr());
         #[cfg(not(feature = "pg15"))]
         let names = pg_sys::stringToQualifiedNameList(name.as_ptr(), std::ptr::null_mut());
-        let quoted = pg_sys::NameListToQuotedString(names);
-        std::ffi::CStr::from_ptr(quoted).to_string_lossy().into_owned()
+        let oid = pg_sys::LookupFuncName(names, 2, texts.as_ptr(), false);
+        let quoted = std::ffi::CStr::from_ptr(pg_sys::NameListToQuotedString(names));
+        FunctionOfTexts {
+            name: quoted.to_string_lossy().into_owned(),
+            owner: PgProc::new(oid).map_or(pg_sys::InvalidOid, |function| function.proowner()),
+        }
     }
 }

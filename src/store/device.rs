@@ -159,7 +159,7 @@ pub fn forget(
 }
 
 /// Deletes a user's devices; waits for those that are being acknowledged.
-pub fn remove_users(workspace_key: i64, user_id: &str, snapshot: &Snapshot) -> Result<()> {
+pub fn forget_user(workspace_key: i64, user_id: &str, snapshot: &Snapshot) -> Result<()> {
     let table = Table::open(NAME, Access::Write)?;
     let mut theirs: Vec<RowId> = Vec::new();
     visit(&table, workspace_key, snapshot, |row| {

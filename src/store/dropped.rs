@@ -59,21 +59,26 @@ impl Erased {
     }
 }
 
-/// Deletes up to `budget` rows of a dropped workspace, and at the end what
-/// remembers it. Nobody writes them any more, and only devices that are being
-/// acknowledged at this moment are held by anybody; one call at a time erases
-/// a workspace, another leaves it to that one.
-pub fn erase(workspace_key: i64, budget: usize, snapshot: &Snapshot) -> Result<Erased> {
+/// Deletes up to `budget` rows of a dropped workspace, devices not counted, and
+/// at the end what remembers it. Nobody writes them any more, and only devices
+/// that are being acknowledged at this moment are held by anybody. One call at a
+/// time erases a workspace, by the lock on its row here; another leaves it to
+/// that one. So what the lock's last holder deleted must be seen to be gone: rows
+/// are read by a snapshot taken after the lock.
+pub fn erase(workspace_key: i64, budget: usize) -> Result<Erased> {
     let mut erased = Erased::default();
     let table = Table::open(NAME, Access::Write)?;
     let index = table.index(BY_KEY)?;
+    let before = Snapshot::latest();
     let row = {
-        let mut scan = Scan::new(&table, &index, snapshot, &[By::Int8]);
+        let mut scan = Scan::new(&table, &index, &before, &[By::Int8]);
         scan.find(&[Key::Int8(workspace_key)]).map(|row| row.id())
     };
     let Some(row) = row else { return Ok(erased) };
-    let locked = row_lock::lock(&table, row, snapshot, Wait::Skip, |row| Ok(row.id()))?;
+    let locked = row_lock::lock(&table, row, &before, Wait::Skip, |row| Ok(row.id()))?;
     let Locked::Row(row) = locked else { return Ok(erased) };
+    drop(before);
+    let snapshot = &Snapshot::latest();
 
     let delete = |table, index, budget| delete_rows(table, index, workspace_key, budget, snapshot);
     erased.entries = delete(c"change_log", c"change_log_pkey", budget)?;

@@ -27,7 +27,9 @@
 //!
 //! Who changes members or drops a workspace holds its lock too. A device's first
 //! acknowledgement, which takes no such lock, pins the workspace and the member
-//! as a foreign key would: no row is left behind when they go.
+//! as a foreign key would: no row is left behind when they go. Locks are taken in
+//! this order: workspace or member, then device. A member goes before the pin of
+//! the workspace, which a drop deletes last.
 //!
 //! Under that lock nobody else can store what a look-up did not find, so a look-up
 //! and a unique index tell the same. A large push uses that: it stores what it

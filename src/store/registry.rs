@@ -48,13 +48,19 @@ fn read(row: &Row<'_>) -> Result<rules::Table> {
     })
 }
 
-pub fn register(table_name: &str, pk_field: &str, owner_field: Option<&str>) -> Result<()> {
-    Spi::run_with_args(
-        "insert into sync_ext.synced_table (table_name, pk_field, owner_field) values ($1, $2, $3) \
+/// False, and nothing is changed, if this would take an owner field away.
+pub fn register(table_name: &str, pk_field: &str, owner_field: Option<&str>) -> Result<bool> {
+    Spi::connect_mut(|spi| {
+        spi.update(
+        "insert into sync_ext.synced_table as t (table_name, pk_field, owner_field) values ($1, $2, $3) \
          on conflict (table_name) do update \
-         set pk_field = excluded.pk_field, owner_field = excluded.owner_field",
-        &[table_name.into(), pk_field.into(), owner_field.into()],
-    )
+         set pk_field = excluded.pk_field, owner_field = excluded.owner_field \
+         where excluded.owner_field is not null or t.owner_field is null",
+            None,
+            &[table_name.into(), pk_field.into(), owner_field.into()],
+        )
+        .map(|rows| rows.len() == 1)
+    })
     .map_err(SyncError::sql)
 }
 

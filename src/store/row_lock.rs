@@ -10,7 +10,8 @@ use super::scan::Row;
 use super::snapshot::Snapshot;
 use crate::error::SyncError;
 
-/// Where a row's version is stored. Good while its workspace is locked.
+/// Where a row's version is stored. Good while its workspace, or the row itself,
+/// is locked.
 #[derive(Clone, Copy)]
 pub struct RowId(pub(super) pg_sys::ItemPointerData);
 
@@ -85,8 +86,8 @@ pub fn lock<T>(
 
 pub fn delete(table: &Table, row: RowId, snapshot: &Snapshot) {
     let mut tid = row.0;
-    // SAFETY: the row is live and, by the lock on its workspace, only ours to
-    // change; were it not, the call raises an error.
+    // SAFETY: the row is live and, by the lock on it or on its workspace, only
+    // ours to change; were it not, the call raises an error.
     unsafe { pg_sys::simple_table_tuple_delete(table.as_ptr(), &mut tid, snapshot.as_ptr()) };
 }
 

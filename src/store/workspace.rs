@@ -110,7 +110,8 @@ pub fn lock(workspace_id: &str, wait: Wait) -> Result<Locked<LockedWorkspace>> {
 }
 
 impl LockedWorkspace {
-    /// Stores the counters as they are in `progress`.
+    /// Stores the counters as they are in `progress`; once, as the row is another
+    /// version of itself then.
     pub fn save(&self, progress: Progress) {
         let mut writer = Writer::new(&self.table, &self.snapshot);
         writer.update(

@@ -45,7 +45,8 @@ pub fn update_cursor(
             device_id: device_id.as_str(),
             user_id: caller.device_user(),
         };
-        let hold = || Ok(store::workspace::pin(workspace.key)? && caller.pin(workspace_id)?);
+        // In the order in which a drop takes them.
+        let hold = || Ok(caller.pin(workspace_id)? && store::workspace::pin(workspace.key)?);
         if let Some(moved) = store::device::acknowledge(device, seen, store::server::now(), hold)? {
             break (progress, moved);
         }

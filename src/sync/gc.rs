@@ -2,7 +2,7 @@
 
 use super::Result;
 use super::caller::Caller;
-use super::workspaces::erase_dropped;
+use super::workspaces::erase_all_dropped;
 use crate::error::SyncError;
 use crate::guc;
 use crate::rules::access::Action;
@@ -39,18 +39,19 @@ pub fn gc(
     match workspace_id {
         Some(id) => {
             caller.require_now(Action::Govern, id.as_str())?;
-            run.visit(id.as_str(), Wait::Block)?;
+            run.visit(id.as_str(), Wait::Block, &caller)?;
         }
         None if caller.user().is_some() => return Err(SyncError::TrustedOnly),
         None => {
+            let has_more_to_erase = run.go_on_erasing()?;
             for id in due(&clock)? {
-                run.visit(&id, Wait::Skip)?;
+                run.visit(&id, Wait::Skip, &caller)?;
                 // The budget is spent, and there is more: lock no further.
                 if run.tally.has_more {
                     break;
                 }
             }
-            run.erase_dropped()?;
+            run.tally.has_more |= has_more_to_erase;
         }
     }
     Ok(gc_reply(&run.tally))
@@ -106,21 +107,23 @@ struct Run {
 }
 
 impl Run {
-    /// Goes on with what sync_drop_workspace left. Rows count as read.
-    fn erase_dropped(&mut self) -> Result<()> {
-        let erased = erase_dropped(self.budget)?;
+    /// Goes on with what sync_drop_workspace left, with half of the budget: neither
+    /// that nor the living have to wait for the other. Rows count as read. Gives
+    /// whether some are left.
+    fn go_on_erasing(&mut self) -> Result<bool> {
+        let erased = erase_all_dropped(self.budget.div_ceil(2))?;
         self.budget -= erased.rows().min(self.budget);
         self.tally.scanned += erased.rows();
         self.tally.changes_deleted += erased.entries;
         self.tally.devices_deleted += erased.devices;
-        self.tally.has_more |= erased.has_more;
-        Ok(())
+        Ok(erased.has_more)
     }
 
-    fn visit(&mut self, workspace_id: &str, wait: Wait) -> Result<()> {
+    fn visit(&mut self, workspace_id: &str, wait: Wait, caller: &Caller) -> Result<()> {
         let Locked::Row(locked) = workspace::lock(workspace_id, wait)? else {
             return Ok(());
         };
+        caller.require_still(Action::Govern, workspace_id, &locked.snapshot)?;
         self.tally.workspaces += 1;
         let key = locked.workspace.key;
         let clock = self.clock;

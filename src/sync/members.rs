@@ -29,7 +29,7 @@ pub fn set_member(
     if members_are_elsewhere() {
         return Err(SyncError::MembersElsewhere);
     }
-    let locked = lock(&caller, workspace_id)?.ok_or(SyncError::UnknownWorkspace)?;
+    let locked = lock_and_touch(&caller, workspace_id)?.ok_or(SyncError::UnknownWorkspace)?;
     if role != Role::Owner {
         keep_an_owner(&locked, user_id)?;
     }
@@ -43,7 +43,7 @@ pub fn remove_member(workspace_id: Option<&str>, user_id: Option<&str>) -> Resul
     let workspace_id = WorkspaceId::new(workspace_id)?.as_str();
     let user_id = UserId::new(user_id)?.as_str();
     caller.require_now(Action::Govern, workspace_id)?;
-    let Some(locked) = lock(&caller, workspace_id)? else { return Ok(()) };
+    let Some(locked) = lock_and_touch(&caller, workspace_id)? else { return Ok(()) };
     if !members_are_elsewhere() {
         keep_an_owner(&locked, user_id)?;
     }
@@ -51,14 +51,14 @@ pub fn remove_member(workspace_id: Option<&str>, user_id: Option<&str>) -> Resul
     // Acknowledging does not take the workspace's lock, but pins the member where
     // it registers a device: what it registered before is committed by now.
     let latest = Snapshot::latest();
-    device::remove_users(locked.workspace.key, user_id, &latest)?;
+    device::forget_user(locked.workspace.key, user_id, &latest)?;
     drop(latest);
     server::end_command();
     Ok(())
 }
 
 /// The workspace, locked, with the caller still allowed; `None` if there is none.
-fn lock(caller: &Caller, workspace_id: &str) -> Result<Option<LockedWorkspace>> {
+fn lock_and_touch(caller: &Caller, workspace_id: &str) -> Result<Option<LockedWorkspace>> {
     let Locked::Row(locked) = workspace::lock(workspace_id, Wait::Block)? else { return Ok(None) };
     caller.require_still(Action::Govern, workspace_id, &locked.snapshot)?;
     locked.save(locked.workspace.progress);

@@ -21,7 +21,12 @@ pub fn register(
     if owner_field.is_some_and(|field| field == pk_field || field == WORKSPACE_FIELD) {
         return Err(SyncError::OwnerFieldTaken);
     }
-    store::registry::register(table_name, pk_field, owner_field)
+    // An old script that registers its table once more must not make what is
+    // private from now on everybody's.
+    match store::registry::register(table_name, pk_field, owner_field)? {
+        true => Ok(()),
+        false => Err(SyncError::OwnerFieldKept),
+    }
 }
 
 /// A name that is not registered, or NULL, does nothing.

@@ -22,7 +22,7 @@ pub fn create_workspace(workspace_id: Option<&str>, owner: Option<&str>) -> Resu
         return Err(SyncError::MembersElsewhere);
     }
     if caller.user().is_some_and(|user| user != owner) {
-        return Err(SyncError::AccessDenied { role: None });
+        return Err(SyncError::TrustedOnly);
     }
     if !workspace::create(workspace_id)? {
         // A name that is taken is told to those who may know.
@@ -32,46 +32,46 @@ pub fn create_workspace(workspace_id: Option<&str>, owner: Option<&str>) -> Resu
     member::set(workspace_id, owner, Role::Owner)
 }
 
-/// Makes the workspace unreachable at once, and erases as many of its rows, and
-/// of workspaces dropped before, as the batch allows; sync_gc erases the rest.
+/// Makes the workspace unreachable at once, and erases as many of its rows as the
+/// batch allows; sync_gc erases the rest.
 pub fn drop_workspace(workspace_id: Option<&str>, batch_size: Option<i32>) -> Result<Reply> {
     server::require_writable(c"sync_drop_workspace()");
     let caller = Caller::identify()?;
     let workspace_id = WorkspaceId::new(workspace_id)?.as_str();
     let budget = super::batch_size(batch_size)?;
     caller.require_now(Action::Govern, workspace_id)?;
-    let locked = match workspace::lock(workspace_id, Wait::Block)? {
-        Locked::Row(locked) => Some(locked),
-        _ => None,
+    let Locked::Row(locked) = workspace::lock(workspace_id, Wait::Block)? else {
+        return Ok(drop_reply(false, 0, false));
     };
-    if let Some(locked) = &locked {
-        caller.require_still(Action::Govern, workspace_id, &locked.snapshot)?;
-        dropped::detach(locked)?;
-    }
-    let existed = locked.is_some();
+    caller.require_still(Action::Govern, workspace_id, &locked.snapshot)?;
+    dropped::detach(&locked)?;
+    let key = locked.workspace.key;
     drop(locked);
     server::end_command();
-    let erased = erase_dropped(budget)?;
-    Ok(drop_reply(existed, erased.rows(), erased.has_more))
+    let erased = dropped::erase(key, budget)?;
+    server::end_command();
+    Ok(drop_reply(true, erased.rows(), erased.has_more))
 }
 
 /// Erases up to `budget` rows of dropped workspaces.
-pub fn erase_dropped(budget: usize) -> Result<Erased> {
-    let latest = Snapshot::latest();
+pub fn erase_all_dropped(budget: usize) -> Result<Erased> {
+    let keys = {
+        let latest = Snapshot::latest();
+        dropped::keys(&latest)?
+    };
     let mut total = Erased::default();
-    for key in dropped::keys(&latest)? {
+    for key in keys {
         let left = budget.saturating_sub(total.rows());
         if left == 0 {
             total.has_more = true;
             break;
         }
-        let erased = dropped::erase(key, left, &latest)?;
+        let erased = dropped::erase(key, left)?;
         total.entries += erased.entries;
         total.records += erased.records;
         total.devices += erased.devices;
         total.has_more |= erased.has_more;
     }
-    drop(latest);
     server::end_command();
     Ok(total)
 }
@@ -99,7 +99,7 @@ pub fn list_workspaces() -> Result<Reply> {
                     }
                 }
             }
-            Ok(())
+            reply.check_size()
         })?,
     }
     Ok(reply.finish())

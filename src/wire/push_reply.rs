@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::reply::Reply;
+use super::reply::{Reply, check_size};
 use super::text::{write_string, write_uuid};
 use crate::error::SyncError;
 use crate::rules::op::{Revision, Timestamp, Version};
@@ -75,11 +75,7 @@ impl PushReply {
     /// Is it still a value that Postgres can hold? Many losers to large winners
     /// make a reply much larger than their request.
     pub fn check_size(&self) -> Result<(), SyncError> {
-        const MAX_BYTES: usize = 1_000_000_000;
-        if self.out.len() > MAX_BYTES {
-            return Err(SyncError::ReplyTooLarge { max: MAX_BYTES });
-        }
-        Ok(())
+        check_size(&self.out)
     }
 
     pub fn finish(mut self, head: Version) -> Reply {

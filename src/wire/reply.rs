@@ -3,6 +3,8 @@
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
 
+use crate::error::SyncError;
+
 /// Text under construction. Its memory is kept for the next reply: a page of
 /// changes takes a megabyte, and fresh pages of memory cost as much as reading
 /// the rows.
@@ -42,6 +44,15 @@ impl DerefMut for Reply {
     fn deref_mut(&mut self) -> &mut String {
         &mut self.0
     }
+}
+
+/// Is it still a value that Postgres can hold, with some more at its end?
+pub fn check_size(text: &str) -> Result<(), SyncError> {
+    const MAX_BYTES: usize = 1_000_000_000;
+    if text.len() > MAX_BYTES {
+        return Err(SyncError::ReplyTooLarge { max: MAX_BYTES });
+    }
+    Ok(())
 }
 
 #[cfg(test)]

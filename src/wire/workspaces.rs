@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
-use super::reply::Reply;
+use super::reply::{Reply, check_size};
 use super::text::write_string;
+use crate::error::SyncError;
 use crate::rules::access::Role;
 use crate::rules::op::Version;
 
@@ -35,6 +36,10 @@ impl ListReply {
             None => self.out.push_str(",\"role\":null"),
         }
         let _ = write!(self.out, ",\"serverVersion\":{}}}", head.get());
+    }
+
+    pub fn check_size(&self) -> Result<(), SyncError> {
+        check_size(&self.out)
     }
 
     pub fn finish(mut self) -> Reply {

@@ -54,6 +54,7 @@ pub fn push(workspace_id: Option<&str>, ops: Option<&str>) -> Result<Reply> {
         }
         Turnout::NothingToStore(fates) => {
             let snapshot = Snapshot::fresh();
+            caller.require_still(Action::Push, workspace_id, &snapshot)?;
             let known = workspace::find(workspace_id, &snapshot)?;
             let head = known.map_or(Version::ZERO, |workspace| workspace.progress.head);
             let reply = PushReply::new();

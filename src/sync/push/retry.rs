@@ -1,11 +1,12 @@
 //! A batch that was pushed before, because its reply got lost.
 //!
 //! It lies in the log as it was pushed: in its order, one version after the
-//! other, but for what was refused, was a replay even then, or is purged. Reading the log from its first op on finds the rest without a look-up
-//! each; and reading on to the head, if that is near, tells the winners of the
-//! records too: a record's winner is its last applied entry. (GC deletes what
-//! an entry superseded before or together with the entry itself, so an applied
-//! entry that is there is never older than a winner that is gone.)
+//! other, but for what was refused, was a replay even then, or is purged. Reading
+//! the log from its first op on finds the rest without a look-up each; and reading
+//! on to the head, if that is near, tells the winners of the records too: a
+//! record's winner is its last applied entry. (GC deletes what an entry superseded
+//! before or together with the entry itself, so an applied entry that is there is
+//! never older than a winner that is gone.)
 
 use super::Result;
 use super::known::{Logged, Touched, compare, find_by_op_id};
