@@ -40,6 +40,20 @@ language c volatile security definer parallel unsafe
 set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'sync_update_cursor_wrapper';
 
+create function sync_exchange(
+  workspace_id text,
+  device_id text,
+  cursor bigint,
+  ops json,
+  page_limit integer default 100,
+  tables text[] default null,
+  latest boolean default false,
+  proof text default null
+) returns json
+language c volatile security definer parallel unsafe
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'sync_exchange_wrapper';
+
 create function sync_gc(
   workspace_id text default null,
   retention interval default null,
@@ -94,6 +108,7 @@ revoke execute on function sync_push(text, json) from public;
 revoke execute on function sync_pull(text, bigint, integer, text[], boolean, text) from public;
 revoke execute on function sync_snapshot(text, text, integer, text[]) from public;
 revoke execute on function sync_update_cursor(text, text, bigint) from public;
+revoke execute on function sync_exchange(text, text, bigint, json, integer, text[], boolean, text) from public;
 revoke execute on function sync_gc(text, interval, integer) from public;
 revoke execute on function sync_register_table(text, text, text) from public;
 revoke execute on function sync_unregister_table(text) from public;
@@ -107,6 +122,7 @@ comment on function sync_push(text, json) is 'stores a batch of ops of a device 
 comment on function sync_pull(text, bigint, integer, text[], boolean, text) is 'the changes after a cursor, in order of version';
 comment on function sync_snapshot(text, text, integer, text[]) is 'the current state, page by page, for devices that start or start again';
 comment on function sync_update_cursor(text, text, bigint) is 'acknowledges that a device has seen everything up to a version';
+comment on function sync_exchange(text, text, bigint, json, integer, text[], boolean, text) is 'pushes, acknowledges and pulls in one call';
 comment on function sync_gc(text, interval, integer) is 'purges log entries that no active device needs';
 comment on function sync_register_table(text, text, text) is 'lets records of a table be pushed';
 comment on function sync_unregister_table(text) is 'refuses further pushes of a table';

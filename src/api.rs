@@ -10,7 +10,9 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::error::reported;
+use crate::rules::access::Action;
 use crate::sync;
+use crate::sync::pull::Request;
 use crate::wire::reply::Reply;
 
 type Answer = Result<Reply, ErrorReport>;
@@ -30,7 +32,25 @@ fn sync_pull(
     proof: Option<&str>,
 ) -> Answer {
     let latest = latest.unwrap_or(false);
-    reported(|| sync::pull::pull(workspace_id, cursor, page_limit, tables, latest, proof))
+    let request = Request { workspace_id, cursor, page_limit, tables, latest, proof };
+    reported(|| sync::pull::pull(request))
+}
+
+#[pg_extern(sql = false)]
+#[expect(clippy::too_many_arguments, reason = "it is three calls in one")]
+fn sync_exchange(
+    workspace_id: Option<&str>,
+    device_id: Option<&str>,
+    cursor: Option<i64>,
+    ops: Option<&str>,
+    page_limit: Option<i32>,
+    tables: Option<Vec<Option<String>>>,
+    latest: Option<bool>,
+    proof: Option<&str>,
+) -> Answer {
+    let latest = latest.unwrap_or(false);
+    let request = Request { workspace_id, cursor, page_limit, tables, latest, proof };
+    reported(|| sync::exchange::exchange(device_id, ops, request))
 }
 
 #[pg_extern(sql = false)]
@@ -123,5 +143,30 @@ fn calling_user() -> Result<Option<String>, ErrorReport> {
 
 #[pg_extern(sql = false)]
 fn may_read(workspace_id: Option<&str>) -> Result<bool, ErrorReport> {
-    reported(|| sync::caller::may_read(workspace_id))
+    reported(|| sync::caller::may(Action::Pull, workspace_id))
+}
+
+#[pg_extern(sql = false)]
+fn may_govern(workspace_id: Option<&str>) -> Result<bool, ErrorReport> {
+    reported(|| sync::caller::may(Action::Govern, workspace_id))
+}
+
+#[pg_extern(sql = false)]
+fn require_owner(workspace_id: Option<&str>) -> Result<(), ErrorReport> {
+    reported(|| sync::caller::require_owner(workspace_id))
+}
+
+#[pg_extern(sql = false)]
+fn is_active(
+    updated_at: Option<TimestampWithTimeZone>,
+    last_seen_version: Option<i64>,
+    horizon: Option<i64>,
+) -> bool {
+    sync::gc::is_active(updated_at.map(i64::from), last_seen_version, horizon)
+}
+
+#[pg_extern(sql = false)]
+fn due_at(created_at: Option<TimestampWithTimeZone>) -> Option<TimestampWithTimeZone> {
+    let due_at = sync::gc::due_at(i64::from(created_at?));
+    TimestampWithTimeZone::try_from(due_at).ok()
 }

@@ -3,9 +3,9 @@
 //! for the caller to tell, being the one that has authenticated them; a caller
 //! that is not trusted with that must not be able to run arbitrary SQL.
 
-use std::ffi::{CString, IntoStringError};
+use std::ffi::{CStr, CString, IntoStringError};
 
-use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 
 use crate::error::SyncError;
 use crate::store;
@@ -16,6 +16,22 @@ static MAX_PAGE_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(1000);
 static MAX_PAGE_BYTES: GucSetting<i32> = GucSetting::<i32>::new(8 * 1024 * 1024);
 static RETENTION: GucSetting<i32> = GucSetting::<i32>::new(30 * 24 * 3600);
 static DEVICE_TTL: GucSetting<i32> = GucSetting::<i32>::new(90 * 24 * 3600);
+/// What listeners are told when a push commits.
+#[derive(Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+pub enum Notify {
+    #[name = c"off"]
+    Off,
+    #[name = c"hint"]
+    Hint,
+    #[name = c"changes"]
+    Changes,
+}
+
+static NOTIFY: GucSetting<Notify> = GucSetting::<Notify>::new(Notify::Off);
+static NOTIFY_CHANNEL: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(DEFAULT_CHANNEL));
+const DEFAULT_CHANNEL: &CStr = c"sync_ext";
+
 static USER_ID: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static REQUIRE_USER: GucSetting<bool> = GucSetting::<bool>::new(false);
 static MEMBERSHIP_FUNCTION: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
@@ -109,6 +125,22 @@ pub fn init() {
         GucContext::Suset,
         count,
     );
+    GucRegistry::define_enum_guc(
+        c"sync_ext.notify",
+        c"What listeners are told when a push commits.",
+        c"off, hint (workspace and head) or changes (those of the push too, if they fit).",
+        &NOTIFY,
+        GucContext::Suset,
+        count,
+    );
+    GucRegistry::define_string_guc(
+        c"sync_ext.notify_channel",
+        c"Channel of the notifications.",
+        c"Empty: sync_ext.",
+        &NOTIFY_CHANNEL,
+        GucContext::Suset,
+        GucFlags::IS_NAME,
+    );
     store::server::reserve_settings(c"sync_ext");
 }
 
@@ -150,6 +182,17 @@ pub fn require_user() -> bool {
 /// The name of the function, as it was set.
 pub fn membership_function() -> Option<CString> {
     MEMBERSHIP_FUNCTION.get().filter(|name| !name.is_empty())
+}
+
+pub fn notify() -> Notify {
+    NOTIFY.get()
+}
+
+pub fn notify_channel() -> String {
+    match text_of(&NOTIFY_CHANNEL) {
+        Ok(Some(channel)) => channel,
+        _ => DEFAULT_CHANNEL.to_string_lossy().into_owned(),
+    }
 }
 
 /// A setting that came with the connection may be in any encoding.

@@ -29,10 +29,13 @@ mod tests;
 ::pgrx::extension_sql_file!("../sql/schema.sql", name = "schema", bootstrap);
 ::pgrx::extension_sql_file!("../sql/views.sql", name = "views", requires = ["schema"]);
 ::pgrx::extension_sql_file!("../sql/functions.sql", name = "functions", requires = ["views"]);
+::pgrx::extension_sql_file!("../sql/status.sql", name = "status", requires = ["functions"]);
+::pgrx::extension_sql_file!("../sql/explain.sql", name = "explain", requires = ["status"]);
 
 #[::pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     guc::init();
+    store::notify::init();
 }
 
 /// Where `cargo pgrx test` looks for the settings of its server.

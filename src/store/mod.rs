@@ -45,7 +45,7 @@
 //! * [`workspace`], [`log`], [`record`], [`device`], [`registry`], [`member`],
 //!   [`dropped`]: our tables
 //! * [`server`]: the clock, the role of this server; [`caller`]: the session's
-//!   user and rights; [`reply`]: JSON to SQL
+//!   user and rights; [`notify`]: NOTIFY at commit; [`reply`]: JSON to SQL
 
 mod arena;
 pub mod caller;
@@ -55,6 +55,7 @@ pub mod dropped;
 mod insert;
 pub mod log;
 pub mod member;
+pub mod notify;
 pub mod record;
 pub mod registry;
 mod relation;

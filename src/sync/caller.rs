@@ -7,7 +7,7 @@ use crate::guc;
 use crate::rules::access::{Action, Role};
 use crate::store::snapshot::Snapshot;
 use crate::store::{caller, member};
-use crate::wire::ids::UserId;
+use crate::wire::ids::{UserId, WorkspaceId};
 use crate::wire::owner::subject;
 
 /// The user that the caller speaks for; without one, the caller is trusted.
@@ -119,12 +119,20 @@ pub fn calling_user() -> Result<Option<String>> {
     Ok(Caller::identify()?.user)
 }
 
-/// `sync_ext.may_read`, for the views: one workspace's row at a time.
-pub fn may_read(workspace_id: Option<&str>) -> Result<bool> {
+/// `sync_ext.may_read` and `may_govern`, for the views: one workspace's row at a
+/// time.
+pub fn may(action: Action, workspace_id: Option<&str>) -> Result<bool> {
     let (caller, Some(workspace_id)) = (Caller::identify()?, workspace_id) else {
         return Ok(false);
     };
     let Some(user) = caller.user() else { return Ok(true) };
     let role = role_of(user, workspace_id, &Snapshot::of_statement())?;
-    Ok(role.is_some_and(|role| role.may(Action::Pull)))
+    Ok(role.is_some_and(|role| role.may(action)))
+}
+
+/// `sync_ext.require_owner`, for the functions in SQL.
+pub fn require_owner(workspace_id: Option<&str>) -> Result<()> {
+    let caller = Caller::identify()?;
+    let workspace_id = WorkspaceId::new(workspace_id)?.as_str();
+    caller.require(Action::Govern, workspace_id, &Snapshot::of_statement())
 }

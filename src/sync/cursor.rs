@@ -25,10 +25,33 @@ pub fn update_cursor(
     let seen =
         version.and_then(Version::new).ok_or(SyncError::AcknowledgedVersion { given: version })?;
 
-    let (progress, (cursor, advanced)) = loop {
+    let acknowledged = acknowledge(&caller, workspace_id, device_id.as_str(), seen, true)?;
+    let Acknowledged { cursor, advanced, progress } = acknowledged;
+    Ok(cursor_reply(device_id.as_str(), cursor, advanced, progress))
+}
+
+/// What an acknowledgement came to.
+pub struct Acknowledged {
+    cursor: Version,
+    advanced: bool,
+    progress: Progress,
+}
+
+/// Moves the device's cursor to `seen`. `checks` unless it is known that the
+/// caller may.
+pub fn acknowledge(
+    caller: &Caller,
+    workspace_id: &str,
+    device_id: &str,
+    seen: Version,
+    mut checks: bool,
+) -> Result<Acknowledged> {
+    loop {
         // A fresh snapshot: the version may come from a push of this statement.
         let snapshot = Snapshot::fresh();
-        caller.require(Action::Pull, workspace_id, &snapshot)?;
+        if checks {
+            caller.require(Action::Pull, workspace_id, &snapshot)?;
+        }
         let workspace = store::workspace::find(workspace_id, &snapshot)?;
         drop(snapshot);
         let progress = workspace.map_or_else(Progress::default, |workspace| workspace.progress);
@@ -39,19 +62,20 @@ pub fn update_cursor(
             });
         }
         // Nothing is stored for a workspace that does not exist.
-        let Some(workspace) = workspace else { break (progress, (Version::ZERO, false)) };
-        let device = DeviceKey {
-            workspace_key: workspace.key,
-            device_id: device_id.as_str(),
-            user_id: caller.device_user(),
+        let Some(workspace) = workspace else {
+            return Ok(Acknowledged { cursor: Version::ZERO, advanced: false, progress });
         };
+        let user_id = caller.device_user();
+        let device = DeviceKey { workspace_key: workspace.key, device_id, user_id };
         // In the order in which a drop takes them.
         let hold = || Ok(caller.pin(workspace_id)? && store::workspace::pin(workspace.key)?);
-        if let Some(moved) = store::device::acknowledge(device, seen, store::server::now(), hold)? {
-            break (progress, moved);
+        if let Some((cursor, advanced)) =
+            store::device::acknowledge(device, seen, store::server::now(), hold)?
+        {
+            store::server::end_command();
+            return Ok(Acknowledged { cursor, advanced, progress });
         }
         // The workspace was dropped, or the user removed, since we looked.
-    };
-    store::server::end_command();
-    Ok(cursor_reply(device_id.as_str(), cursor, advanced, progress))
+        checks = true;
+    }
 }

@@ -7,8 +7,8 @@ use crate::error::SyncError;
 use crate::guc;
 use crate::rules::access::Action;
 use crate::rules::history::Progress;
-use crate::rules::op::Version;
-use crate::rules::retention::{self, Clock, PurgedKind, purge};
+use crate::rules::op::{Timestamp, Version};
+use crate::rules::retention::{self, Clock, Heartbeat, PurgedKind, purge};
 use crate::store::log::Log;
 use crate::store::record::Records;
 use crate::store::snapshot::Snapshot;
@@ -55,6 +55,22 @@ pub fn gc(
         }
     }
     Ok(gc_reply(&run.tally))
+}
+
+/// `sync_ext.is_active`: does a device hold GC back? Nothing that is NULL does.
+pub fn is_active(at: Option<Timestamp>, cursor: Option<i64>, horizon: Option<i64>) -> bool {
+    let clock = Clock {
+        now: server::now(),
+        retention: guc::retention_micros(),
+        device_ttl: guc::device_ttl_micros(),
+    };
+    let (Some(at), Some(cursor), Some(horizon)) = (at, cursor, horizon) else { return false };
+    clock.is_active(Heartbeat { at, cursor: Version::stored(cursor) }, Version::stored(horizon))
+}
+
+/// `sync_ext.due_at`: when an entry is old enough to be purged.
+pub fn due_at(created_at: Timestamp) -> Timestamp {
+    created_at.saturating_add(guc::retention_micros())
 }
 
 /// A month counts 30 days and a day 24 hours, as where Postgres compares

@@ -3,6 +3,7 @@
 
 pub mod caller;
 pub mod cursor;
+pub mod exchange;
 pub mod gc;
 pub mod members;
 pub mod pull;

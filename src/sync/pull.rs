@@ -18,41 +18,71 @@ use crate::wire::pages::{Page, PullEnd, pull_reply, write_change};
 use crate::wire::reply::Reply;
 use crate::wire::token::{read_proof, write_proof};
 
+/// The arguments of a pull, as given.
+pub struct Request<'r> {
+    pub workspace_id: Option<&'r str>,
+    pub cursor: Option<i64>,
+    pub page_limit: Option<i32>,
+    pub tables: Option<Vec<Option<String>>>,
+    pub latest: bool,
+    pub proof: Option<&'r str>,
+}
+
+/// A pull to be made.
+pub struct Pull<'r> {
+    pub workspace_id: &'r str,
+    pub cursor: Version,
+    token: Option<&'r str>,
+    proof: Option<Proof>,
+    filter: Filter,
+    limit: usize,
+}
+
+impl<'r> Pull<'r> {
+    pub fn new(request: Request<'r>) -> Result<Pull<'r>> {
+        let Request { cursor, proof: token, .. } = request;
+        Ok(Pull {
+            workspace_id: WorkspaceId::new(request.workspace_id)?.as_str(),
+            cursor: cursor.and_then(Version::new).ok_or(SyncError::Cursor { given: cursor })?,
+            token,
+            proof: token.map(|token| read_proof(token).ok_or(SyncError::Proof)).transpose()?,
+            filter: Filter { tables: TableFilter::new(request.tables), latest: request.latest },
+            limit: guc::page_limit(request.page_limit, 100),
+        })
+    }
+}
+
 /// What of the log a puller wants.
 struct Filter {
-    caller: Caller,
     tables: TableFilter,
     /// Leave out losers and what was superseded.
     latest: bool,
 }
 
-pub fn pull(
-    workspace_id: Option<&str>,
-    cursor: Option<i64>,
-    page_limit: Option<i32>,
-    tables: Option<Vec<Option<String>>>,
-    latest: bool,
-    token: Option<&str>,
-) -> Result<Reply> {
+pub fn pull(request: Request<'_>) -> Result<Reply> {
     let caller = Caller::identify()?;
-    let workspace_id = WorkspaceId::new(workspace_id)?.as_str();
-    let cursor = cursor.and_then(Version::new).ok_or(SyncError::Cursor { given: cursor })?;
-    let proof = token.map(|token| read_proof(token).ok_or(SyncError::Proof)).transpose()?;
-    let filter = Filter { caller, tables: TableFilter::new(tables), latest };
-    let page = Page::of_changes(guc::page_limit(page_limit, 100), guc::max_page_bytes());
-
+    let pull = Pull::new(request)?;
     // One snapshot for all that follows, or the head and the changes could
     // tell of different moments and a puller would step over what lies between.
     let snapshot = Snapshot::of_statement();
-    filter.caller.require(Action::Pull, workspace_id, &snapshot)?;
-    let workspace = workspace::find(workspace_id, &snapshot)?;
+    caller.require(Action::Pull, pull.workspace_id, &snapshot)?;
+    let (reply, _) = answer(&caller, &pull, &snapshot)?;
+    Ok(reply)
+}
+
+/// The reply to a caller who may pull; and whether it goes on from the cursor,
+/// neither behind it nor on another way.
+pub fn answer(caller: &Caller, pull: &Pull<'_>, snapshot: &Snapshot) -> Result<(Reply, bool)> {
+    let page = Page::of_changes(pull.limit, guc::max_page_bytes());
+    let workspace = workspace::find(pull.workspace_id, snapshot)?;
     let progress = workspace.map(|workspace| workspace.progress);
     let log = workspace.map(|found| Log::open(found.key, Access::Read)).transpose()?;
 
-    let claim = Claim { cursor, proof: checked(workspace_id, proof, log.as_ref(), &snapshot)? };
+    let proof = checked(pull.workspace_id, pull.proof, log.as_ref(), snapshot)?;
+    let claim = Claim { cursor: pull.cursor, proof };
     let reason = match (judge(progress, claim, server::is_standby()), workspace, &log) {
         (Verdict::Serve, Some(workspace), Some(log)) => {
-            return serve(workspace_id, workspace, log, cursor, &filter, page, &snapshot);
+            return Ok((serve(caller, pull, workspace, log, page, snapshot)?, true));
         }
         (Verdict::Snapshot(reason), ..) => Some(reason),
         // Lag, or an unknown workspace, which at cursor 0 is an empty one.
@@ -60,13 +90,13 @@ pub fn pull(
     };
     // The proof is handed back as given: a new one would hide what it shows.
     let end = PullEnd {
-        next_cursor: cursor,
+        next_cursor: pull.cursor,
         has_more: false,
         progress: progress.unwrap_or_default(),
         reason,
-        proof: token,
+        proof: pull.token,
     };
-    Ok(pull_reply(page, &end))
+    Ok((pull_reply(page, &end), false))
 }
 
 fn checked(
@@ -84,20 +114,20 @@ fn checked(
 }
 
 fn serve(
-    workspace_id: &str,
+    caller: &Caller,
+    pull: &Pull<'_>,
     Workspace { key, progress }: Workspace,
     log: &Log,
-    cursor: Version,
-    filter: &Filter,
     mut page: Page,
     snapshot: &Snapshot,
 ) -> Result<Reply> {
-    let next = if cursor < progress.head {
-        fill(&mut page, key, log, cursor, filter, snapshot)?
+    let next = if pull.cursor < progress.head {
+        let records = Records::open(key, Access::Read)?;
+        fill(&mut page, &records, log, caller, pull, snapshot)?
     } else {
         None
     };
-    let proof = log.versions(snapshot).proof(workspace_id, progress.head)?;
+    let proof = log.versions(snapshot).proof(pull.workspace_id, progress.head)?;
     let proof = proof.as_ref().map(write_proof);
     let end = PullEnd {
         // At the end the cursor is the head, not the last match: what the
@@ -114,18 +144,17 @@ fn serve(
 /// Fills a page; gives its last version if there is more after it.
 fn fill(
     page: &mut Page,
-    workspace_key: i64,
+    records: &Records,
     log: &Log,
-    cursor: Version,
-    filter: &Filter,
+    caller: &Caller,
+    pull: &Pull<'_>,
     snapshot: &Snapshot,
 ) -> Result<Option<Version>> {
-    let records = Records::open(workspace_key, Access::Read)?;
     let mut names = records.names(snapshot);
-    let mut entries = log.after(cursor, snapshot);
-    let mut last = cursor;
+    let mut entries = log.after(pull.cursor, snapshot);
+    let mut last = pull.cursor;
     while let Some(entry) = entries.next() {
-        if !wanted(&entry, filter, &mut names)? {
+        if !caller.sees(entry.owner()?) || !wanted(&entry, &pull.filter, &mut names)? {
             continue;
         }
         if page.is_full() {
@@ -141,7 +170,7 @@ fn fill(
 }
 
 fn wanted(entry: &Entry<'_>, filter: &Filter, names: &mut Names<'_>) -> Result<bool> {
-    if !filter.tables.matches(entry.table()?) || !filter.caller.sees(entry.owner()?) {
+    if !filter.tables.matches(entry.table()?) {
         return Ok(false);
     }
     if !filter.latest {

@@ -7,12 +7,14 @@
 //! * [`push_request`]: a batch of ops, each checked by itself
 //! * [`reply`]: the memory of replies; [`push_reply`], [`pages`],
 //!   [`workspaces`]: what they tell
+//! * [`notice`]: what listeners are told
 //! * [`token`]: proofs and page tokens
 //! * [`ids`]: workspace, device, user and table names that callers pass
 //! * [`owner`]: whose a payload says its record is, and who JWT claims say calls
 
 pub mod fields;
 pub mod ids;
+pub mod notice;
 pub mod owner;
 pub mod pages;
 pub mod push_reply;

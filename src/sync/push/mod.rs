@@ -13,7 +13,7 @@ use told::Told;
 use super::Result;
 use super::caller::Caller;
 use crate::error::SyncError;
-use crate::guc;
+use crate::guc::{self, Notify};
 use crate::rules::access::Action;
 use crate::rules::admission::Limits;
 use crate::rules::batch::{Batch, Item};
@@ -27,8 +27,9 @@ use crate::store::registry::Registry;
 use crate::store::snapshot::Snapshot;
 use crate::store::subtransaction::Subtransaction;
 use crate::store::workspace::{self, LockedWorkspace, Workspace};
-use crate::store::{Access, Locked, RowId, Wait, server};
+use crate::store::{Access, Locked, RowId, Wait, notify, server};
 use crate::wire::ids::WorkspaceId;
+use crate::wire::notice::Changes;
 use crate::wire::push_reply::PushReply;
 use crate::wire::push_request::{parse, same_payload};
 use crate::wire::reply::Reply;
@@ -276,8 +277,23 @@ impl<'p, 'a> Push<'p, 'a> {
         if !decided.turns.is_empty() {
             let progress = self.locked.workspace.progress;
             self.locked.save(Progress { head: decided.merged.head, ..progress });
+            announce(self.limits.workspace_id, decided);
         }
     }
+}
+
+/// Tells listeners at commit. Everybody may listen, so what is private is left out.
+fn announce(workspace_id: &str, decided: &Decided<'_, '_>) {
+    let mut changes = match guc::notify() {
+        Notify::Off => return,
+        Notify::Hint => Changes::Unasked,
+        Notify::Changes => Changes::Few(String::new()),
+    };
+    let entries = decided.turns.iter().zip(&decided.merged.decisions);
+    for (turn, decision) in entries.filter(|(turn, _)| turn.owner.is_none()) {
+        changes.add(decision.version, decision.applied, turn.op);
+    }
+    notify::at_commit(workspace_id, decided.merged.head, changes);
 }
 
 /// Adds a result per item of the batch; items that are one op share its fate.

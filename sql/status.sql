@@ -1,0 +1,186 @@
+-- For operators. All of it counts or looks through what it tells about: a
+-- workspace at a time is cheap, all of them are as dear as their data.
+--
+-- Trusted callers see all; users the workspaces that they own, and of private
+-- records nothing but counts.
+
+create function sync_ext.may_govern(workspace_id text) returns boolean
+language c stable security definer parallel restricted cost 1000
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'may_govern_wrapper';
+
+-- Raises 42501 where sync_ext.may_govern says no.
+create function sync_ext.require_owner(workspace_id text) returns void
+language c stable security definer parallel restricted
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'require_owner_wrapper';
+
+-- Does a device with this heartbeat and cursor hold GC back?
+create function sync_ext.is_active(updated_at timestamptz, last_seen_version bigint, horizon bigint)
+returns boolean
+language c stable parallel restricted
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'is_active_wrapper';
+
+-- From when on GC may purge an entry of that time, by sync_ext.retention.
+create function sync_ext.due_at(created_at timestamptz) returns timestamptz
+language c stable parallel restricted
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'due_at_wrapper';
+
+create view sync_ext.device_status with (security_barrier) as
+select
+  w.workspace_id,
+  d.device_id,
+  d.user_id,
+  d.last_seen_version,
+  w.head - d.last_seen_version as lag,
+  pg_catalog.clock_timestamp() - d.updated_at as heartbeat_age,
+  a.active,
+  a.active
+    and d.last_seen_version < w.head
+    and d.last_seen_version
+      = pg_catalog.min(case when a.active then d.last_seen_version end) over (partition by w.workspace_key)
+    as pins_gc
+from sync_ext.workspace as w
+join sync_ext.device_cursor as d using (workspace_key)
+cross join lateral sync_ext.is_active(d.updated_at, d.last_seen_version, w.horizon) as a (active)
+where (select sync_ext.is_caller_known()) and sync_ext.may_govern(w.workspace_id);
+
+create view sync_ext.workspace_status with (security_barrier) as
+select
+  w.workspace_id,
+  w.head,
+  w.horizon,
+  w.gc_through,
+  r.live_records,
+  l.tombstones,
+  r.deleted_records - l.tombstones as graves,
+  l.log_rows,
+  l.log_bytes,
+  l.log_rows - r.live_records as garbage_waiting,
+  d.devices,
+  d.active_devices,
+  d.pinned_at,
+  d.pinned_by
+from sync_ext.workspace as w
+cross join lateral (
+  select
+    pg_catalog.count(*) filter (where not r.deleted) as live_records,
+    pg_catalog.count(*) filter (where r.deleted) as deleted_records
+  from sync_ext.record as r
+  where r.workspace_key = w.workspace_key
+) as r
+cross join lateral (
+  select
+    pg_catalog.count(*) as log_rows,
+    pg_catalog.count(r.deleted) filter (where r.deleted) as tombstones,
+    coalesce(pg_catalog.sum(
+      pg_catalog.pg_column_size(l.table_name) + pg_catalog.pg_column_size(l.pk)
+      + coalesce(pg_catalog.pg_column_size(l.payload), 0) + pg_catalog.pg_column_size(l.hlc)
+      + pg_catalog.pg_column_size(l.device_id) + pg_catalog.pg_column_size(l.owner) + 90
+    ), 0)::bigint as log_bytes
+  from sync_ext.change_log as l
+  left join sync_ext.record as r using (workspace_key, table_name, pk, server_version)
+  where l.workspace_key = w.workspace_key
+) as l
+cross join lateral (
+  select
+    pg_catalog.count(*) as devices,
+    pg_catalog.count(*) filter (where a.active) as active_devices,
+    pg_catalog.min(d.last_seen_version) filter (where a.active and d.last_seen_version < w.head) as pinned_at,
+    (pg_catalog.array_agg(d.device_id order by d.last_seen_version, d.updated_at)
+      filter (where a.active and d.last_seen_version < w.head))[1] as pinned_by
+  from sync_ext.device_cursor as d
+  cross join lateral sync_ext.is_active(d.updated_at, d.last_seen_version, w.horizon) as a (active)
+  where d.workspace_key = w.workspace_key
+) as d
+where (select sync_ext.is_caller_known()) and sync_ext.may_govern(w.workspace_id);
+
+-- Every logged loser beside the winner of its record as it is now. Decided_by is
+-- NULL where the loser is the winner's own op, sent again after its entry was
+-- purged.
+create view sync_ext.conflict with (security_barrier) as
+select
+  w.workspace_id,
+  l.table_name,
+  l.pk,
+  case
+    when l.clock <> r.clock then 'clock'
+    when l.hlc <> r.hlc then 'hlc'
+    when l.op_id <> r.op_id then 'opId'
+  end as decided_by,
+  l.server_version as loser_version,
+  l.operation as loser_operation,
+  l.payload as loser_payload,
+  l.device_id as loser_device_id,
+  l.created_at as loser_at,
+  pg_catalog.json_build_object('clock', l.clock, 'hlc', l.hlc, 'opId', l.op_id) as loser_revision,
+  r.server_version as winner_version,
+  case when r.deleted then 'delete' else 'put' end as winner_operation,
+  case when r.deleted then null else v.payload end as winner_payload,
+  v.device_id as winner_device_id,
+  v.created_at as winner_at,
+  pg_catalog.json_build_object('clock', r.clock, 'hlc', r.hlc, 'opId', r.op_id) as winner_revision
+from sync_ext.change_log as l
+join sync_ext.record as r using (workspace_key, table_name, pk)
+join sync_ext.workspace as w using (workspace_key)
+left join sync_ext.change_log as v
+  on v.workspace_key = r.workspace_key and v.server_version = r.server_version
+where not l.applied
+  and (select sync_ext.is_caller_known())
+  and sync_ext.may_read(w.workspace_id)
+  and ((select sync_ext.calling_user()) is null or r.owner in ('', (select sync_ext.calling_user())));
+
+create function sync_status(workspace_id text default null) returns json
+language sql stable security definer parallel restricted
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select case when $1 is not null then sync_ext.require_owner($1) end;
+  select json_build_object('workspaces', coalesce(json_agg(json_build_object(
+    'workspaceId', s.workspace_id,
+    'serverVersion', s.head,
+    'oldestRetainedVersion', s.horizon + 1,
+    'gcThrough', s.gc_through,
+    'liveRecords', s.live_records,
+    'tombstones', s.tombstones,
+    'graves', s.graves,
+    'logRows', s.log_rows,
+    'logBytes', s.log_bytes,
+    'garbageWaiting', s.garbage_waiting,
+    'pinnedAt', s.pinned_at,
+    'pinnedBy', s.pinned_by,
+    'devices', (
+      select coalesce(json_agg(json_build_object(
+        'deviceId', d.device_id,
+        'userId', nullif(d.user_id, ''),
+        'lastSeenVersion', d.last_seen_version,
+        'lag', d.lag,
+        'heartbeatAgeSeconds', trunc(extract(epoch from d.heartbeat_age)),
+        'active', d.active,
+        'pinsGc', d.pins_gc
+      ) order by d.device_id, d.user_id), '[]')
+      from sync_ext.device_status as d
+      where d.workspace_id = s.workspace_id
+    )
+  ) order by s.workspace_id), '[]'))
+  from sync_ext.workspace_status as s
+  where $1 is null or s.workspace_id = $1;
+end;
+
+revoke execute on function sync_status(text) from public;
+comment on function sync_status(text) is 'how far workspaces have come, what they hold and what holds GC back';
+comment on view sync_ext.device_status is 'every device: how far behind, since when silent, and whether it holds GC back';
+comment on view sync_ext.workspace_status is 'every workspace: its versions, records, log and devices';
+comment on view sync_ext.conflict is 'every logged op that lost, with the winner of its record';
+comment on function sync_ext.may_govern(text) is 'is the calling user an owner of this workspace, or trusted?';
+comment on function sync_ext.require_owner(text) is 'raises 42501 unless the calling user is an owner of this workspace, or trusted';
+comment on function sync_ext.is_active(timestamptz, bigint, bigint) is 'does a device with this heartbeat and cursor hold sync_gc back?';
+comment on function sync_ext.due_at(timestamptz) is 'when sync_ext.retention lets an entry of that time go';
+revoke all on sync_ext.device_status, sync_ext.workspace_status, sync_ext.conflict from public;
+grant execute on function
+  sync_ext.may_govern(text),
+  sync_ext.require_owner(text),
+  sync_ext.is_active(timestamptz, bigint, bigint),
+  sync_ext.due_at(timestamptz)
+to public;

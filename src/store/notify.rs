@@ -1,0 +1,118 @@
+//! NOTIFY at commit: one for each workspace that a transaction has pushed to.
+//!
+//! What is to be told is kept until the transaction ends, and is Postgres' from
+//! right before its commit on: after everything of ours that may fail, and only
+//! then, as a notification takes a lock on all databases' behalf that is held
+//! until the commit is done. What a savepoint takes back is not told.
+
+use std::cell::RefCell;
+
+use pgrx::{IntoDatum, direct_function_call, pg_guard, pg_sys};
+
+use crate::guc;
+use crate::rules::op::Version;
+use crate::wire::notice::{Changes, payload};
+
+struct Pending {
+    /// The (sub)transaction that pushed.
+    by: pg_sys::SubTransactionId,
+    workspace_id: String,
+    head: Version,
+    changes: Changes,
+}
+
+thread_local! {
+    static PENDING: RefCell<Vec<Pending>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Tells, when this transaction commits, that `workspace_id` has come to `head`.
+pub fn at_commit(workspace_id: &str, head: Version, changes: Changes) {
+    // SAFETY: reads a variable of this backend.
+    let by = unsafe { pg_sys::GetCurrentSubTransactionId() };
+    PENDING.with_borrow_mut(|pending| {
+        let same = |known: &&mut Pending| known.by == by && known.workspace_id == workspace_id;
+        match pending.iter_mut().find(same) {
+            Some(known) => {
+                known.head = head;
+                known.changes.append(changes);
+            }
+            None => {
+                let workspace_id = workspace_id.to_owned();
+                pending.push(Pending { by, workspace_id, head, changes });
+            }
+        }
+    });
+}
+
+/// Has Postgres call us when transactions end. Once per backend.
+pub fn init() {
+    // SAFETY: the callbacks have the signatures that are asked for and live as
+    // long as the library, which is never unloaded.
+    unsafe {
+        pg_sys::RegisterXactCallback(Some(at_transaction), std::ptr::null_mut());
+        pg_sys::RegisterSubXactCallback(Some(at_subtransaction), std::ptr::null_mut());
+    }
+}
+
+/// # Safety
+/// Called by Postgres.
+#[pg_guard]
+unsafe extern "C-unwind" fn at_transaction(
+    event: pg_sys::XactEvent::Type,
+    _arg: *mut core::ffi::c_void,
+) {
+    use pg_sys::XactEvent::*;
+    match event {
+        XACT_EVENT_PRE_COMMIT => merged(PENDING.take()).iter().for_each(tell),
+        // A prepared transaction cannot notify; Postgres would refuse to prepare.
+        XACT_EVENT_PRE_PREPARE | XACT_EVENT_ABORT => PENDING.with_borrow_mut(Vec::clear),
+        _ => {}
+    }
+}
+
+/// # Safety
+/// Called by Postgres.
+#[pg_guard]
+unsafe extern "C-unwind" fn at_subtransaction(
+    event: pg_sys::SubXactEvent::Type,
+    this: pg_sys::SubTransactionId,
+    parent: pg_sys::SubTransactionId,
+    _arg: *mut core::ffi::c_void,
+) {
+    use pg_sys::SubXactEvent::*;
+    PENDING.with_borrow_mut(|pending| match event {
+        SUBXACT_EVENT_COMMIT_SUB => {
+            pending.iter_mut().filter(|one| one.by == this).for_each(|one| one.by = parent);
+        }
+        SUBXACT_EVENT_ABORT_SUB => pending.retain(|one| one.by != this),
+        _ => {}
+    });
+}
+
+/// One for each workspace, in the order of their first pushes.
+fn merged(pending: Vec<Pending>) -> Vec<Pending> {
+    let mut merged: Vec<Pending> = Vec::with_capacity(pending.len());
+    for one in pending {
+        match merged.iter_mut().find(|known| known.workspace_id == one.workspace_id) {
+            Some(known) => {
+                known.head = one.head;
+                known.changes.append(one.changes);
+            }
+            None => merged.push(one),
+        }
+    }
+    merged
+}
+
+fn tell(one: &Pending) {
+    let payload = payload(&one.workspace_id, one.head, &one.changes);
+    let channel = guc::notify_channel();
+    // SAFETY: pg_notify takes two texts; the transaction is still one, and
+    // Postgres looks at its notifications after this callback.
+    unsafe {
+        direct_function_call::<()>(
+            pg_sys::pg_notify,
+            &[channel.into_datum(), payload.into_datum()],
+        );
+    }
+}

@@ -1,0 +1,47 @@
+//! `sync_exchange`: a device's whole round in one call.
+
+use super::Result;
+use super::caller::Caller;
+use super::cursor::acknowledge;
+use super::pull::{self, Pull};
+use super::push::push;
+use crate::rules::op::Version;
+use crate::store::server;
+use crate::store::snapshot::Snapshot;
+use crate::wire::ids::DeviceId;
+use crate::wire::reply::{Reply, check_size};
+
+/// Pushes, then pulls from the cursor what there is after it, the pushed ops
+/// included, and acknowledges the cursor.
+///
+/// It is acknowledged only where the pull goes on from it: a device that must
+/// start anew, or whose cursor a restored server has not come to, has nothing to
+/// acknowledge, and its push counts nevertheless. Nor is 0, which would register
+/// a device that has seen nothing.
+pub fn exchange(
+    device_id: Option<&str>,
+    ops: Option<&str>,
+    request: pull::Request<'_>,
+) -> Result<Reply> {
+    server::require_writable(c"sync_exchange()");
+    let caller = Caller::identify()?;
+    let workspace_id = request.workspace_id;
+    let pull = Pull::new(request)?;
+    let device_id = DeviceId::new(device_id)?.as_str();
+
+    // Who may push may do the rest.
+    let pushed = push(workspace_id, ops)?;
+    // Not the statement's snapshot, in which nothing is pushed yet.
+    let snapshot = Snapshot::fresh();
+    let (pulled, goes_on) = pull::answer(&caller, &pull, &snapshot)?;
+    drop(snapshot);
+    if goes_on && pull.cursor > Version::ZERO {
+        acknowledge(&caller, pull.workspace_id, device_id, pull.cursor, false)?;
+    }
+    let mut out = Reply::new();
+    for part in ["{\"push\":", &pushed, ",\"pull\":", &pulled, "}"] {
+        out.push_str(part);
+    }
+    check_size(&out)?;
+    Ok(out)
+}
