@@ -28,6 +28,17 @@ language c stable parallel restricted
 set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'due_at_wrapper';
 
+-- What was done in this database since the server started; NULL unless sync_ext
+-- is in shared_preload_libraries, and for users.
+create function sync_ext.counters() returns json
+language c volatile security definer parallel restricted
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'counters_wrapper';
+
+create view sync_ext.counter as
+select c.key as counter, c.value::bigint as value
+from pg_catalog.json_each_text(sync_ext.counters()) as c;
+
 create view sync_ext.device_status with (security_barrier) as
 select
   w.workspace_id,
@@ -137,7 +148,7 @@ language sql stable security definer parallel restricted
 set search_path = pg_catalog, pg_temp
 begin atomic
   select case when $1 is not null then sync_ext.require_owner($1) end;
-  select json_build_object('workspaces', coalesce(json_agg(json_build_object(
+  select json_build_object('counters', case when $1 is null then sync_ext.counters() end, 'workspaces', coalesce(json_agg(json_build_object(
     'workspaceId', s.workspace_id,
     'serverVersion', s.head,
     'oldestRetainedVersion', s.horizon + 1,
@@ -170,6 +181,8 @@ end;
 
 revoke execute on function sync_status(text) from public;
 comment on function sync_status(text) is 'how far workspaces have come, what they hold and what holds GC back';
+comment on function sync_ext.counters() is 'what was done in this database since the server started';
+comment on view sync_ext.counter is 'what was done in this database since the server started, by name';
 comment on view sync_ext.device_status is 'every device: how far behind, since when silent, and whether it holds GC back';
 comment on view sync_ext.workspace_status is 'every workspace: its versions, records, log and devices';
 comment on view sync_ext.conflict is 'every logged op that lost, with the winner of its record';
@@ -177,10 +190,11 @@ comment on function sync_ext.may_govern(text) is 'is the calling user an owner o
 comment on function sync_ext.require_owner(text) is 'raises 42501 unless the calling user is an owner of this workspace, or trusted';
 comment on function sync_ext.is_active(timestamptz, bigint, bigint) is 'does a device with this heartbeat and cursor hold sync_gc back?';
 comment on function sync_ext.due_at(timestamptz) is 'when sync_ext.retention lets an entry of that time go';
-revoke all on sync_ext.device_status, sync_ext.workspace_status, sync_ext.conflict from public;
+revoke all on sync_ext.counter, sync_ext.device_status, sync_ext.workspace_status, sync_ext.conflict from public;
 grant execute on function
   sync_ext.may_govern(text),
   sync_ext.require_owner(text),
   sync_ext.is_active(timestamptz, bigint, bigint),
-  sync_ext.due_at(timestamptz)
+  sync_ext.due_at(timestamptz),
+  sync_ext.counters()
 to public;

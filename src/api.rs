@@ -170,3 +170,8 @@ fn due_at(created_at: Option<TimestampWithTimeZone>) -> Option<TimestampWithTime
     let due_at = sync::gc::due_at(i64::from(created_at?));
     TimestampWithTimeZone::try_from(due_at).ok()
 }
+
+#[pg_extern(sql = false)]
+fn counters() -> Result<Option<Reply>, ErrorReport> {
+    reported(sync::caller::counters)
+}

@@ -36,6 +36,7 @@ mod tests;
 pub extern "C-unwind" fn _PG_init() {
     guc::init();
     store::notify::init();
+    store::counters::init();
 }
 
 /// Where `cargo pgrx test` looks for the settings of its server.

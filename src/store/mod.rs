@@ -45,11 +45,13 @@
 //! * [`workspace`], [`log`], [`record`], [`device`], [`registry`], [`member`],
 //!   [`dropped`]: our tables
 //! * [`server`]: the clock, the role of this server; [`caller`]: the session's
-//!   user and rights; [`notify`]: NOTIFY at commit; [`reply`]: JSON to SQL
+//!   user and rights; [`notify`]: NOTIFY at commit;
+//!   [`counters`]: what was done so far; [`reply`]: JSON to SQL
 
 mod arena;
 pub mod caller;
 mod compat;
+pub mod counters;
 pub mod device;
 pub mod dropped;
 mod insert;

@@ -6,9 +6,11 @@ use crate::error::SyncError;
 use crate::guc;
 use crate::rules::access::{Action, Role};
 use crate::store::snapshot::Snapshot;
-use crate::store::{caller, member};
+use crate::store::{caller, counters, member};
 use crate::wire::ids::{UserId, WorkspaceId};
 use crate::wire::owner::subject;
+use crate::wire::reply::Reply;
+use crate::wire::workspaces::counters_reply;
 
 /// The user that the caller speaks for; without one, the caller is trusted.
 pub struct Caller {
@@ -135,4 +137,12 @@ pub fn require_owner(workspace_id: Option<&str>) -> Result<()> {
     let caller = Caller::identify()?;
     let workspace_id = WorkspaceId::new(workspace_id)?.as_str();
     caller.require(Action::Govern, workspace_id, &Snapshot::of_statement())
+}
+
+/// `sync_ext.counters`: of all users, so for trusted callers.
+pub fn counters() -> Result<Option<Reply>> {
+    if Caller::identify()?.user.is_some() {
+        return Ok(None);
+    }
+    Ok(counters::all().map(counters_reply))
 }

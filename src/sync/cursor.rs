@@ -7,6 +7,7 @@ use crate::rules::access::Action;
 use crate::rules::history::Progress;
 use crate::rules::op::Version;
 use crate::store;
+use crate::store::counters::{Counter, count};
 use crate::store::device::DeviceKey;
 use crate::store::snapshot::Snapshot;
 use crate::wire::ids::{DeviceId, WorkspaceId};
@@ -73,6 +74,7 @@ pub fn acknowledge(
             store::device::acknowledge(device, seen, store::server::now(), hold)?
         {
             store::server::end_command();
+            count(Counter::Acknowledgements, 1);
             return Ok(Acknowledged { cursor, advanced, progress });
         }
         // The workspace was dropped, or the user removed, since we looked.

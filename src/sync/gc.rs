@@ -9,6 +9,7 @@ use crate::rules::access::Action;
 use crate::rules::history::Progress;
 use crate::rules::op::{Timestamp, Version};
 use crate::rules::retention::{self, Clock, Heartbeat, PurgedKind, purge};
+use crate::store::counters::{Counter, count};
 use crate::store::log::Log;
 use crate::store::record::Records;
 use crate::store::snapshot::Snapshot;
@@ -54,6 +55,8 @@ pub fn gc(
             run.tally.has_more |= has_more_to_erase;
         }
     }
+    count(Counter::GcRuns, 1);
+    count(Counter::GcEntriesDeleted, run.tally.changes_deleted + run.tally.tombstones_deleted);
     Ok(gc_reply(&run.tally))
 }
 

@@ -8,6 +8,7 @@ use crate::rules::access::Action;
 use crate::rules::history::{Claim, Proof, ProofEntry, Verdict, judge};
 use crate::rules::op::Version;
 use crate::store::Access;
+use crate::store::counters::{Counter, count};
 use crate::store::log::{Entry, Log};
 use crate::store::record::{Names, Records};
 use crate::store::server;
@@ -73,6 +74,7 @@ pub fn pull(request: Request<'_>) -> Result<Reply> {
 /// The reply to a caller who may pull; and whether it goes on from the cursor,
 /// neither behind it nor on another way.
 pub fn answer(caller: &Caller, pull: &Pull<'_>, snapshot: &Snapshot) -> Result<(Reply, bool)> {
+    count(Counter::Pulls, 1);
     let page = Page::of_changes(pull.limit, guc::max_page_bytes());
     let workspace = workspace::find(pull.workspace_id, snapshot)?;
     let progress = workspace.map(|workspace| workspace.progress);
@@ -84,7 +86,10 @@ pub fn answer(caller: &Caller, pull: &Pull<'_>, snapshot: &Snapshot) -> Result<(
         (Verdict::Serve, Some(workspace), Some(log)) => {
             return Ok((serve(caller, pull, workspace, log, page, snapshot)?, true));
         }
-        (Verdict::Snapshot(reason), ..) => Some(reason),
+        (Verdict::Snapshot(reason), ..) => {
+            count(Counter::SnapshotsRequired, 1);
+            Some(reason)
+        }
         // Lag, or an unknown workspace, which at cursor 0 is an empty one.
         _ => None,
     };

@@ -13,6 +13,7 @@ use crate::rules::access::Action;
 use crate::rules::history::{Proof, ProofEntry};
 use crate::rules::op::Version;
 use crate::store::Access;
+use crate::store::counters::{Counter, count};
 use crate::store::log::{Log, Versions};
 use crate::store::record::{Record, Records};
 use crate::store::server;
@@ -45,6 +46,7 @@ pub fn snapshot(
     if let Some(resumed) = &resumed {
         check_resumed(workspace_id, resumed, workspace, log.as_ref(), &view)?;
     }
+    count(Counter::SnapshotPages, 1);
     let head = workspace.map_or(Version::ZERO, |found| found.progress.head);
     let watermark = resumed.as_ref().map_or(head, |resumed| resumed.watermark);
     let snapshot_id = resumed.as_ref().map_or_else(server::random_uuid, |page| page.snapshot_id);

@@ -6,7 +6,7 @@ use super::reply::{Reply, check_size};
 use super::text::{write_string, write_uuid};
 use crate::error::SyncError;
 use crate::rules::op::{Revision, Timestamp, Version};
-use crate::rules::refusal::Refusal;
+use crate::rules::refusal::{Refusal, RefusalCode};
 
 /// The op that won a record, as told to the devices that lost to it.
 #[derive(Clone, Debug)]
@@ -28,13 +28,26 @@ pub enum Winner<'a> {
 pub struct PushReply {
     out: Reply,
     items: usize,
+    pub tally: PushTally,
+}
+
+/// What became of the items.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PushTally {
+    pub applied: usize,
+    pub lost: usize,
+    pub replayed: usize,
+    pub invalid: usize,
+    pub oversized: usize,
+    pub conflicting: usize,
+    pub unauthorized: usize,
 }
 
 impl PushReply {
     pub fn new() -> PushReply {
         let mut out = Reply::new();
         out.push_str("{\"results\":[");
-        PushReply { out, items: 0 }
+        PushReply { out, items: 0, tally: PushTally::default() }
     }
 
     /// `winner` is told where the op is not (or no longer) the winner.
@@ -46,6 +59,11 @@ impl PushReply {
         replayed: bool,
         winner: Option<&Winner<'_>>,
     ) {
+        *match (replayed, applied) {
+            (true, _) => &mut self.tally.replayed,
+            (false, true) => &mut self.tally.applied,
+            (false, false) => &mut self.tally.lost,
+        } += 1;
         self.begin(op_id);
         let _ = write!(
             self.out,
@@ -62,6 +80,12 @@ impl PushReply {
     }
 
     pub fn refused(&mut self, op_id: Option<&str>, refusal: &Refusal) {
+        *match refusal.code() {
+            RefusalCode::Validation => &mut self.tally.invalid,
+            RefusalCode::Oversized => &mut self.tally.oversized,
+            RefusalCode::Conflict => &mut self.tally.conflicting,
+            RefusalCode::Unauthorized => &mut self.tally.unauthorized,
+        } += 1;
         self.begin(op_id);
         let _ = write!(
             self.out,

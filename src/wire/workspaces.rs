@@ -58,6 +58,18 @@ pub fn drop_reply(dropped: bool, rows_erased: usize, has_more: bool) -> Reply {
     out
 }
 
+/// The counters by name, as an object of numbers.
+pub fn counters_reply(counters: impl Iterator<Item = (&'static str, u64)>) -> Reply {
+    let mut out = Reply::new();
+    let mut before = '{';
+    for (name, value) in counters {
+        let _ = write!(out, "{before}\"{name}\":{value}");
+        before = ',';
+    }
+    out.push('}');
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

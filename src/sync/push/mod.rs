@@ -21,6 +21,7 @@ use crate::rules::history::Progress;
 use crate::rules::merge::{Merge, Register, Turn, merge};
 use crate::rules::op::{Op, Timestamp, Version};
 use crate::rules::ownership::own;
+use crate::store::counters::{self, Counter};
 use crate::store::log::{Log, LogWriter};
 use crate::store::record::{RecordWriter, Records};
 use crate::store::registry::Registry;
@@ -30,7 +31,7 @@ use crate::store::workspace::{self, LockedWorkspace, Workspace};
 use crate::store::{Access, Locked, RowId, Wait, notify, server};
 use crate::wire::ids::WorkspaceId;
 use crate::wire::notice::Changes;
-use crate::wire::push_reply::PushReply;
+use crate::wire::push_reply::{PushReply, PushTally};
 use crate::wire::push_request::{parse, same_payload};
 use crate::wire::reply::Reply;
 
@@ -314,5 +315,21 @@ fn reply_to_all(
         }
         reply.check_size()?;
     }
+    count(&reply.tally);
     Ok(reply)
+}
+
+fn count(tally: &PushTally) {
+    for (counter, by) in [
+        (Counter::Pushes, 1),
+        (Counter::OpsApplied, tally.applied),
+        (Counter::OpsLost, tally.lost),
+        (Counter::OpsReplayed, tally.replayed),
+        (Counter::OpsRefusedValidation, tally.invalid),
+        (Counter::OpsRefusedOversized, tally.oversized),
+        (Counter::OpsRefusedConflict, tally.conflicting),
+        (Counter::OpsRefusedUnauthorized, tally.unauthorized),
+    ] {
+        counters::count(counter, by);
+    }
 }

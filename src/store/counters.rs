@@ -1,0 +1,122 @@
+//! What was done since the server started, by database: in shared memory, where
+//! adding up costs nothing worth measuring, also for reads and on a standby. Only
+//! if the library is in shared_preload_libraries, as memory can be shared then
+//! alone. What was done is counted also if its transaction is rolled back.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use pgrx::prelude::*;
+use pgrx::{PGRXSharedMemory, PgAtomic, pg_shmem_init};
+
+/// A thing that is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    Pushes,
+    OpsApplied,
+    OpsLost,
+    OpsReplayed,
+    OpsRefusedValidation,
+    OpsRefusedOversized,
+    OpsRefusedConflict,
+    OpsRefusedUnauthorized,
+    Pulls,
+    SnapshotPages,
+    SnapshotsRequired,
+    Acknowledgements,
+    GcRuns,
+    GcEntriesDeleted,
+}
+
+use Counter::*;
+
+const NAMES: [(Counter, &str); 14] = [
+    (Pushes, "pushes"),
+    (OpsApplied, "ops_applied"),
+    (OpsLost, "ops_lost"),
+    (OpsReplayed, "ops_replayed"),
+    (OpsRefusedValidation, "ops_refused_validation"),
+    (OpsRefusedOversized, "ops_refused_oversized"),
+    (OpsRefusedConflict, "ops_refused_conflict"),
+    (OpsRefusedUnauthorized, "ops_refused_unauthorized"),
+    (Pulls, "pulls"),
+    (SnapshotPages, "snapshot_pages"),
+    (SnapshotsRequired, "snapshots_required"),
+    (Acknowledgements, "acknowledgements"),
+    (GcRuns, "gc_runs"),
+    (GcEntriesDeleted, "gc_entries_deleted"),
+];
+
+/// Databases that are counted; a further one is not.
+const DATABASES: usize = 64;
+
+#[derive(Default)]
+struct OfDatabase {
+    /// Its oid, 0 while the place is free.
+    database: AtomicU32,
+    values: [AtomicU64; NAMES.len()],
+}
+
+struct Shared([OfDatabase; DATABASES]);
+
+// SAFETY: atomics alone, without a pointer.
+unsafe impl PGRXSharedMemory for Shared {}
+
+// SAFETY: nobody else has memory of this name.
+static SHARED: PgAtomic<Shared> = unsafe { PgAtomic::new(c"sync_ext counters") };
+
+/// Is there shared memory? Set in the postmaster, whose children inherit it.
+static IS_SHARED: AtomicBool = AtomicBool::new(false);
+
+thread_local! {
+    /// This backend's database's place.
+    static PLACE: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+/// Asks for the memory, while the server starts.
+#[expect(unexpected_cfgs, reason = "the macro asks for majors that we do not offer")]
+pub fn init() {
+    // SAFETY: a variable of this process.
+    if unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
+        pg_shmem_init!(SHARED = Shared(std::array::from_fn(|_| OfDatabase::default())));
+        IS_SHARED.store(true, Ordering::Relaxed);
+    }
+}
+
+pub fn count(counter: Counter, by: usize) {
+    if by > 0
+        && let Some(values) = values()
+    {
+        values[counter as usize].fetch_add(by as u64, Ordering::Relaxed);
+    }
+}
+
+/// All of them with their names; `None` if nothing is counted.
+pub fn all() -> Option<impl Iterator<Item = (&'static str, u64)>> {
+    let values = values()?;
+    let value = |counter: Counter| values[counter as usize].load(Ordering::Relaxed);
+    Some(NAMES.iter().map(move |(counter, name)| (*name, value(*counter))))
+}
+
+fn values() -> Option<&'static [AtomicU64; NAMES.len()]> {
+    if !IS_SHARED.load(Ordering::Relaxed) {
+        return None;
+    }
+    let places = &SHARED.get().0;
+    let place = PLACE.get().or_else(|| {
+        // SAFETY: a variable of this process, constant in a backend.
+        let database = u32::from(unsafe { pg_sys::MyDatabaseId });
+        let place = places.iter().position(|place| take(place, database));
+        PLACE.set(place);
+        place
+    });
+    place.map(|place| &places[place].values)
+}
+
+/// Is this the database's place, or free and so its own now?
+fn take(place: &OfDatabase, database: u32) -> bool {
+    match place.database.compare_exchange(0, database, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) => true,
+        Err(taken_by) => taken_by == database,
+    }
+}
