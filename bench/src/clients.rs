@@ -15,7 +15,7 @@ const SPREADS: [(usize, usize, usize); 6] =
 
 // A batch of one op, made up on the server from nothing but new UUIDs, so that
 // both sides do the same besides writing.
-const OURS: &str = r#"with new as (
+pub const OURS: &str = r#"with new as (
       select gen_random_uuid() as id, gen_random_uuid() as pk, repeat('0123456789abcdef', 34) as body)
     select sync_push($1, format('[{"tableName":"notes","operation":"put","pk":"%s",
       "payload":{"id":"%s","body":"%s"},"stamp":{"deviceId":"device-1","opId":"%s",
@@ -50,7 +50,7 @@ impl Bench {
             for turn in 0..2 {
                 let side = (round + turn) % 2;
                 let sql = if side == 0 { OURS } else { FLOOR };
-                let rate = self.run(sql, (clients, workspaces, ops))?;
+                let rate = self.run("", sql, (clients, workspaces, ops))?;
                 if round > 0 {
                     rates[side].push(rate);
                 }
@@ -67,11 +67,17 @@ impl Bench {
         Ok(series.row(&name, "sync_ext", "one CTE"))
     }
 
-    /// Ops per second, all clients together.
-    fn run(&self, sql: &str, (clients, workspaces, ops): (usize, usize, usize)) -> Result<f64> {
+    /// Ops per second, all clients together; `set` prepares their sessions.
+    pub fn run(
+        &self,
+        set: &str,
+        sql: &str,
+        (clients, workspaces, ops): (usize, usize, usize),
+    ) -> Result<f64> {
         let mut sessions = Vec::new();
         for client in 0..clients {
             let mut session = self.stand.connect()?;
+            session.batch_execute(set)?;
             let statement = session.prepare(sql)?;
             sessions.push((client, session, statement));
         }

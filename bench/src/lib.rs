@@ -6,13 +6,14 @@
 //! * [`stand`], [`stage`]: the cluster, and the ops, laid out before the clock runs
 //! * [`sides`]: who takes part
 //! * [`bench`]: what the workloads share; [`pushes`], [`pulls`], [`clients`],
-//!   [`gc`], [`memory`]: the workloads
+//!   [`gc`], [`memory`], [`notify`]: the workloads
 
 pub mod bench;
 pub mod chart;
 pub mod clients;
 pub mod gc;
 pub mod memory;
+pub mod notify;
 pub mod pulls;
 pub mod pushes;
 pub mod report;

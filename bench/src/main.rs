@@ -26,8 +26,12 @@ const ALONE: [(&str, Workload); 13] = [
     ("polls", Bench::polls),
     ("snapshots", Bench::snapshots),
 ];
-const TOGETHER: [(&str, Workload); 3] =
-    [("clients", Bench::clients), ("gc", Bench::gc), ("memory", Bench::memory)];
+const TOGETHER: [(&str, Workload); 4] = [
+    ("clients", Bench::clients),
+    ("notify", Bench::notify),
+    ("gc", Bench::gc),
+    ("memory", Bench::memory),
+];
 
 fn main() -> Result<()> {
     let (options, wanted): (Vec<String>, Vec<String>) =
