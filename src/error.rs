@@ -49,6 +49,8 @@ pub enum SyncError {
     // member whether a workspace exists.
     #[error("no user is set")]
     UserRequired,
+    #[error("a setting was refused")]
+    SettingRefused { name: String },
     #[error("permission denied for workspace")]
     AccessDenied { role: Option<(Role, Action)> },
     #[error("only trusted callers may do this")]
@@ -109,9 +111,10 @@ impl SyncError {
             | SyncError::Role
             | SyncError::OwnerFieldTaken
             | SyncError::Claims => ERRCODE_INVALID_PARAMETER_VALUE,
-            SyncError::UserRequired | SyncError::AccessDenied { .. } | SyncError::TrustedOnly => {
-                ERRCODE_INSUFFICIENT_PRIVILEGE
-            }
+            SyncError::UserRequired
+            | SyncError::SettingRefused { .. }
+            | SyncError::AccessDenied { .. }
+            | SyncError::TrustedOnly => ERRCODE_INSUFFICIENT_PRIVILEGE,
             SyncError::UnknownWorkspace => ERRCODE_UNDEFINED_OBJECT,
             SyncError::WorkspaceExists => ERRCODE_DUPLICATE_OBJECT,
             SyncError::NoRole => ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION,
@@ -158,6 +161,9 @@ impl SyncError {
                     .to_owned()
             }
             SyncError::UserRequired => "sync_ext.require_user is on.".to_owned(),
+            SyncError::SettingRefused { name } => {
+                format!("What {name} began with is not valid, or was not the caller's to set.")
+            }
             SyncError::AccessDenied { role: None } => {
                 "It does not exist, or the user is not a member of it.".to_owned()
             }
@@ -216,6 +222,7 @@ impl SyncError {
             SyncError::UserRequired => {
                 "Set sync_ext.user_id for the transaction, or request.jwt.claims with a sub."
             }
+            SyncError::SettingRefused { .. } => "Connect without it, or have it corrected.",
             SyncError::TrustedOnly => "Call it with neither sync_ext.user_id nor a sub set.",
             SyncError::UnknownWorkspace => "Create it with sync_create_workspace.",
             SyncError::WorkspaceExists => "Change its members with sync_set_member.",
