@@ -139,7 +139,10 @@ impl SyncError {
         Some(match self {
             SyncError::WorkspaceId => "A workspace_id has 1 to 256 bytes.".to_owned(),
             SyncError::DeviceId => "A device_id has 1 to 256 bytes.".to_owned(),
-            SyncError::RegistryName { argument } => format!("A {argument} has 1 to 128 bytes."),
+            SyncError::RegistryName { argument } => {
+                let article = if argument.starts_with('o') { "An" } else { "A" };
+                format!("{article} {argument} has 1 to 128 bytes.")
+            }
             SyncError::TooManyOps { max } => {
                 format!("sync_ext.max_ops_per_push allows {max}.")
             }
