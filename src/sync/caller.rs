@@ -17,6 +17,7 @@ pub struct Caller {
 
 impl Caller {
     pub fn identify() -> Result<Caller> {
+        guc::require_accepted()?;
         let user = match guc::user_id()? {
             Some(user) => Some(user),
             None => {
