@@ -222,8 +222,11 @@ reset sync_ext.user_id;
 -- A trusted caller tells the owner of a new record.
 select sync_push('team', '[{"tableName": "diary", "operation": "put", "pk": "y", "payload": {},
   "stamp": {"deviceId": "d", "opId": "00000000-0000-4000-8000-000000000005", "hlc": "h", "clock": 1}}]'::json);
--- Without an owner_field new records are everybody's; old ones keep their owner.
+-- An owner_field is not taken away by registering once more. Without it new
+-- records are everybody's; old ones keep their owner.
 select sync_register_table('diary');
+\echo :LAST_ERROR_SQLSTATE
+select sync_unregister_table('diary'), sync_register_table('diary');
 select table_name, pk_field, owner_field from sync_ext.synced_table order by 1;
 set sync_ext.user_id = 'eve';
 select jsonb_path_query(sync_push('team', :'private'::json)::jsonb, '$.results[*].errorCode');
