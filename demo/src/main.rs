@@ -138,14 +138,14 @@ fn push_all(
             peers.insert(push.device_id.clone(), Peer::new(&push.device_id, connect)?);
         }
         let Some(peer) = peers.get_mut(&push.device_id) else { continue };
-        let again = push.ops.clone();
         peer.device.outbox.extend(push.ops);
+        let unanswered = peer.device.outbox.clone();
         let begun = Instant::now();
         let answered = peer.push()?;
         report.time += begun.elapsed();
         report.count(answered);
         if number % 10 == 9 {
-            peer.device.outbox.extend(again);
+            peer.device.outbox = unanswered;
             let answered = peer.push()?;
             ensure!(answered.applied + answered.lost + answered.refused == 0, "not a replay");
             report.count(answered);
