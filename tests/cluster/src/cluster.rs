@@ -150,9 +150,19 @@ impl Cluster {
     }
 
     pub fn connect(&self, database: &str) -> Result<Client, postgres::Error> {
+        self.connect_as("postgres", database, "")
+    }
+
+    /// Logs in as any role; `options` go with the connection, as in PGOPTIONS.
+    pub fn connect_as(
+        &self,
+        role: &str,
+        database: &str,
+        options: &str,
+    ) -> Result<Client, postgres::Error> {
         let mut config = Config::new();
-        config.host_path(&self.socket_dir).port(self.port).user("postgres").dbname(database);
-        config.connect(NoTls)
+        config.host_path(&self.socket_dir).port(self.port);
+        config.user(role).dbname(database).options(options).connect(NoTls)
     }
 
     /// An empty database with the extension in it.
