@@ -69,6 +69,8 @@ pub enum SyncError {
     MembersElsewhere,
     #[error("sync_ext.membership_function returned no role")]
     NoRole,
+    #[error("sync_ext.membership_function failed")]
+    MembershipFailed { what: String },
     #[error("sync_ext.membership_function is not to be trusted")]
     MembershipFunctionsOwner,
 
@@ -122,6 +124,7 @@ impl SyncError {
             | SyncError::MembershipFunctionsOwner => ERRCODE_INSUFFICIENT_PRIVILEGE,
             SyncError::UnknownWorkspace => ERRCODE_UNDEFINED_OBJECT,
             SyncError::WorkspaceExists => ERRCODE_DUPLICATE_OBJECT,
+            SyncError::MembershipFailed { .. } => ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
             SyncError::NoRole => ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION,
             SyncError::TooManyOps { .. } | SyncError::ReplyTooLarge { .. } => {
                 ERRCODE_PROGRAM_LIMIT_EXCEEDED
@@ -191,7 +194,9 @@ impl SyncError {
                 "It belongs neither to a superuser nor to the owner of sync_ext.".to_owned()
             }
             SyncError::NoRole => "It must return owner, editor, viewer or NULL.".to_owned(),
-            SyncError::Sql { what } | SyncError::Damaged { what } => what.clone(),
+            SyncError::MembershipFailed { what }
+            | SyncError::Sql { what }
+            | SyncError::Damaged { what } => what.clone(),
             SyncError::OpsNotAnArray
             | SyncError::Proof
             | SyncError::PageToken
@@ -259,6 +264,7 @@ impl SyncError {
             | SyncError::AccessDenied { .. }
             | SyncError::MembersElsewhere
             | SyncError::MembershipFunctionsOwner
+            | SyncError::MembershipFailed { .. }
             | SyncError::NoRole => return None,
         })
     }

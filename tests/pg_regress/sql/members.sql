@@ -286,6 +286,32 @@ set sync_ext.membership_function = 'public.failing';
 \set SHOW_CONTEXT never
 select sync_pull('team');
 \echo :LAST_ERROR_SQLSTATE
+-- With a code of the app's own, which stays no internal error of ours.
+create or replace function failing(text, text) returns text language plpgsql
+  as $$ begin raise exception 'not today' using errcode = 'PT403'; end $$;
+select sync_pull('team');
+\echo :LAST_ERROR_SQLSTATE
+-- One that returns a set: a role, none, too many.
+create function several(text, text) returns table (role text) language sql
+  as $$ select 'viewer' from generate_series(1, case $1 when 'ann' then 1 when 'bob' then 2 else 0 end) $$;
+set sync_ext.membership_function = 'public.several';
+select sync_pull('team') ->> 'nextCursor';
+set sync_ext.user_id = 'bob';
+select sync_pull('team');
+\echo :LAST_ERROR_SQLSTATE
+set sync_ext.user_id = 'eve';
+select sync_pull('team');
+\echo :LAST_ERROR_SQLSTATE
+-- One that somebody else may change is not called with the session's rights.
+create role app_owner;
+grant create on schema public to app_owner;
+alter function several owner to app_owner;
+set sync_ext.user_id = 'ann';
+select sync_pull('team');
+\echo :LAST_ERROR_SQLSTATE
+drop function several;
+drop owned by app_owner;
+drop role app_owner;
 reset sync_ext.membership_function;
 reset sync_ext.user_id;
 
