@@ -47,6 +47,8 @@ pub enum SyncError {
 
     // What the caller may not do. Nothing in these tells a user who is not a
     // member whether a workspace exists.
+    #[error("a setting was refused")]
+    SettingRefused { name: String },
     #[error("no user is set")]
     UserRequired,
     #[error("permission denied for workspace")]
@@ -109,9 +111,10 @@ impl SyncError {
             | SyncError::Role
             | SyncError::OwnerFieldTaken
             | SyncError::Claims => ERRCODE_INVALID_PARAMETER_VALUE,
-            SyncError::UserRequired | SyncError::AccessDenied { .. } | SyncError::TrustedOnly => {
-                ERRCODE_INSUFFICIENT_PRIVILEGE
-            }
+            SyncError::SettingRefused { .. }
+            | SyncError::UserRequired
+            | SyncError::AccessDenied { .. }
+            | SyncError::TrustedOnly => ERRCODE_INSUFFICIENT_PRIVILEGE,
             SyncError::UnknownWorkspace => ERRCODE_UNDEFINED_OBJECT,
             SyncError::WorkspaceExists => ERRCODE_DUPLICATE_OBJECT,
             SyncError::NoRole => ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION,
@@ -157,6 +160,9 @@ impl SyncError {
                 "It must be a JSON object; its sub, if it has one, a text of 1 to 256 bytes."
                     .to_owned()
             }
+            SyncError::SettingRefused { name } => format!(
+                "What the connection, the role, the database or the configuration says of {name} was not allowed or is no value."
+            ),
             SyncError::UserRequired => "sync_ext.require_user is on.".to_owned(),
             SyncError::AccessDenied { role: None } => {
                 "It does not exist, or the user is not a member of it.".to_owned()
@@ -213,6 +219,9 @@ impl SyncError {
             }
             SyncError::ConcurrentSync => "Retry the transaction.",
             SyncError::ReplyTooLarge { .. } => "Push the ops in smaller batches.",
+            SyncError::SettingRefused { .. } => {
+                "Connect without it; a warning told more when the library was loaded."
+            }
             SyncError::UserRequired => {
                 "Set sync_ext.user_id for the transaction, or request.jwt.claims with a sub."
             }

@@ -3,7 +3,8 @@
 //! for the caller to tell, being the one that has authenticated them; a caller
 //! that is not trusted with that must not be able to run arbitrary SQL.
 
-use std::ffi::{CString, IntoStringError};
+use std::ffi::{CStr, CString, IntoStringError};
+use std::sync::OnceLock;
 
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 
@@ -20,10 +21,41 @@ static USER_ID: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new
 static REQUIRE_USER: GucSetting<bool> = GucSetting::<bool>::new(false);
 static MEMBERSHIP_FUNCTION: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 
+/// A setting whose value was refused when the library was loaded.
+static REFUSED: OnceLock<&CStr> = OnceLock::new();
+
+const SUPERUSER_SET: [&CStr; 8] = [
+    c"sync_ext.max_ops_per_push",
+    c"sync_ext.max_payload_bytes",
+    c"sync_ext.max_page_limit",
+    c"sync_ext.max_page_bytes",
+    c"sync_ext.retention",
+    c"sync_ext.device_ttl",
+    c"sync_ext.require_user",
+    c"sync_ext.membership_function",
+];
+
 /// The shortest retention, of the setting and of sync_gc's argument: one hour.
 pub const MIN_RETENTION_SECONDS: i32 = 3600;
 
+/// Until a session loads the library, its settings are names that anybody may
+/// give a value, and one that comes with the connection hides the role's, the
+/// database's and the configuration file's. When the settings are defined,
+/// Postgres finds out that it was not allowed, warns, and takes the built-in
+/// value: a role could so take off what binds it. [`refused`] is for that.
 pub fn init() {
+    let before = SUPERUSER_SET.map(store::server::origin);
+    define_all();
+    let after = SUPERUSER_SET.map(store::server::origin);
+    let kept = before.iter().zip(&after).zip(SUPERUSER_SET);
+    for ((before, after), name) in kept {
+        if before != after && !store::server::is_starting() {
+            let _ = REFUSED.set(name);
+        }
+    }
+}
+
+fn define_all() {
     let count = GucFlags::default();
     let bytes = GucFlags::UNIT_BYTE;
     let seconds = GucFlags::UNIT_S;
@@ -110,6 +142,12 @@ pub fn init() {
         count,
     );
     store::server::reserve_settings(c"sync_ext");
+}
+
+/// The name of a setting that is not what this session or an administrator set:
+/// nothing may go by it.
+pub fn refused() -> Option<String> {
+    REFUSED.get().map(|name| name.to_string_lossy().into_owned())
 }
 
 pub fn max_ops_per_push() -> usize {

@@ -187,3 +187,25 @@ pub fn quoted_name(name: &std::ffi::CStr) -> String {
         std::ffi::CStr::from_ptr(quoted).to_string_lossy().into_owned()
     }
 }
+
+/// A setting, or the placeholder of one that no library has defined yet; null
+/// if there is neither.
+pub fn find_setting(name: &std::ffi::CStr) -> *mut pg_sys::config_generic {
+    #[cfg(feature = "pg15")]
+    // SAFETY: the array has as many entries as is told, each of them valid and
+    // with a name.
+    unsafe {
+        let count = usize::try_from(pg_sys::GetNumConfigOptions()).unwrap_or(0);
+        let settings = std::slice::from_raw_parts(pg_sys::get_guc_variables(), count);
+        let is_wanted = |setting: &&*mut pg_sys::config_generic| {
+            let found = std::ffi::CStr::from_ptr((***setting).name);
+            found.to_bytes().eq_ignore_ascii_case(name.to_bytes())
+        };
+        settings.iter().find(is_wanted).copied().unwrap_or(std::ptr::null_mut())
+    }
+    #[cfg(not(feature = "pg15"))]
+    // SAFETY: the name is NUL-terminated; nothing is made and nothing raised.
+    unsafe {
+        pg_sys::find_option(name.as_ptr(), false, true, 0)
+    }
+}

@@ -5,6 +5,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 use uuid::Uuid;
 
+use super::compat;
 use crate::rules::op::Timestamp;
 
 /// Raises Postgres' own error where writing is not possible: 25006 on a
@@ -21,6 +22,20 @@ pub fn require_writable(function: &CStr) {
 pub fn reserve_settings(prefix: &'static CStr) {
     // SAFETY: keeps a copy of a NUL-terminated name.
     unsafe { pg_sys::MarkGUCPrefixReserved(prefix.as_ptr()) };
+}
+
+/// Where the value that RESET gives a setting came from, as Postgres ranks it:
+/// configuration file, database, role, connection; 0 if it is the built-in one.
+pub fn origin(setting: &CStr) -> u32 {
+    let found = compat::find_setting(setting);
+    // SAFETY: a setting that is found is there for as long as the backend is.
+    if found.is_null() { 0 } else { unsafe { (*found).reset_source } }
+}
+
+/// Is the library being loaded by the server itself, before any session?
+pub fn is_starting() -> bool {
+    // SAFETY: a plain variable of this process.
+    unsafe { pg_sys::process_shared_preload_libraries_in_progress }
 }
 
 /// The wall clock, not the start of the transaction.

@@ -17,6 +17,9 @@ pub struct Caller {
 
 impl Caller {
     pub fn identify() -> Result<Caller> {
+        if let Some(name) = guc::refused() {
+            return Err(SyncError::SettingRefused { name });
+        }
         let user = match guc::user_id()? {
             Some(user) => Some(user),
             None => {

@@ -150,9 +150,14 @@ impl Cluster {
     }
 
     pub fn connect(&self, database: &str) -> Result<Client, postgres::Error> {
+        self.config(database).connect(NoTls)
+    }
+
+    /// How to connect as the superuser; for others, change it.
+    pub fn config(&self, database: &str) -> Config {
         let mut config = Config::new();
         config.host_path(&self.socket_dir).port(self.port).user("postgres").dbname(database);
-        config.connect(NoTls)
+        config
     }
 
     /// An empty database with the extension in it.
