@@ -20,7 +20,9 @@ const WORKSPACE_KEY: usize = 1;
 
 /// Makes a workspace and its members unreachable; its rows are left to [`erase`].
 pub fn detach(locked: &LockedWorkspace) -> Result<()> {
-    member::remove_all(locked.id(), &locked.snapshot)?;
+    // Members whom an older snapshot of the transaction does not show, too: they
+    // would be members of a workspace that takes the name.
+    member::remove_all(locked.id(), &Snapshot::latest())?;
     Spi::run_with_args(
         "insert into sync_ext.dropped_workspace (workspace_key) values ($1)",
         &[locked.workspace.key.into()],

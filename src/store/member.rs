@@ -75,12 +75,16 @@ pub fn set(workspace_id: &str, user_id: &str, role: Role) -> Result<()> {
     .map_err(SyncError::sql)
 }
 
-pub fn remove(workspace_id: &str, user_id: &str) -> Result<()> {
-    Spi::run_with_args(
-        "delete from sync_ext.member where workspace_id = $1 and user_id = $2",
-        &[workspace_id.into(), user_id.into()],
-    )
-    .map_err(SyncError::sql)
+/// Removes a user from a workspace that is locked; waits for who has pinned them.
+pub fn remove(workspace_id: &str, user_id: &str, snapshot: &Snapshot) -> Result<()> {
+    let table = Table::open(NAME, Access::Write)?;
+    let index = table.index(BY_WORKSPACE)?;
+    let mut scan = Scan::new(&table, &index, snapshot, &[By::Text, By::Text]);
+    let row = scan.find(&[Key::Text(workspace_id), Key::Text(user_id)]).map(|row| row.id());
+    if let Some(row) = row {
+        row_lock::delete(&table, row, snapshot);
+    }
+    Ok(())
 }
 
 /// Removes all members of a workspace that is locked and about to go.

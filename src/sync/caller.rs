@@ -73,17 +73,14 @@ impl Caller {
     }
 
     /// The same once more, when the workspace is locked and its members cannot
-    /// change any more. A membership function is not asked twice.
-    pub fn require_still(
-        &self,
-        action: Action,
-        workspace_id: &str,
-        snapshot: &Snapshot,
-    ) -> Result<()> {
-        if members_are_elsewhere() {
+    /// change any more, or when it was found to be gone. By what is committed now,
+    /// also where the transaction's snapshot is older: nobody writes by what they
+    /// were. A membership function is not asked twice.
+    pub fn require_still(&self, action: Action, workspace_id: &str) -> Result<()> {
+        if self.user.is_none() || members_are_elsewhere() {
             return Ok(());
         }
-        self.require(action, workspace_id, snapshot)
+        self.require(action, workspace_id, &Snapshot::latest())
     }
 
     /// Keeps the user a member until the transaction ends; false if they are none.

@@ -35,13 +35,13 @@ pub fn gc(
         retention: retention_micros(retention)?,
         device_ttl: guc::device_ttl_micros(),
     };
-    let mut run = Run { clock, budget, tally: GcTally::default() };
+    let mut run = Run { caller, clock, budget, tally: GcTally::default() };
     match workspace_id {
         Some(id) => {
-            caller.require_now(Action::Govern, id.as_str())?;
+            run.caller.require_now(Action::Govern, id.as_str())?;
             run.visit(id.as_str(), Wait::Block)?;
         }
-        None if caller.user().is_some() => return Err(SyncError::TrustedOnly),
+        None if run.caller.user().is_some() => return Err(SyncError::TrustedOnly),
         None => {
             for id in due(&clock)? {
                 run.visit(&id, Wait::Skip)?;
@@ -99,6 +99,7 @@ fn has_work(workspace: Workspace, clock: &Clock, snapshot: &Snapshot) -> Result<
 }
 
 struct Run {
+    caller: Caller,
     clock: Clock,
     /// Entries that this call may still read.
     budget: usize,
@@ -118,9 +119,9 @@ impl Run {
     }
 
     fn visit(&mut self, workspace_id: &str, wait: Wait) -> Result<()> {
-        let Locked::Row(locked) = workspace::lock(workspace_id, wait)? else {
-            return Ok(());
-        };
+        let locked = workspace::lock(workspace_id, wait)?;
+        self.caller.require_still(Action::Govern, workspace_id)?;
+        let Locked::Row(locked) = locked else { return Ok(()) };
         self.tally.workspaces += 1;
         let key = locked.workspace.key;
         let clock = self.clock;

@@ -45,7 +45,7 @@ pub fn remove_member(workspace_id: Option<&str>, user_id: Option<&str>) -> Resul
     if !members_are_elsewhere() {
         keep_an_owner(&locked, user_id)?;
     }
-    member::remove(workspace_id, user_id)?;
+    member::remove(workspace_id, user_id, &Snapshot::latest())?;
     // Acknowledging does not take the workspace's lock, but pins the member where
     // it registers a device: what it registered before is committed by now.
     let latest = Snapshot::latest();
@@ -57,16 +57,20 @@ pub fn remove_member(workspace_id: Option<&str>, user_id: Option<&str>) -> Resul
 
 /// The workspace, locked, with the caller still allowed; `None` if there is none.
 fn lock(caller: &Caller, workspace_id: &str) -> Result<Option<LockedWorkspace>> {
-    let Locked::Row(locked) = workspace::lock(workspace_id, Wait::Block)? else { return Ok(None) };
-    caller.require_still(Action::Govern, workspace_id, &locked.snapshot)?;
-    Ok(Some(locked))
+    let locked = workspace::lock(workspace_id, Wait::Block)?;
+    caller.require_still(Action::Govern, workspace_id)?;
+    Ok(match locked {
+        Locked::Row(locked) => Some(locked),
+        _ => None,
+    })
 }
 
-/// An error if the user is the last owner.
+/// An error if the user is the last owner now, whatever an older snapshot of the
+/// transaction shows.
 fn keep_an_owner(locked: &LockedWorkspace, user_id: &str) -> Result<()> {
-    let (id, snapshot) = (locked.id(), &locked.snapshot);
-    let is_owner = member::find(id, user_id, snapshot)? == Some(Role::Owner);
-    if is_owner && !member::has_other_owner(id, user_id, snapshot)? {
+    let (id, latest) = (locked.id(), Snapshot::latest());
+    let is_owner = member::find(id, user_id, &latest)? == Some(Role::Owner);
+    if is_owner && !member::has_other_owner(id, user_id, &latest)? {
         return Err(SyncError::LastOwner);
     }
     Ok(())

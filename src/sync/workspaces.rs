@@ -40,15 +40,12 @@ pub fn drop_workspace(workspace_id: Option<&str>, batch_size: Option<i32>) -> Re
     let workspace_id = WorkspaceId::new(workspace_id)?.as_str();
     let budget = super::batch_size(batch_size)?;
     caller.require_now(Action::Govern, workspace_id)?;
-    let locked = match workspace::lock(workspace_id, Wait::Block)? {
-        Locked::Row(locked) => Some(locked),
-        _ => None,
+    let locked = workspace::lock(workspace_id, Wait::Block)?;
+    caller.require_still(Action::Govern, workspace_id)?;
+    let existed = match &locked {
+        Locked::Row(locked) => dropped::detach(locked).map(|()| true)?,
+        _ => false,
     };
-    if let Some(locked) = &locked {
-        caller.require_still(Action::Govern, workspace_id, &locked.snapshot)?;
-        dropped::detach(locked)?;
-    }
-    let existed = locked.is_some();
     drop(locked);
     server::end_command();
     let erased = erase_dropped(budget)?;

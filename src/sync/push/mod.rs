@@ -46,7 +46,7 @@ pub fn push(workspace_id: Option<&str>, ops: Option<&str>) -> Result<Reply> {
     let limits = Limits { workspace_id, max_payload_bytes: guc::max_payload_bytes() };
     let reply = match lock_or_create(&batch.ops, limits, caller)? {
         Turnout::Locked { locked, is_new } => {
-            caller.require_still(Action::Push, workspace_id, &locked.snapshot)?;
+            caller.require_still(Action::Push, workspace_id)?;
             let reply = push_locked(&locked, is_new, &batch, &op_ids, limits, caller)?;
             drop(locked);
             server::end_command();
