@@ -26,12 +26,17 @@ pub fn jwt_claims() -> Result<String> {
 pub fn membership(function: &CStr, user_id: &str, workspace_id: &str) -> Result<Option<String>> {
     let function = compat::quoted_name(function);
     let _rights = CallersRights::take();
-    Spi::connect(|spi| {
+    let answers = Spi::connect(|spi| {
         let sql = format!("select ({function}($1, $2))::pg_catalog.text");
         let rows = spi.select(&sql, None, &[user_id.into(), workspace_id.into()])?;
-        rows.first().get_one::<String>()
-    })
-    .map_err(SyncError::sql)
+        rows.map(|row| row.get::<String>(1)).collect::<std::result::Result<Vec<_>, _>>()
+    });
+    // It may be one that returns a set.
+    match answers.map_err(SyncError::sql)?.as_slice() {
+        [] => Ok(None),
+        [answer] => Ok(answer.clone()),
+        _ => Err(SyncError::NoRole),
+    }
 }
 
 /// While it lives, the session's role is the current user: who logged in, or

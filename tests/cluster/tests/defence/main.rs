@@ -1,7 +1,15 @@
 //! What callers who are not trusted try, and what stands in their way. Each of
 //! these fails if the defence it is about is taken out.
 
+mod callers;
+mod membership;
+mod names;
+mod refusals;
 mod required_user;
+mod text;
+mod tokens;
+mod users;
+mod views;
 
 use postgres::{Client, GenericClient, NoTls};
 use serde_json::Value;
@@ -9,6 +17,23 @@ use sync_ext_cluster::batch::{delete, push, put};
 use sync_ext_cluster::cluster::Cluster;
 use sync_ext_cluster::device::call;
 use sync_ext_cluster::steps::speak_for;
+
+/// One call of each function that is about a workspace which is there, `$1`. Those
+/// who may do all of it get an answer from each, in this order.
+const CALLS: [(&str, &str); 8] = [
+    (
+        "push",
+        r#"select sync_push($1, '[{"tableName":"notes","operation":"put","pk":"c","payload":{},
+           "stamp":{"deviceId":"d","opId":"00000000-0000-4000-8000-00000000cccc","hlc":"h","clock":1}}]')"#,
+    ),
+    ("pull", "select sync_pull($1)"),
+    ("snapshot", "select sync_snapshot($1)"),
+    ("update_cursor", "select sync_update_cursor($1, 'called', 0)"),
+    ("gc", "select sync_gc($1)"),
+    ("set_member", "select sync_set_member($1, 'called', 'viewer')"),
+    ("remove_member", "select sync_remove_member($1, 'called')"),
+    ("drop_workspace", "select sync_drop_workspace($1)"),
+];
 
 /// What a role needs to call all functions and look at the views.
 const GRANTS: &str = "
@@ -69,12 +94,27 @@ fn web(cluster: &Cluster, database: &str) -> Client {
     cluster.config(database).user("web").connect(NoTls).unwrap()
 }
 
+/// A session of the role `web` that speaks for a user.
+fn speaking_for(cluster: &Cluster, database: &str, user: &str) -> Client {
+    let mut session = web(cluster, database);
+    speak_for(&mut session, user);
+    session
+}
+
 /// Runs a statement that must fail; gives SQLSTATE and message.
 fn refused(session: &mut impl GenericClient, sql: &str) -> (String, String) {
     match session.batch_execute(sql) {
         Ok(()) => panic!("not refused: {sql}"),
         Err(error) => told(&error),
     }
+}
+
+/// The same in a transaction that goes on.
+fn refused_within(session: &mut impl GenericClient, sql: &str) -> (String, String) {
+    session.batch_execute("savepoint tried").unwrap();
+    let told = refused(session, sql);
+    session.batch_execute("rollback to tried; release tried").unwrap();
+    told
 }
 
 fn told(error: &postgres::Error) -> (String, String) {
@@ -85,4 +125,15 @@ fn told(error: &postgres::Error) -> (String, String) {
 /// What a call replies.
 fn json(session: &mut impl GenericClient, sql: &str) -> Value {
     serde_json::from_str(&call(session, sql, &[]).unwrap()).unwrap()
+}
+
+/// The pks that a pull of the workspace shows.
+fn pulled(session: &mut impl GenericClient, workspace: &str) -> Vec<String> {
+    let reply = call(session, "select sync_pull($1)::text", &[&workspace]).unwrap();
+    pks(&serde_json::from_str(&reply).unwrap(), "changes")
+}
+
+fn pks(reply: &Value, array: &str) -> Vec<String> {
+    let rows = reply[array].as_array().unwrap();
+    rows.iter().map(|row| row["pk"].as_str().unwrap().to_owned()).collect()
 }
