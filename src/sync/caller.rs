@@ -84,6 +84,11 @@ impl Caller {
         self.require(action, workspace_id, snapshot)
     }
 
+    /// The same where the workspace was dropped while the caller waited for it.
+    pub fn require_still_now(&self, action: Action, workspace_id: &str) -> Result<()> {
+        self.require_still(action, workspace_id, &Snapshot::fresh())
+    }
+
     /// Keeps the user a member until the transaction ends; false if they are none.
     pub fn pin(&self, workspace_id: &str) -> Result<bool> {
         match self.user() {

@@ -160,9 +160,14 @@ impl Cluster {
         database: &str,
         options: &str,
     ) -> Result<Client, postgres::Error> {
+        self.config(database).user(role).options(options).connect(NoTls)
+    }
+
+    /// How to connect as the superuser; for others, change it.
+    pub fn config(&self, database: &str) -> Config {
         let mut config = Config::new();
-        config.host_path(&self.socket_dir).port(self.port);
-        config.user(role).dbname(database).options(options).connect(NoTls)
+        config.host_path(&self.socket_dir).port(self.port).user("postgres").dbname(database);
+        config
     }
 
     /// An empty database with the extension in it.
