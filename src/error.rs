@@ -49,6 +49,8 @@ pub enum SyncError {
     // member whether a workspace exists.
     #[error("no user is set")]
     UserRequired,
+    #[error("a setting was refused")]
+    SettingRefused { name: String },
     #[error("permission denied for workspace")]
     AccessDenied { role: Option<(Role, Action)> },
     #[error("only trusted callers may do this")]
@@ -67,6 +69,8 @@ pub enum SyncError {
     MembersElsewhere,
     #[error("sync_ext.membership_function returned no role")]
     NoRole,
+    #[error("sync_ext.membership_function failed")]
+    MembershipFailed { what: String },
     #[error("sync_ext.membership_function is not to be trusted")]
     MembershipFunctionsOwner,
 
@@ -114,11 +118,13 @@ impl SyncError {
             | SyncError::OwnerFieldTaken
             | SyncError::Claims => ERRCODE_INVALID_PARAMETER_VALUE,
             SyncError::UserRequired
+            | SyncError::SettingRefused { .. }
             | SyncError::AccessDenied { .. }
             | SyncError::TrustedOnly
             | SyncError::MembershipFunctionsOwner => ERRCODE_INSUFFICIENT_PRIVILEGE,
             SyncError::UnknownWorkspace => ERRCODE_UNDEFINED_OBJECT,
             SyncError::WorkspaceExists => ERRCODE_DUPLICATE_OBJECT,
+            SyncError::MembershipFailed { .. } => ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
             SyncError::NoRole => ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION,
             SyncError::TooManyOps { .. } | SyncError::ReplyTooLarge { .. } => {
                 ERRCODE_PROGRAM_LIMIT_EXCEEDED
@@ -142,7 +148,10 @@ impl SyncError {
         Some(match self {
             SyncError::WorkspaceId => "A workspace_id has 1 to 256 bytes.".to_owned(),
             SyncError::DeviceId => "A device_id has 1 to 256 bytes.".to_owned(),
-            SyncError::RegistryName { argument } => format!("A {argument} has 1 to 128 bytes."),
+            SyncError::RegistryName { argument } => {
+                let article = if argument.starts_with('o') { "An" } else { "A" };
+                format!("{article} {argument} has 1 to 128 bytes.")
+            }
             SyncError::TooManyOps { max } => {
                 format!("sync_ext.max_ops_per_push allows {max}.")
             }
@@ -164,6 +173,9 @@ impl SyncError {
                     .to_owned()
             }
             SyncError::UserRequired => "sync_ext.require_user is on.".to_owned(),
+            SyncError::SettingRefused { name } => {
+                format!("What {name} began with is not valid, or was not the caller's to set.")
+            }
             SyncError::AccessDenied { role: None } => {
                 "It does not exist, or the user is not a member of it.".to_owned()
             }
@@ -182,7 +194,9 @@ impl SyncError {
                 "It belongs neither to a superuser nor to the owner of sync_ext.".to_owned()
             }
             SyncError::NoRole => "It must return owner, editor, viewer or NULL.".to_owned(),
-            SyncError::Sql { what } | SyncError::Damaged { what } => what.clone(),
+            SyncError::MembershipFailed { what }
+            | SyncError::Sql { what }
+            | SyncError::Damaged { what } => what.clone(),
             SyncError::OpsNotAnArray
             | SyncError::Proof
             | SyncError::PageToken
@@ -230,6 +244,7 @@ impl SyncError {
             SyncError::UserRequired => {
                 "Set sync_ext.user_id for the transaction, or request.jwt.claims with a sub."
             }
+            SyncError::SettingRefused { .. } => "Connect without it, or have it corrected.",
             SyncError::TrustedOnly => "Call it with neither sync_ext.user_id nor a sub set.",
             SyncError::UnknownWorkspace => "Create it with sync_create_workspace.",
             SyncError::WorkspaceExists => "Change its members with sync_set_member.",
@@ -249,6 +264,7 @@ impl SyncError {
             | SyncError::AccessDenied { .. }
             | SyncError::MembersElsewhere
             | SyncError::MembershipFunctionsOwner
+            | SyncError::MembershipFailed { .. }
             | SyncError::NoRole => return None,
         })
     }

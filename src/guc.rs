@@ -4,6 +4,7 @@
 //! that is not trusted with that must not be able to run arbitrary SQL.
 
 use std::ffi::{CStr, CString, IntoStringError};
+use std::sync::OnceLock;
 
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 
@@ -39,7 +40,46 @@ static MEMBERSHIP_FUNCTION: GucSetting<Option<CString>> = GucSetting::<Option<CS
 /// The shortest retention, of the setting and of sync_gc's argument: one hour.
 pub const MIN_RETENTION_SECONDS: i32 = 3600;
 
+/// Those that are not for callers to set.
+const GUARDED: [&CStr; 10] = [
+    c"sync_ext.max_ops_per_push",
+    c"sync_ext.max_payload_bytes",
+    c"sync_ext.max_page_limit",
+    c"sync_ext.max_page_bytes",
+    c"sync_ext.retention",
+    c"sync_ext.device_ttl",
+    c"sync_ext.require_user",
+    c"sync_ext.membership_function",
+    c"sync_ext.notify",
+    c"sync_ext.notify_channel",
+];
+
+/// One of them whose value was refused when this library was loaded.
+static REFUSED: OnceLock<&CStr> = OnceLock::new();
+
+/// Defines the settings. In a session that began before this library was loaded
+/// they may have values already. The one that came with the connection hides the
+/// one that the role or the database was given; if it is then refused, as of one
+/// who may not set it, not the hidden value counts but the default, and a role
+/// that is bound to tell its user would be free. So this is remembered.
 pub fn init() {
+    let given = GUARDED.map(|name| (name, store::settings::is_given(name)));
+    define();
+    let refused = |(name, given): &(&CStr, bool)| *given && !store::settings::is_given(name);
+    if let Some((name, _)) = given.into_iter().find(refused) {
+        let _ = REFUSED.set(name);
+    }
+}
+
+/// An error in a session that began with a value that was refused.
+pub fn require_accepted() -> Result<(), SyncError> {
+    match REFUSED.get() {
+        Some(name) => Err(SyncError::SettingRefused { name: name.to_string_lossy().into_owned() }),
+        None => Ok(()),
+    }
+}
+
+fn define() {
     let count = GucFlags::default();
     let bytes = GucFlags::UNIT_BYTE;
     let seconds = GucFlags::UNIT_S;

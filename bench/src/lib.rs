@@ -5,9 +5,10 @@
 //! * [`rounds`]: alternating measurement, medians, ratios
 //! * [`stand`], [`stage`]: the cluster, and the ops, laid out before the clock runs
 //! * [`sides`]: who takes part
-//! * [`bench`]: what the workloads share; [`pushes`], [`pulls`], [`clients`],
-//!   [`gc`], [`memory`], [`notify`]: the workloads
+//! * [`bench`]: what the workloads share; [`pushes`], [`pulls`], [`access`],
+//!   [`clients`], [`notify`], [`gc`], [`memory`]: the workloads
 
+pub mod access;
 pub mod bench;
 pub mod chart;
 pub mod clients;

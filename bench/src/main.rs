@@ -11,7 +11,7 @@ use sync_ext_bench::stand::SETTINGS;
 type Workload = fn(&mut Bench) -> Result<Vec<Row>>;
 
 /// Of one client, then of several that run at once.
-const ALONE: [(&str, Workload); 13] = [
+const ALONE: [(&str, Workload); 14] = [
     ("push-1000", Bench::thousands),
     ("push-100", Bench::hundreds),
     ("push-10", Bench::tens),
@@ -25,6 +25,7 @@ const ALONE: [(&str, Workload); 13] = [
     ("filters", Bench::filters),
     ("polls", Bench::polls),
     ("snapshots", Bench::snapshots),
+    ("access", Bench::access),
 ];
 const TOGETHER: [(&str, Workload); 4] = [
     ("clients", Bench::clients),

@@ -46,19 +46,19 @@ const TIMESTAMPS: &str = "insert into \"timestamp\".row
     where workspace_id = 'pulled' and clock = 1";
 
 /// Entries that pages are read of.
-const ENDS: i64 = 30_000;
+pub const ENDS: i64 = 30_000;
 
 /// Devices poll now and then, so a poll meets processes that sleep. Back to back
 /// it meets, or not, a processor that still spins for the next one, and what is
 /// measured is luck.
-fn idle() {
+pub fn idle() {
     std::thread::sleep(std::time::Duration::from_micros(500));
 }
 
 impl Bench {
     /// A log to read: records, then updates of half of them, so that `latest`
     /// has something to leave out. Gives its head.
-    fn lay_out_log(&mut self) -> Result<i64> {
+    pub fn lay_out_log(&mut self) -> Result<i64> {
         let sql = "select count(*) from sync_ext.workspace where workspace_id = 'pulled'";
         if self.admin.query_one(sql, &[])?.get::<_, i64>(0) == 0 {
             self.admin.batch_execute("select sync_register_table('tasks')")?;

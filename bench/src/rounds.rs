@@ -82,23 +82,44 @@ pub fn take_turns(
     bar: &ProgressBar,
     rounds: usize,
     calls: usize,
+    sides: Vec<Side<'_>>,
+) -> Result<Series> {
+    turns(bar, rounds, calls, sides, |times| times.iter().sum::<f64>() / times.len() as f64)
+}
+
+/// The same, of each round the median call: for small differences, which a few
+/// calls that the machine interrupted would hide.
+pub fn take_turns_by_median(
+    bar: &ProgressBar,
+    rounds: usize,
+    calls: usize,
+    sides: Vec<Side<'_>>,
+) -> Result<Series> {
+    turns(bar, rounds, calls, sides, median)
+}
+
+fn turns(
+    bar: &ProgressBar,
+    rounds: usize,
+    calls: usize,
     mut sides: Vec<Side<'_>>,
+    sum_up: impl Fn(Vec<f64>) -> f64,
 ) -> Result<Series> {
     bar.inc_length(rounds as u64 + 1);
     let mut values = vec![Vec::new(); sides.len()];
     for round in 0..=rounds {
-        let mut sums = vec![0.0; sides.len()];
+        let mut times = vec![Vec::with_capacity(calls); sides.len()];
         for burst in 0..calls / BURST {
             for turn in 0..sides.len() {
                 let place = (turn + burst) % sides.len();
                 for call in burst * BURST..(burst + 1) * BURST {
-                    sums[place] += (sides[place].run)(round * calls + call)?;
+                    times[place].push((sides[place].run)(round * calls + call)?);
                 }
             }
         }
         if round > 0 {
-            for (values, sum) in values.iter_mut().zip(sums) {
-                values.push(sum * 1e6 / calls as f64);
+            for (values, times) in values.iter_mut().zip(times) {
+                values.push(sum_up(times) * 1e6);
             }
         }
         bar.inc(1);

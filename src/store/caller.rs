@@ -1,8 +1,10 @@
 //! The session that calls: what it says about its user, and its rights.
 
 use std::ffi::{CStr, c_int};
+use std::panic::AssertUnwindSafe;
 
-use pgrx::{Spi, pg_sys};
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::{PgSqlErrorCode, PgTryBuilder, Spi, pg_sys};
 
 use super::Result;
 use super::compat;
@@ -34,13 +36,26 @@ pub fn membership(function: &CStr, user_id: &str, workspace_id: &str) -> Result<
     if !is_superusers && function.owner != rights.user {
         return Err(SyncError::MembershipFunctionsOwner);
     }
-    let roles = Spi::connect(|spi| {
+    let ask = || {
         let sql = format!("select ({}($1, $2))::pg_catalog.text", function.name);
-        let rows = spi.select(&sql, None, &[user_id.into(), workspace_id.into()])?;
-        rows.map(|row| row.get::<String>(1)).collect::<std::result::Result<Vec<_>, _>>()
-    });
+        let roles = Spi::connect(|spi| {
+            let rows = spi.select(&sql, None, &[user_id.into(), workspace_id.into()])?;
+            rows.map(|row| row.get::<String>(1)).collect::<std::result::Result<Vec<_>, _>>()
+        });
+        roles.map_err(SyncError::sql)
+    };
+    // A code of the app's own is none that pgrx knows: it would be passed on as an
+    // error of ours. Of what unwinds nothing is used afterwards.
+    let roles = PgTryBuilder::new(AssertUnwindSafe(ask))
+        .catch_when(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, |cause| match cause {
+            CaughtError::PostgresError(raised) => {
+                Err(SyncError::MembershipFailed { what: raised.message().to_owned() })
+            }
+            other => other.rethrow(),
+        })
+        .execute();
     // It may return a set, of one role or none.
-    match roles.map_err(SyncError::sql)?.as_mut_slice() {
+    match roles?.as_mut_slice() {
         [] => Ok(None),
         [role] => Ok(role.take()),
         _ => Err(SyncError::NoRole),

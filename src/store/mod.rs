@@ -44,9 +44,9 @@
 //!   [`row_lock`], [`subtransaction`]: tables, indexes, rows as safe types
 //! * [`workspace`], [`log`], [`record`], [`device`], [`registry`], [`member`],
 //!   [`dropped`]: our tables
-//! * [`server`]: the clock, the role of this server; [`caller`]: the session's
-//!   user and rights; [`notify`]: NOTIFY at commit;
-//!   [`counters`]: what was done so far; [`reply`]: JSON to SQL
+//! * [`server`]: the clock, the role of this server; [`settings`]: where their
+//!   values come from; [`caller`]: the session's user and rights; [`notify`]: NOTIFY
+//!   at commit; [`counters`]: what was done so far; [`reply`]: JSON to SQL
 
 mod arena;
 pub mod caller;
@@ -65,6 +65,7 @@ mod reply;
 mod row_lock;
 mod scan;
 pub mod server;
+pub mod settings;
 pub mod snapshot;
 pub mod subtransaction;
 mod values;

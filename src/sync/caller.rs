@@ -19,6 +19,7 @@ pub struct Caller {
 
 impl Caller {
     pub fn identify() -> Result<Caller> {
+        guc::require_accepted()?;
         let user = match guc::user_id()? {
             Some(user) => Some(user),
             None => {
@@ -83,6 +84,11 @@ impl Caller {
             return Ok(());
         }
         self.require(action, workspace_id, snapshot)
+    }
+
+    /// The same where the workspace was dropped while the caller waited for it.
+    pub fn require_still_now(&self, action: Action, workspace_id: &str) -> Result<()> {
+        self.require_still(action, workspace_id, &Snapshot::fresh())
     }
 
     /// Keeps the user a member until the transaction ends; false if they are none.

@@ -140,7 +140,7 @@ impl Run {
 
     fn visit(&mut self, workspace_id: &str, wait: Wait, caller: &Caller) -> Result<()> {
         let Locked::Row(locked) = workspace::lock(workspace_id, wait)? else {
-            return Ok(());
+            return caller.require_still_now(Action::Govern, workspace_id);
         };
         caller.require_still(Action::Govern, workspace_id, &locked.snapshot)?;
         self.tally.workspaces += 1;

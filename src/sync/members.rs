@@ -59,7 +59,9 @@ pub fn remove_member(workspace_id: Option<&str>, user_id: Option<&str>) -> Resul
 
 /// The workspace, locked, with the caller still allowed; `None` if there is none.
 fn lock_and_touch(caller: &Caller, workspace_id: &str) -> Result<Option<LockedWorkspace>> {
-    let Locked::Row(locked) = workspace::lock(workspace_id, Wait::Block)? else { return Ok(None) };
+    let Locked::Row(locked) = workspace::lock(workspace_id, Wait::Block)? else {
+        return caller.require_still_now(Action::Govern, workspace_id).map(|()| None);
+    };
     caller.require_still(Action::Govern, workspace_id, &locked.snapshot)?;
     locked.save(locked.workspace.progress);
     Ok(Some(locked))

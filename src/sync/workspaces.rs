@@ -41,6 +41,7 @@ pub fn drop_workspace(workspace_id: Option<&str>, batch_size: Option<i32>) -> Re
     let budget = super::batch_size(batch_size)?;
     caller.require_now(Action::Govern, workspace_id)?;
     let Locked::Row(locked) = workspace::lock(workspace_id, Wait::Block)? else {
+        caller.require_still_now(Action::Govern, workspace_id)?;
         return Ok(drop_reply(false, 0, false));
     };
     caller.require_still(Action::Govern, workspace_id, &locked.snapshot)?;

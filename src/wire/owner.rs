@@ -13,13 +13,11 @@ use crate::rules::ownership::Claim;
 /// What the raw value of the owner field, if it is there, says. A number names
 /// the user that it is written as.
 pub fn claim(raw: Option<&str>) -> Claim<'_> {
-    match raw {
-        None => Claim::Absent,
-        Some(raw) if text::is_number(raw) => Claim::User(raw.into()),
-        Some(raw) => match text::string(raw) {
-            Some(user) if UserId::new(Some(&user)).is_ok() => Claim::User(user),
-            _ => Claim::Nobody,
-        },
+    let Some(raw) = raw else { return Claim::Absent };
+    let user = if text::is_number(raw) { Some(raw.into()) } else { text::string(raw) };
+    match user {
+        Some(user) if UserId::new(Some(&user)).is_ok() => Claim::User(user),
+        _ => Claim::Nobody,
     }
 }
 
@@ -65,8 +63,9 @@ mod tests {
         assert_eq!(claim(None), Claim::Absent);
         assert_eq!(claim(Some("\"a\\u006en\"")), Claim::User("ann".into()));
         assert_eq!(claim(Some("42")), Claim::User("42".into()));
-        let long = format!("\"{}\"", "a".repeat(257));
-        for raw in ["null", "\"\"", "{}", "[\"ann\"]", "true", "\"\\ud800\"", "\"a\\u0000\"", &long]
+        let (long, high) = (format!("\"{}\"", "a".repeat(257)), "1".repeat(257));
+        for raw in
+            ["null", "\"\"", "{}", "[\"ann\"]", "true", "\"\\ud800\"", "\"a\\u0000\"", &long, &high]
         {
             assert_eq!(claim(Some(raw)), Claim::Nobody, "{raw}");
         }

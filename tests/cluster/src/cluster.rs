@@ -150,9 +150,24 @@ impl Cluster {
     }
 
     pub fn connect(&self, database: &str) -> Result<Client, postgres::Error> {
+        self.connect_as("postgres", database, "")
+    }
+
+    /// Logs in as any role; `options` go with the connection, as in PGOPTIONS.
+    pub fn connect_as(
+        &self,
+        role: &str,
+        database: &str,
+        options: &str,
+    ) -> Result<Client, postgres::Error> {
+        self.config(database).user(role).options(options).connect(NoTls)
+    }
+
+    /// How to connect as the superuser; for others, change it.
+    pub fn config(&self, database: &str) -> Config {
         let mut config = Config::new();
         config.host_path(&self.socket_dir).port(self.port).user("postgres").dbname(database);
-        config.connect(NoTls)
+        config
     }
 
     /// An empty database with the extension in it.

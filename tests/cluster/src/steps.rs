@@ -4,7 +4,7 @@
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use postgres::{Client, GenericClient};
+use postgres::{Client, GenericClient, SimpleQueryMessage};
 use serde_json::Value;
 
 use crate::batch::{push, put, versions};
@@ -32,6 +32,20 @@ impl<'a> Stage<'a> {
         self.cluster.connect(self.database).unwrap()
     }
 
+    /// A session that speaks for a user.
+    pub fn session_of(&self, user: &str) -> Client {
+        let mut session = self.session();
+        speak_for(&mut session, user);
+        session
+    }
+
+    /// A session that has taken this step for a user, and has not committed it.
+    pub fn holding(&self, user: &str, step: &str) -> Client {
+        let mut session = self.session_of(user);
+        session.batch_execute(&format!("begin; {step}")).unwrap();
+        session
+    }
+
     /// Takes a step in a session of its own; gives it back once that session
     /// waits for the backend `holder`.
     pub fn blocked<T: Send + 'static>(
@@ -51,11 +65,51 @@ impl<'a> Stage<'a> {
         }
         handle
     }
+
+    /// Takes a step for a user while `holder` holds what it needs: waits until it
+    /// waits for that. At the end, as [`outcome`] tells it.
+    pub fn waiting(
+        &mut self,
+        holder: &mut Client,
+        user: &'static str,
+        sql: &str,
+    ) -> JoinHandle<Result<String, String>> {
+        let sql = sql.to_owned();
+        self.blocked(pid(holder), move |session| {
+            speak_for(session, user);
+            outcome(session, &sql)
+        })
+    }
 }
 
 /// The backend of a session.
 pub fn pid(client: &mut impl GenericClient) -> i32 {
     client.query_one("select pg_backend_pid()", &[]).unwrap().get(0)
+}
+
+/// Speaks for a user from now on; for nobody if the name is empty.
+pub fn speak_for(client: &mut impl GenericClient, user: &str) {
+    client.execute("select set_config('sync_ext.user_id', $1, false)", &[&user]).unwrap();
+}
+
+/// The value that a statement tells, or the SQLSTATE of its error.
+pub fn outcome(client: &mut impl GenericClient, sql: &str) -> Result<String, String> {
+    match client.simple_query(sql) {
+        Ok(messages) => Ok(messages
+            .iter()
+            .find_map(|message| match message {
+                SimpleQueryMessage::Row(row) => row.get(0),
+                _ => None,
+            })
+            .unwrap_or_default()
+            .to_owned()),
+        Err(error) => Err(error.code().map_or_else(|| error.to_string(), |c| c.code().to_owned())),
+    }
+}
+
+/// The outcome of what a user may not do.
+pub fn refused() -> Result<String, String> {
+    Err("42501".to_owned())
 }
 
 /// A page as JSON.

@@ -1,6 +1,6 @@
-//! The README's tour, executed: each `sql` block through psql, its output
-//! compared with the `text` block that follows it. With SYNC_EXT_ACCEPT set the
-//! output is written into the README instead; read the diff.
+//! The README's tour and set-ups, executed: each `sql` block through psql, its
+//! output compared with the `text` block that follows it. With SYNC_EXT_ACCEPT set
+//! the output is written into the README instead; read the diff.
 
 use std::fs;
 use std::path::Path;
@@ -27,13 +27,13 @@ fn normalized(output: &str) -> String {
 }
 
 #[test]
-fn the_tour_prints_what_the_readme_says() {
+fn tour_and_set_ups_print_what_the_readme_says() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
     let readme = fs::read_to_string(&path).unwrap();
     let cluster = Cluster::start("readme", &["fsync=off"]).unwrap();
     cluster.connect("postgres").unwrap().batch_execute("create database tour").unwrap();
 
-    // Settings of psql last for a block, so each block begins with those before.
+    // What \pset sets lasts for a block, so each block begins with those before.
     let (mut settings, mut accepted, mut rest) = (String::new(), String::new(), readme.as_str());
     let mut blocks = 0;
     while let Some((before, after)) = rest.split_once(SQL) {
@@ -51,11 +51,11 @@ fn the_tour_prints_what_the_readme_says() {
         }
         accepted += &[before, SQL, sql, TEXT, &printed, END].concat();
         settings.extend(
-            sql.lines().filter(|line| line.starts_with('\\')).map(|line| format!("{line}\n")),
+            sql.lines().filter(|line| line.starts_with("\\pset")).map(|line| format!("{line}\n")),
         );
         rest = after;
     }
-    assert!(blocks >= 5, "the tour has {blocks} blocks");
+    assert!(blocks >= 8, "tour and set-ups have {blocks} blocks");
     if std::env::var_os("SYNC_EXT_ACCEPT").is_some() {
         fs::write(&path, accepted + rest).unwrap();
     }

@@ -12,6 +12,7 @@ select has_schema_privilege('public', 'sync_ext', 'usage') as schema,
   from pg_class c where c.relnamespace = 'sync_ext'::regnamespace and c.relkind in ('r', 'v');
 create role sync_backend;
 create role sync_stranger;
+select bool_or(has_function_privilege('sync_stranger', oid, 'execute')) as functions from pg_proc where proname like 'sync\_%';
 
 set role sync_stranger;
 select sync_push('w', '[]'::json);

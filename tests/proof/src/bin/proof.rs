@@ -15,11 +15,13 @@ use sync_ext_cluster::cluster::Cluster;
 use sync_ext_proof::hostile::large;
 use sync_ext_proof::long_life::{churn, errors, session};
 use sync_ext_proof::tally::Tally;
-use sync_ext_proof::{crash, hostile, simulation};
+use sync_ext_proof::{access, crash, hostile, simulation};
 
 /// Steps of a history: long enough for tombstones to be purged and devices to
 /// fall silent and come back, short enough for many.
 const STEPS: usize = 1_000;
+/// Histories of users, of as many steps.
+const ACCESS: u64 = 120;
 const CRASHES: usize = 100;
 const HOSTILE_BATCHES: u64 = 100_000;
 const LARGE: large::Sizes =
@@ -41,8 +43,13 @@ struct Options {
 
 type Part = fn(&Options) -> Result<Tally>;
 
-const PARTS: [(&str, Part); 4] =
-    [("simulation", simulate), ("crash", crash), ("hostile", hostile), ("long-life", long_life)];
+const PARTS: [(&str, Part); 5] = [
+    ("simulation", simulate),
+    ("access", access),
+    ("crash", crash),
+    ("hostile", hostile),
+    ("long-life", long_life),
+];
 
 fn main() -> ExitCode {
     match options().and_then(|options| run(&options)) {
@@ -113,6 +120,15 @@ fn simulate(options: &Options) -> Result<Tally> {
     })?;
     println!("  seeds: to {}, {STEPS} steps each", next_seed.into_inner() - 1);
     Ok(total.into_inner().expect("nobody panics with it"))
+}
+
+fn access(options: &Options) -> Result<Tally> {
+    let cluster = access::start("proof-access")?;
+    let mut tally = Tally::default();
+    for seed in options.seed..options.seed + ACCESS {
+        tally.join(&access::run(&cluster, seed, STEPS)?);
+    }
+    Ok(tally)
 }
 
 fn crash(options: &Options) -> Result<Tally> {

@@ -29,18 +29,14 @@ mod session;
 mod step;
 mod world;
 
-use std::time::{Duration, Instant};
-
 use anyhow::{Context, Result, bail};
 use sync_ext_cluster::cluster::Cluster;
 
+use crate::shorten::shorten;
 use crate::tally::Tally;
 use step::Step;
 pub use world::DATABASE;
 use world::World;
-
-/// How long a failing history is shortened before it is told.
-const SHORTENING: Duration = Duration::from_secs(120);
 
 /// A server with what the simulation needs.
 pub fn start(name: &str) -> Result<Cluster> {
@@ -61,7 +57,8 @@ pub fn run(cluster: &mut Cluster, seed: u64, steps: usize) -> Result<Tally> {
             Ok(tally)
         }
         Err(failure) => {
-            let (shortest, failure) = shorten(cluster, history, failure);
+            let (shortest, failure) =
+                shorten(history, failure, |shorter| play(cluster, shorter).map(drop));
             let told: Vec<String> = shortest
                 .iter()
                 .map(|Step { minutes, action }| format!("  +{minutes} min {action:?}"))
@@ -86,30 +83,4 @@ fn play(cluster: &mut Cluster, history: &[Step]) -> Result<Tally> {
     }
     world.heal().context("after the last step")?;
     Ok(world.tally)
-}
-
-/// Leaves out what is not needed to fail: halves, quarters, ... single steps,
-/// until each of them is.
-fn shorten(
-    cluster: &mut Cluster,
-    mut history: Vec<Step>,
-    mut failure: anyhow::Error,
-) -> (Vec<Step>, anyhow::Error) {
-    let deadline = Instant::now() + SHORTENING;
-    let mut size = history.len().div_ceil(2);
-    loop {
-        let (mut start, before) = (0, history.len());
-        while start < history.len() && Instant::now() < deadline {
-            let mut shorter = history.clone();
-            shorter.drain(start..(start + size).min(history.len()));
-            match play(cluster, &shorter) {
-                Ok(_) => start += size,
-                Err(error) => (history, failure) = (shorter, error),
-            }
-        }
-        if size <= 1 && history.len() == before || Instant::now() >= deadline {
-            return (history, failure);
-        }
-        size = size.div_ceil(2);
-    }
 }

@@ -1,0 +1,349 @@
+//! Who may do what: every function called by everybody who may come, each time
+//! on the same state, and what comes of it as a table. It is the README's; with
+//! SYNC_EXT_ACCEPT set it is written there instead: read the diff.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use postgres::error::DbError;
+use postgres::{Client, GenericClient, SimpleQueryMessage};
+use serde_json::Value;
+use sync_ext_cluster::batch::{delete, push, put};
+use sync_ext_cluster::cluster::Cluster;
+use sync_ext_cluster::state::tables;
+use sync_ext_cluster::steps::{acknowledge, age};
+
+/// Who calls, as the session tells it.
+#[derive(Clone, Copy)]
+enum Caller {
+    Trusted,
+    /// Bound to tell a user, and tells none.
+    Nobody,
+    User(&'static str),
+}
+
+/// What heads a column of the table, who calls, and for which workspace.
+struct Column(&'static str, Caller, &'static str);
+
+const KNOWN: &str = "team";
+const UNKNOWN: &str = "nowhere";
+
+const COLUMNS: [Column; 9] = [
+    Column("trusted", Caller::Trusted, KNOWN),
+    Column("no user", Caller::Nobody, KNOWN),
+    Column("owner", Caller::User("ann"), KNOWN),
+    Column("editor", Caller::User("bob"), KNOWN),
+    Column("viewer", Caller::User("vic"), KNOWN),
+    Column("no member", Caller::User("eve"), KNOWN),
+    Column("removed", Caller::User("ex"), KNOWN),
+    Column("unknown: trusted", Caller::Trusted, UNKNOWN),
+    Column("unknown: a user", Caller::User("ann"), UNKNOWN),
+];
+/// Who must not be told whether a workspace exists.
+const STRANGERS: [usize; 3] = [5, 6, 8];
+
+const MEMBERS: [(&str, &str, &str); 4] = [
+    ("ann", KNOWN, "owner"),
+    ("bob", KNOWN, "editor"),
+    ("vic", KNOWN, "viewer"),
+    ("eve", "other", "owner"),
+];
+
+/// What shows that a call has done something.
+#[derive(Clone, Copy)]
+enum Shown {
+    /// It stored something.
+    Stored,
+    /// It answers with items under this key.
+    Items(&'static str),
+    /// It answers with workspaces.
+    Workspaces,
+}
+
+/// A row: its name, the SQL with `{w}` for the workspace, `{me}` for the user and
+/// `{other}` for another, and the workspace if it is not the column's.
+struct Call(&'static str, String, Shown, Option<&'static str>);
+
+const CREATE: &str = "`sync_create_workspace`, for oneself";
+const CREATE_FOR_ANOTHER: &str = "`sync_create_workspace`, for another";
+const CREATE_TAKEN: &str = "`sync_create_workspace`, a name that is taken";
+const SET_MEMBER: &str = "`sync_set_member`";
+
+fn calls() -> Vec<Call> {
+    use Shown::{Items, Stored, Workspaces};
+    let call = |name, sql: &str, shown| Call(name, format!("select {sql}"), shown, None);
+    let always = |workspace, Call(name, sql, shown, _)| Call(name, sql, shown, Some(workspace));
+    let view = |name, view: &str| {
+        let workspaces = "json_agg(distinct jsonb_build_object('workspaceId', workspace_id))";
+        let sql = format!("json_build_object('workspaces', {workspaces}) from sync_ext.{view}");
+        always(KNOWN, call(name, &sql, Workspaces))
+    };
+    let new_one = |name, sql| always(UNKNOWN, call(name, sql, Stored));
+    let op = put(9, "c", 1);
+    vec![
+        call("`sync_push`", &format!("sync_push('{{w}}', '[{op}]')"), Stored),
+        call("`sync_pull`", "sync_pull('{w}')", Items("changes")),
+        call("`sync_snapshot`", "sync_snapshot('{w}')", Items("items")),
+        call("`sync_update_cursor`", "sync_update_cursor('{w}', 'd', 0)", Stored),
+        always(KNOWN, call("`sync_list_workspaces`", "sync_list_workspaces()", Workspaces)),
+        view("view `current_record`", "current_record"),
+        view("view `tombstone`", "tombstone"),
+        new_one(CREATE, "sync_create_workspace('{w}', '{me}')"),
+        new_one(CREATE_FOR_ANOTHER, "sync_create_workspace('{w}', '{other}')"),
+        always(KNOWN, call(CREATE_TAKEN, "sync_create_workspace('{w}', '{me}')", Stored)),
+        call(SET_MEMBER, "sync_set_member('{w}', 'eve', 'viewer')", Stored),
+        call("`sync_remove_member`", "sync_remove_member('{w}', 'vic')", Stored),
+        call("`sync_drop_workspace`", "sync_drop_workspace('{w}')", Stored),
+        call("`sync_gc`, one workspace", "sync_gc('{w}')", Stored),
+        always(KNOWN, call("`sync_gc`, all", "sync_gc()", Stored)),
+        always(KNOWN, call("`sync_register_table`", "sync_register_table('tasks')", Stored)),
+        always(KNOWN, call("`sync_unregister_table`", "sync_unregister_table('notes')", Stored)),
+    ]
+}
+
+/// How the user is told.
+#[derive(Clone, Copy)]
+enum Told {
+    BySetting,
+    ByClaims,
+}
+
+/// A line of the table: a call's name, and what comes of it in each column.
+type Line = (&'static str, Vec<String>);
+
+#[test]
+fn who_may_do_what_is_what_the_readme_says() {
+    let cluster = start("access");
+    let mut admin = world(&cluster, "own");
+    let table = table(&matrix(&mut admin, Told::BySetting));
+    println!("{table}");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
+    let readme = fs::read_to_string(&path).unwrap();
+    let (_, section) = readme.split_once("\n## Who may do what\n").expect("the section");
+    let (section, _) = section.split_once("\n## ").expect("another section follows");
+    let (_, rest) = section.split_once("\n\n| ").expect("a table in the section");
+    let (told, _) = rest.split_once("\n\n").expect("the table ends");
+    let told = format!("| {told}\n");
+    if std::env::var_os("SYNC_EXT_ACCEPT").is_some() {
+        fs::write(&path, readme.replace(&told, &table)).unwrap();
+    } else {
+        assert_eq!(told, table, "the README tells something else:\n{told}");
+    }
+}
+
+#[test]
+fn claims_tell_the_user_as_the_setting_does() {
+    let cluster = start("access-claims");
+    let mut admin = world(&cluster, "claims");
+    assert_eq!(matrix(&mut admin, Told::ByClaims), matrix(&mut admin, Told::BySetting));
+}
+
+#[test]
+fn a_membership_function_tells_roles_as_our_own_members_do() {
+    let cluster = start("access-function");
+    let by_own = matrix(&mut world(&cluster, "own"), Told::BySetting);
+    let mut admin = world(&cluster, "elsewhere");
+    let by_function = matrix(&mut admin, Told::BySetting);
+    let elsewhere = |name: &str| by_function.iter().find(|line| line.0 == name).unwrap().1.clone();
+    // We are not the ones to make members, whoever asks who may.
+    for name in [CREATE, CREATE_FOR_ANOTHER, CREATE_TAKEN] {
+        let codes = BTreeSet::from_iter(elsewhere(name));
+        assert!(codes.is_subset(&["55000", "42501", "–"].map(str::to_owned).into()), "{codes:?}");
+    }
+    assert_eq!(elsewhere(CREATE)[..3], ["55000", "42501", "55000"]);
+    assert_eq!(
+        elsewhere(SET_MEMBER),
+        ["55000", "42501", "55000", "42501", "42501", "42501", "42501", "55000", "42501"]
+    );
+    let rest = |lines: Vec<Line>| -> Vec<Line> {
+        let ours = [CREATE, CREATE_FOR_ANOTHER, CREATE_TAKEN, SET_MEMBER];
+        lines.into_iter().filter(|line| !ours.contains(&line.0)).collect()
+    };
+    assert_eq!(rest(by_function), rest(by_own));
+}
+
+/// A server with a role that may call everything and owns nothing.
+fn start(name: &str) -> Cluster {
+    let cluster = Cluster::start(name, &["fsync=off"]).unwrap();
+    cluster.connect("postgres").unwrap().batch_execute("create role app").unwrap();
+    cluster
+}
+
+/// Two workspaces, each with a record and a tombstone that were pushed long ago;
+/// one with every kind of member, one whose owner is no member of the first.
+/// `elsewhere`, the members are in a table of the app's.
+fn world(cluster: &Cluster, database: &str) -> Client {
+    let mut admin = cluster.create_database(database).unwrap();
+    let own = database != "elsewhere";
+    admin
+        .batch_execute(
+            "grant execute on all functions in schema public to app;
+             grant usage on schema sync_ext to app;
+             grant select on sync_ext.current_record, sync_ext.tombstone to app;
+             create table membership (user_id text, workspace_id text, role text);
+             grant select on membership to app;
+             create function role_of(text, text) returns text language sql stable as
+               'select role from public.membership where user_id = $1 and workspace_id = $2';
+             select sync_register_table('notes')",
+        )
+        .unwrap();
+    for (workspace, owner) in [(KNOWN, "ann"), ("other", "eve")] {
+        if own {
+            let sql = "select sync_create_workspace($1, $2)";
+            admin.execute(sql, &[&workspace, &owner]).unwrap();
+        }
+        push(&mut admin, workspace, &[put(1, "a", 1), put(2, "b", 1), delete(3, "b", 2)]);
+    }
+    age(&mut admin);
+    for (user, workspace, role) in MEMBERS.into_iter().chain([("ex", KNOWN, "editor")]) {
+        let sql = if own { "select sync_set_member($2, $1, $3)" } else { ADD };
+        admin.execute(sql, &[&user, &workspace, &role]).unwrap();
+    }
+    if !own {
+        let sql = "alter database elsewhere set sync_ext.membership_function = 'public.role_of'";
+        admin.batch_execute(sql).unwrap();
+        admin = cluster.connect(database).unwrap();
+    }
+    for user in ["ex", "vic"] {
+        admin.execute("select set_config('sync_ext.user_id', $1, false)", &[&user]).unwrap();
+        acknowledge(&mut admin, KNOWN, user, 3);
+    }
+    admin.batch_execute("reset sync_ext.user_id").unwrap();
+    let removal = "select sync_remove_member('team', 'ex'); delete from membership
+                    where user_id = 'ex'";
+    admin.batch_execute(removal).unwrap();
+    admin
+}
+
+const ADD: &str = "insert into membership values ($1, $2, $3)";
+
+fn matrix(admin: &mut Client, told: Told) -> Vec<Line> {
+    calls()
+        .iter()
+        .map(|call| {
+            let (mut words, mut refusals) = (Vec::new(), Vec::new());
+            for (place, column) in COLUMNS.iter().enumerate() {
+                let (word, refusal) = outcome(admin, call, column, told);
+                words.push(word);
+                if STRANGERS.contains(&place) {
+                    refusals.extend(refusal);
+                }
+            }
+            refusals.dedup();
+            assert!(refusals.len() <= 1, "{} tells strangers {refusals:?}", call.0);
+            (call.0, words)
+        })
+        .collect()
+}
+
+/// What comes of one call, and is undone.
+fn outcome(
+    admin: &mut Client,
+    Call(name, sql, shown, always): &Call,
+    Column(heading, caller, workspace): &Column,
+    told: Told,
+) -> (String, Option<[String; 4]>) {
+    if *always == Some(KNOWN) && *workspace == UNKNOWN {
+        return ("–".to_owned(), None);
+    }
+    let me = if let Caller::User(user) = caller { user } else { "ann" };
+    let sql = sql
+        .replace("{w}", always.unwrap_or(workspace))
+        .replace("{me}", me)
+        .replace("{other}", if me == "bob" { "ann" } else { "bob" });
+
+    let before = tables(admin).unwrap();
+    let mut transaction = admin.transaction().unwrap();
+    become_caller(&mut transaction, *caller, told);
+    transaction.batch_execute("savepoint call").unwrap();
+    let answer = transaction.simple_query(&sql);
+    let undo = if answer.is_err() { "rollback to call; " } else { "" };
+    transaction.batch_execute(&format!("{undo}reset role")).unwrap();
+    let wrote = "select pg_current_xact_id_if_assigned() is not null";
+    let wrote: bool = transaction.query_one(wrote, &[]).unwrap().get(0);
+    let stored = tables(&mut transaction).unwrap() != before;
+    transaction.rollback().unwrap();
+    let context = format!("{name} by {heading}, {workspace}");
+    match answer {
+        Err(error) => {
+            let error = error.as_db_error().unwrap_or_else(|| panic!("{context}: {error}"));
+            // Who is refused has not even made others wait. (Whether a name is
+            // taken shows only by trying to take it.)
+            assert!(!stored && (!wrote || *name == CREATE_TAKEN), "{context}: {error} has written");
+            (error.code().code().to_owned(), Some(parts(error)))
+        }
+        Ok(answer) => {
+            assert!(matches!(shown, Shown::Stored) || !wrote, "{context}: a reader has written");
+            (word(*shown, stored, &answer, *caller), None)
+        }
+    }
+}
+
+fn become_caller(session: &mut impl GenericClient, caller: Caller, told: Told) {
+    let claims = |sub: &str| format!("select set_config('request.jwt.claims', '{sub}', true)");
+    let tell = match (caller, told) {
+        (Caller::User(user), Told::BySetting) => format!("set local sync_ext.user_id = '{user}'"),
+        (Caller::User(user), Told::ByClaims) => {
+            claims(&format!(r#"{{"role":"app","sub":"{user}"}}"#))
+        }
+        (_, Told::BySetting) => String::new(),
+        (_, Told::ByClaims) => claims(r#"{"role":"app"}"#),
+    };
+    let bound = if let Caller::Trusted = caller { "off" } else { "on" };
+    let sql = format!("set local sync_ext.require_user = {bound}; {tell}; set local role app");
+    session.batch_execute(&sql).unwrap();
+}
+
+fn parts(error: &DbError) -> [String; 4] {
+    let text = |part: Option<&str>| part.unwrap_or_default().to_owned();
+    let code = error.code().code().to_owned();
+    [code, error.message().to_owned(), text(error.detail()), text(error.hint())]
+}
+
+/// In a word, what a call did that did not fail.
+fn word(shown: Shown, stored: bool, answer: &[SimpleQueryMessage], caller: Caller) -> String {
+    let reply = answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    });
+    let reply: Value = serde_json::from_str(reply.unwrap_or_default()).unwrap_or_default();
+    let refused = reply["results"][0]["success"] == false;
+    let items = |key: &str| reply[key].as_array().cloned().unwrap_or_default();
+    let word = match shown {
+        _ if refused => "refused",
+        Shown::Stored if stored => "ok",
+        Shown::Stored => "ok: nothing done",
+        Shown::Items(key) if items(key).is_empty() => "ok: empty",
+        Shown::Items(_) => "ok",
+        Shown::Workspaces => {
+            let listed = items("workspaces");
+            let listed: BTreeSet<&str> =
+                listed.iter().map(|item| item["workspaceId"].as_str().unwrap()).collect();
+            let theirs = MEMBERS
+                .iter()
+                .filter(|member| matches!(caller, Caller::User(user) if user == member.0));
+            let theirs: BTreeSet<&str> = theirs.map(|member| member.1).collect();
+            match listed {
+                listed if listed == [KNOWN, "other"].into() => "ok: all",
+                listed if listed.is_empty() && theirs.is_empty() => "ok: none",
+                listed if listed == theirs => "ok: theirs",
+                listed => panic!("{listed:?} instead of {theirs:?}"),
+            }
+        }
+    };
+    word.to_owned()
+}
+
+/// The matrix in Markdown.
+fn table(lines: &[Line]) -> String {
+    let mut table = String::from("| |");
+    table.extend(COLUMNS.iter().map(|column| format!(" {} |", column.0)));
+    table += "\n|";
+    table += &" --- |".repeat(COLUMNS.len() + 1);
+    table += "\n";
+    for (name, words) in lines {
+        table += &format!("| {name} | {} |\n", words.join(" | "));
+    }
+    table
+}

@@ -1,0 +1,190 @@
+//! The views in the hands of a role that may run queries of its own on them.
+
+use std::sync::mpsc::{Receiver, channel};
+
+use postgres::{Client, GenericClient, NoTls};
+use sync_ext_cluster::cluster::Cluster;
+use sync_ext_cluster::device::call;
+
+use super::{database, refused, server, speak_for, speaking_for, web};
+
+#[test]
+fn the_views_show_no_row_to_a_query_that_may_not_see_it() {
+    let cluster = server("views");
+    let mut admin = database(&cluster, "views");
+    admin.batch_execute("grant create, temporary on database views to web; analyze").unwrap();
+    who_reads_sees_what_they_may_pull(&cluster);
+    functions_of_a_query_see_no_hidden_row(&cluster);
+    operators_of_a_query_see_no_statistics_of_hidden_rows(&cluster);
+    counts_and_conditions_are_about_visible_rows(&cluster);
+    the_tables_below_stay_closed(&cluster);
+    a_bound_role_without_a_user_reads_nothing(&cluster, &mut admin);
+}
+
+const RECORDS: &str = "select pk from sync_ext.current_record order by pk";
+const TOMBSTONES: &str = "select pk from sync_ext.tombstone order by pk";
+
+fn column(session: &mut impl GenericClient, sql: &str) -> Vec<String> {
+    session.query(sql, &[]).unwrap().iter().map(|row| row.get(0)).collect()
+}
+
+fn who_reads_sees_what_they_may_pull(cluster: &Cluster) {
+    for (user, records, tombstones) in [
+        ("ann", vec!["ann-1", "done", "plan"], vec!["done"]),
+        ("bob", vec!["bob-1", "done", "plan"], vec!["done"]),
+        ("vic", vec!["done", "plan"], vec!["done"]),
+        ("eve", vec!["plot"], vec![]),
+        ("nobody", vec![], vec![]),
+        ("", vec!["ann-1", "bob-1", "done", "plan", "plot"], vec!["done"]),
+    ] {
+        let mut session = speaking_for(cluster, "views", user);
+        assert_eq!(column(&mut session, RECORDS), records, "{user}");
+        assert_eq!(column(&mut session, TOMBSTONES), tombstones, "{user}");
+        speak_for(&mut session, "");
+        let claims = format!("{{\"sub\":\"{user}\"}}");
+        let claims = if user.is_empty() { "" } else { claims.as_str() };
+        session.execute("select set_config('request.jwt.claims', $1, false)", &[&claims]).unwrap();
+        assert_eq!(column(&mut session, RECORDS), records, "{user} by claims");
+    }
+}
+
+/// A session for a user, and the notices that come to it.
+fn overhearing(cluster: &Cluster, user: &str) -> (Client, Receiver<String>) {
+    let (sender, notices) = channel();
+    let mut config = cluster.config("views");
+    config.user("web").notice_callback(move |notice| {
+        let _ = sender.send(notice.message().to_owned());
+    });
+    let mut session = config.connect(NoTls).unwrap();
+    speak_for(&mut session, user);
+    (session, notices)
+}
+
+/// Functions that tell what they are given, and cost so little that the planner
+/// wants them called before everything else.
+const LEAKS: &str = "
+    create schema leaks;
+    create function leaks.leak(text) returns boolean language plpgsql cost 0.0000001 as
+      $$ begin raise notice '%', $1; return true; end $$;
+    create function leaks.equals(text, text) returns boolean language plpgsql cost 0.0000001 as
+      $$ begin raise notice '% %', $1, $2; return true; end $$;
+    create operator leaks.=== (leftarg = text, rightarg = text, function = leaks.equals,
+      restrict = eqsel, join = eqjoinsel);";
+
+fn functions_of_a_query_see_no_hidden_row(cluster: &Cluster) {
+    web(cluster, "views").batch_execute(LEAKS).unwrap();
+    for (user, own) in [("vic", vec!["plan"]), ("bob", vec!["plan", "bob-1"])] {
+        let (mut session, notices) = overhearing(cluster, user);
+        for sql in [
+            "select pk from sync_ext.current_record where leaks.leak(pk)",
+            "select pk from sync_ext.current_record where leaks.leak(workspace_id || pk)",
+            "select pk from sync_ext.current_record where leaks.leak(pk || coalesce(payload::text, ''))",
+            "select pk from sync_ext.current_record where leaks.leak(pk || revision::text)",
+            "explain analyze select pk from sync_ext.current_record where leaks.leak(pk)",
+            "select a.pk from sync_ext.current_record a
+               join sync_ext.current_record b on leaks.equals(a.pk, b.pk)",
+            "select t.pk from sync_ext.tombstone t where leaks.leak(t.pk || ' done')",
+            "select pk from sync_ext.current_record where pk operator(leaks.===) 'plan'",
+        ] {
+            session.batch_execute(sql).unwrap();
+            let heard: Vec<String> = notices.try_iter().collect();
+            assert!(!heard.is_empty(), "the function was called: {sql}");
+            for notice in &heard {
+                let is_own = own.iter().chain(&["done"]).any(|pk| notice.contains(pk));
+                let is_hidden = notice.contains("ann") || notice.contains("plot");
+                assert!(is_own && !is_hidden, "{user} heard {notice}: {sql}");
+            }
+        }
+    }
+}
+
+/// To estimate, the planner may call an operator on values that it sampled.
+fn operators_of_a_query_see_no_statistics_of_hidden_rows(cluster: &Cluster) {
+    let (mut session, notices) = overhearing(cluster, "vic");
+    for column in ["pk", "workspace_id", "table_name"] {
+        let view = "sync_ext.current_record";
+        for sql in [
+            format!("explain select pk from {view} where {column} operator(leaks.===) 'plan'"),
+            format!(
+                "explain select pk from {view} join {view} other using (pk)
+                      where {view}.{column} operator(leaks.===) other.{column}"
+            )
+            .replace(&format!("{view}."), "current_record."),
+        ] {
+            session.batch_execute(&sql).unwrap();
+            let heard: Vec<String> = notices.try_iter().collect();
+            assert!(heard.is_empty(), "{heard:?}: {sql}");
+        }
+    }
+    assert!(
+        column(&mut session, "select tablename::text from pg_stats where schemaname = 'sync_ext'")
+            .is_empty()
+    );
+}
+
+fn counts_and_conditions_are_about_visible_rows(cluster: &Cluster) {
+    let mut session = speaking_for(cluster, "views", "vic");
+    for (sql, expected) in [
+        ("select count(*)::text from sync_ext.current_record", "2"),
+        ("select max(pk) from sync_ext.current_record", "plan"),
+        ("select count(*)::text from sync_ext.current_record where workspace_id = 'den'", "0"),
+        ("select count(*)::text from sync_ext.current_record where pk like 'ann%'", "0"),
+        (
+            "select exists (select from sync_ext.current_record where table_name = 'diary')::text",
+            "false",
+        ),
+        ("select count(distinct server_version)::text from sync_ext.current_record", "2"),
+        // It would fail on a row that is hidden.
+        ("select sum(1 / (pk <> 'ann-1')::int)::text from sync_ext.current_record", "2"),
+        (
+            "select count(*)::text from sync_ext.current_record where 1 / (pk <> 'ann-1')::int = 1",
+            "2",
+        ),
+    ] {
+        assert_eq!(call(&mut session, sql, &[]).unwrap(), expected, "{sql}");
+    }
+    for sql in [
+        "insert into sync_ext.current_record (pk) values ('x')",
+        "update sync_ext.tombstone set pk = 'x'",
+        "delete from sync_ext.tombstone",
+        "select ctid from sync_ext.current_record",
+        "create rule r as on select to sync_ext.tombstone do instead select 1",
+        "alter view sync_ext.current_record reset (security_barrier)",
+    ] {
+        refused(&mut session, sql);
+    }
+}
+
+fn the_tables_below_stay_closed(cluster: &Cluster) {
+    let mut session = speaking_for(cluster, "views", "ann");
+    for table in sync_ext_cluster::state::TABLES {
+        let told = refused(&mut session, &format!("select from sync_ext.{table}"));
+        assert_eq!(told, ("42501".to_owned(), format!("permission denied for table {table}")));
+    }
+    assert_eq!(
+        refused(&mut session, "select nextval('sync_ext.workspace_workspace_key_seq')").0,
+        "42501"
+    );
+}
+
+fn a_bound_role_without_a_user_reads_nothing(cluster: &Cluster, admin: &mut Client) {
+    admin.batch_execute("alter role web set sync_ext.require_user = on").unwrap();
+    let mut session = web(cluster, "views");
+    for sql in [RECORDS, TOMBSTONES] {
+        let told = refused(&mut session, sql);
+        assert_eq!(told, ("42501".to_owned(), "no user is set".to_owned()));
+    }
+    speak_for(&mut session, "vic");
+    assert_eq!(column(&mut session, RECORDS), ["done", "plan"]);
+    // Who owns a view of theirs on ours lends its readers no more than that.
+    admin
+        .batch_execute(
+            "create view public.everything as select pk from sync_ext.current_record;
+             grant select on public.everything to web",
+        )
+        .unwrap();
+    let everything = "select pk from public.everything order by pk";
+    assert_eq!(column(&mut session, everything), ["done", "plan"]);
+    speak_for(&mut session, "");
+    assert_eq!(refused(&mut session, everything).1, "no user is set");
+}

@@ -1,0 +1,223 @@
+//! What the contract says of a push.
+
+use serde_json::{Value, json};
+
+use super::model::{Entry, Outcome, Owner, Record, Server, Workspace, sees};
+use super::op::{Item, Op, Told};
+use super::step::{Name, Role};
+
+/// Why an op is refused: its errorCode, and the error where that is one text.
+#[derive(Clone, Copy, Debug)]
+pub struct Code(&'static str, Option<&'static str>);
+
+const INVALID: Code = Code("VALIDATION_ERROR", None);
+const UNAUTHORIZED: Code =
+    Code("UNAUTHORIZED", Some("the record is another user's, or the payload says so"));
+const TWICE: Code =
+    Code("CONFLICT", Some("opId stands more than once in this batch, with different content"));
+const LOGGED: Code = Code("CONFLICT", Some("opId was pushed before with different content"));
+
+#[derive(Clone)]
+enum Fate {
+    Refused(Code),
+    Stored { version: i64, applied: bool, replayed: bool, key: (String, String) },
+}
+
+/// Whose a record is or becomes, and whether the payload is made to say so.
+type Owned = Result<(Owner, bool), Code>;
+
+impl Server {
+    pub fn push(
+        &mut self,
+        user: Option<Name>,
+        workspace: Name,
+        items: &[Item],
+        at: i64,
+    ) -> Outcome {
+        self.allow(user, workspace, Role::Editor)?;
+        let tables = self.tables.clone();
+        let is_new = !self.workspaces.contains_key(workspace);
+        let mut state = match self.workspaces.remove(workspace) {
+            Some(state) => state,
+            None => self.new_workspace(),
+        };
+        let before = state.head;
+        let mut fates: Vec<Fate> = Vec::new();
+        for (place, item) in items.iter().enumerate() {
+            let twins = || items.iter().filter(|other| other.op.op_id == item.op.op_id);
+            let first = items.iter().position(|other| other.op.op_id == item.op.op_id);
+            let fate = if twins().any(|other| !other.op.is_same(&item.op)) {
+                Fate::Refused(TWICE)
+            } else if let Some(first) = first.filter(|first| *first < place) {
+                fates[first].clone()
+            } else {
+                let owner_field = tables.get(item.op.table).copied();
+                state.take(user, item, owner_field, at)
+            };
+            fates.push(fate);
+        }
+        let results: Vec<Value> = items
+            .iter()
+            .zip(&fates)
+            .map(|(item, fate)| state.result(&item.op.op_id, fate, before))
+            .collect();
+        let head = state.head;
+        if !is_new || head > 0 {
+            self.workspaces.insert(workspace, state);
+        }
+        Ok(json!({"results": results, "serverVersion": head}))
+    }
+}
+
+impl Workspace {
+    /// One op; `owner_field` is `None` if its table is not registered.
+    fn take(
+        &mut self,
+        user: Option<Name>,
+        item: &Item,
+        owner_field: Option<Option<Name>>,
+        at: i64,
+    ) -> Fate {
+        let op = &item.op;
+        if let Some(version) = self.by_id.get(&op.op_id) {
+            let entry = &self.log[version];
+            return match sees(user, &entry.owner) && entry.is_of(op) {
+                true => Fate::Stored {
+                    version: *version,
+                    applied: false,
+                    replayed: true,
+                    key: op.key(),
+                },
+                false => Fate::Refused(LOGGED),
+            };
+        }
+        let Some(owner_field) = owner_field else { return Fate::Refused(INVALID) };
+        if op.told("id") != Told::Nothing {
+            // Those that there are say something else than the pk.
+            return Fate::Refused(INVALID);
+        }
+        let known = self.records.get(&op.key()).map(|record| &record.owner);
+        match owned(user, op, owner_field, known) {
+            Err(code) => Fate::Refused(code),
+            Ok((owner, fill)) => {
+                let filled = owner_field.filter(|_| fill);
+                let (version, applied) = self.append(item, owner, filled, at);
+                Fate::Stored { version, applied, replayed: false, key: op.key() }
+            }
+        }
+    }
+
+    fn append(&mut self, item: &Item, owner: Owner, filled: Option<Name>, at: i64) -> (i64, bool) {
+        let op = item.op.clone();
+        self.head += 1;
+        let version = self.head;
+        let winner = self.records.get(&op.key());
+        let applied = winner.is_none_or(|winner| op.revision() > winner.revision);
+        let supersedes = winner.filter(|_| applied).map(|winner| winner.version);
+        if applied {
+            let (revision, deleted) = (op.revision(), op.delete);
+            let record = Record { version, revision, deleted, owner: owner.clone() };
+            self.records.insert(op.key(), record);
+        }
+        self.by_id.insert(op.op_id.clone(), version);
+        let payload = match (filled, &owner) {
+            (Some(field), Some(owner)) => item.payload().map(|text| with(&text, field, owner)),
+            _ => item.payload(),
+        };
+        self.log.insert(version, Entry { op, payload, filled, owner, applied, supersedes, at });
+        (version, applied)
+    }
+
+    fn result(&self, op_id: &str, fate: &Fate, before: i64) -> Value {
+        let (version, key, applied, replayed) = match fate {
+            Fate::Refused(Code(code, error)) => {
+                let mut refused = json!({"opId": op_id, "success": false, "errorCode": code});
+                if let Some(error) = error {
+                    refused["error"] = json!(error);
+                }
+                return refused;
+            }
+            Fate::Stored { version, applied, replayed, key } => {
+                (*version, key, *applied, *replayed)
+            }
+        };
+        let record = &self.records[key];
+        let applied = if replayed { record.version == version } else { applied };
+        let mut result =
+            json!({"opId": op_id, "success": true, "serverVersion": version, "applied": applied});
+        if replayed {
+            result["replayed"] = json!(true);
+        }
+        if applied {
+            return result;
+        }
+        let mut winner = json!({"serverVersion": record.version, "revision": record.revision()});
+        let entry = self.log.get(&record.version);
+        if record.deleted {
+            winner["kind"] = json!("delete");
+            if record.version > before || entry.is_some() {
+                winner["serverDeletedAt"] = json!(true);
+            }
+        } else {
+            winner["kind"] = json!("put");
+            winner["payload"] = entry.map_or(Value::Null, Entry::payload_value);
+            result["payload"] = winner["payload"].clone();
+        }
+        result["winner"] = winner;
+        result
+    }
+}
+
+/// The first accepted op of a record fixes whose it is.
+fn owned(user: Option<Name>, op: &Op, field: Option<Name>, known: Option<&Owner>) -> Owned {
+    let told = field.map(|field| op.told(field));
+    let owner = match (known, user, &told) {
+        (Some(None), ..) | (None, _, None) => return Ok((None, false)),
+        (Some(Some(owner)), Some(user), _) if owner != user => return Err(UNAUTHORIZED),
+        (Some(Some(owner)), ..) => owner.clone(),
+        (None, Some(user), _) => user.to_owned(),
+        (None, None, Some(Told::User(owner))) => owner.clone(),
+        (None, None, _) => return Err(INVALID),
+    };
+    let fill = match told {
+        _ if op.delete => false,
+        None => false,
+        Some(Told::Nothing) => true,
+        Some(Told::User(told)) if told == owner => false,
+        Some(_) => return Err(if user.is_some() { UNAUTHORIZED } else { INVALID }),
+    };
+    Ok((Some(owner), fill))
+}
+
+/// One member more, at the end.
+fn with(object: &str, field: &str, owner: &str) -> String {
+    let open = object.strip_suffix('}').unwrap_or(object);
+    let comma = if open.trim_end().ends_with('{') { "" } else { "," };
+    format!("{open}{comma}\"{field}\":\"{owner}\"}}")
+}
+
+impl Entry {
+    /// Is it this op, as it was sent or with what was filled in?
+    fn is_of(&self, op: &Op) -> bool {
+        let sent = || {
+            let mut members = op.members()?;
+            if let (Some(field), Some(owner)) = (self.filled, &self.owner) {
+                members.entry(field.to_owned()).or_insert(json!(owner));
+            }
+            Some(json!(members))
+        };
+        self.op.is_like(op) && sent() == self.payload.as_ref().map(|_| self.payload_value())
+    }
+
+    pub fn payload_value(&self) -> Value {
+        let value = self.payload.as_deref().map(serde_json::from_str);
+        value.transpose().ok().flatten().unwrap_or_default()
+    }
+}
+
+impl Record {
+    pub fn revision(&self) -> Value {
+        let (clock, hlc, op_id) = &self.revision;
+        json!({"clock": clock, "hlc": hlc, "opId": op_id})
+    }
+}
