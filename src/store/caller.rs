@@ -22,7 +22,7 @@ pub fn jwt_claims() -> Result<String> {
 
 /// What `function` says about a user in a workspace. It is called with the
 /// rights of the session's role, not with ours, and with our search_path, in
-/// which nobody can plant anything.
+/// which nobody can plant anything but temporary tables.
 pub fn membership(function: &CStr, user_id: &str, workspace_id: &str) -> Result<Option<String>> {
     let function = compat::quoted_name(function);
     let _rights = CallersRights::take();
