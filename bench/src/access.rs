@@ -19,16 +19,14 @@ const CALLS: usize = 2000;
 /// client sleeps when its answer comes is luck, and larger than the difference.
 const STRETCH: usize = 20;
 
-/// What a session sets to be known: nothing, a user of our members, and one whom
-/// a function knows.
-const WAYS: [(&str, &str); 3] = [
-    ("trusted", ""),
-    ("checked", "set sync_ext.user_id = 'ann'"),
-    (
-        "checked by a function",
-        "set sync_ext.user_id = 'ann'; set sync_ext.membership_function = 'bench.role_of'",
-    ),
-];
+/// How a session is known: not at all, by our members, by a membership function.
+const TRUSTED: (&str, &str) = ("trusted", "");
+const CHECKED: (&str, &str) = ("checked", "set sync_ext.user_id = 'ann'");
+const BY_FUNCTION: (&str, &str) = (
+    "by a function",
+    "set sync_ext.user_id = 'ann'; set sync_ext.membership_function = 'bench.role_of'",
+);
+const WAYS: [(&str, &str); 3] = [TRUSTED, CHECKED, BY_FUNCTION];
 
 const PUSH_EACH: &str =
     "create procedure bench.push_each(of_kind text, first integer, last integer)
@@ -40,13 +38,15 @@ const PUSH_EACH: &str =
       end loop;
     end $$";
 
-const MEMBERS: &str = "select sync_create_workspace('access', 'bob'), sync_create_workspace('bobs', 'bob'),
+const MEMBERS: &str =
+    "select sync_create_workspace('access', 'bob'), sync_create_workspace('bobs', 'bob'),
       sync_set_member('access', 'ann', 'editor'), sync_set_member('pulled', 'ann', 'editor');
     create table bench.member (workspace_id text, user_id text, role text,
       primary key (workspace_id, user_id));
     insert into bench.member select workspace_id, user_id, role from sync_ext.member;
     create function bench.role_of(of_user text, of_workspace text) returns text stable language sql
-      return (select role from bench.member where user_id = of_user and workspace_id = of_workspace)";
+      return (select role from bench.member
+        where user_id = of_user and workspace_id = of_workspace)";
 
 impl Bench {
     pub fn access(&mut self) -> Result<Vec<Row>> {
@@ -110,8 +110,8 @@ impl Bench {
 
     fn beside_trusted(&self, name: &str, calls: usize, sides: Vec<Side<'_>>) -> Result<Vec<Row>> {
         let series = take_turns_by_median(&self.bar, self.rounds, calls, sides)?;
-        let rows = WAYS[1..].iter();
-        Ok(rows.map(|(way, _)| series.row(&format!("{name}, {way}"), way, WAYS[0].0)).collect())
+        let row = |way| series.row(&format!("{name}, {way}"), way, TRUSTED.0);
+        Ok([CHECKED.0, BY_FUNCTION.0].map(row).into())
     }
 
     /// Whole calls by a user who is no member: what they take must not tell
@@ -124,7 +124,7 @@ impl Bench {
         ] {
             let mut sides = Vec::new();
             for (side, workspace) in [("unknown workspace", "cobs"), ("no member", "bobs")] {
-                let mut client = self.session(WAYS[1].1)?;
+                let mut client = self.session(CHECKED.1)?;
                 let call = client.prepare_typed(call, &[Type::TEXT])?;
                 sides.push(Side::timing_itself(side, move |_| {
                     idle();

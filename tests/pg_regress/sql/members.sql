@@ -23,6 +23,9 @@ set sync_ext.user_id = 'bob';
 select sync_update_cursor('team', 'd', 0) ->> 'advanced';
 -- A user makes workspaces of their own.
 select sync_create_workspace('bobs', 'bob');
+-- It has nothing yet, and stays when all that is pushed to it is refused.
+select sync_push('bobs', '[{"tableName": "nothing", "operation": "delete", "pk": "a",
+  "stamp": {"deviceId": "d", "opId": "00000000-0000-4000-8000-000000000009", "hlc": "h", "clock": 1}}]'::json) -> 'results' -> 0 ->> 'errorCode';
 select sync_list_workspaces();
 reset sync_ext.user_id;
 select sync_list_workspaces();
