@@ -3,6 +3,7 @@
 //! * [`batch`]: ops made up for tests
 //! * [`cluster`]: a Postgres server of its own, gone when dropped
 //! * [`device`]: a client that keeps the rules for clients
+//! * [`document`]: documents whose examples are executed
 //! * [`edit`]: a user's edits on a device
 //! * [`files`]: backups of a server's files, and going back to one
 //! * [`loss`]: what devices do when the server lost its last moments
@@ -15,6 +16,7 @@
 pub mod batch;
 pub mod cluster;
 pub mod device;
+pub mod document;
 pub mod edit;
 pub mod files;
 pub mod loss;

@@ -1,62 +1,109 @@
-//! The README's tour and set-ups, executed: each `sql` block through psql, its
-//! output compared with the `text` block that follows it. With SYNC_EXT_ACCEPT set
-//! the output is written into the README instead; read the diff.
+//! The examples of README.md and of docs/, executed. With SYNC_EXT_ACCEPT set their
+//! output is written into the documents instead; read the diff.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use postgres::types::Type;
+use regex::Regex;
 use sync_ext_cluster::cluster::Cluster;
+use sync_ext_cluster::document::Document;
 
-const SQL: &str = "```sql\n";
-const TEXT: &str = "```\n```text\n";
-const END: &str = "```\n";
+/// Each document, the database for its examples and how many it has at least.
+const DOCUMENTS: [(&str, &str, usize); 5] = [
+    ("README.md", "tour", 8),
+    ("docs/clients.md", "clients", 7),
+    ("docs/functions.md", "functions", 2),
+    ("docs/operations.md", "operations", 9),
+    ("docs/protocol.md", "protocol", 19),
+];
 
-/// What differs from run to run, made equal: proofs and the time of a delete.
-fn normalized(output: &str) -> String {
-    let mut words = Vec::new();
-    for word in output.split_inclusive(['"', ' ', ',', ':', '}']) {
-        let is_proof = word.starts_with("p1.");
-        let is_time = word.bytes().take_while(u8::is_ascii_digit).count() == 10;
-        words.push(match (is_proof, is_time) {
-            (true, _) => "PROOF",
-            (_, true) => "TIME",
-            _ => word,
-        });
+#[test]
+fn documents_print_what_they_say() {
+    let cluster =
+        Cluster::start("readme", &["fsync=off", "shared_preload_libraries=sync_ext"]).unwrap();
+    let accepts = std::env::var_os("SYNC_EXT_ACCEPT").is_some();
+    let counts = DOCUMENTS.map(|(path, database, _)| {
+        Document::read(path).unwrap().execute(&cluster, database, accepts).unwrap()
+    });
+    for ((path, _, least), count) in DOCUMENTS.iter().zip(counts) {
+        assert!(count >= *least, "{path} has {count} examples");
     }
-    words.concat()
+    an_exporter_gets_the_metrics_that_its_queries_name(&cluster);
+}
+
+/// The custom queries for an exporter, as the role and on the workspace that
+/// docs/operations.md made before.
+fn an_exporter_gets_the_metrics_that_its_queries_name(cluster: &Cluster) {
+    let mut client = cluster.connect("operations").unwrap();
+    client.batch_execute("set role exporter").unwrap();
+    let document = Document::read("docs/operations.md").unwrap();
+    let queries: Vec<&str> = document.block("yaml").unwrap().split("\n\n").collect();
+    assert!(queries.len() >= 3);
+    for yaml in queries {
+        let (_, query) = yaml.split_once("  query: \"").unwrap();
+        let (query, metrics) = query.split_once("\"\n  metrics:\n").unwrap();
+        let mut usages = Vec::new();
+        for metric in metrics.split("    - ").skip(1) {
+            let (name, usage) = metric.split_once(":\n        usage: \"").unwrap();
+            let (usage, description) = usage.split_once("\"\n        description: \"").unwrap();
+            assert!(description.len() > 1, "{metric}");
+            usages.push((name, usage));
+        }
+        let rows = client.query(query, &[]).unwrap();
+        assert!(!rows.is_empty(), "nothing to tell: {query}");
+        let names: Vec<&str> = rows[0].columns().iter().map(|column| column.name()).collect();
+        assert_eq!(names, usages.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+        for ((_, usage), column) in usages.iter().zip(rows[0].columns()) {
+            let is_number = [Type::INT8, Type::NUMERIC].contains(column.type_());
+            match *usage {
+                "LABEL" => assert_eq!(*column.type_(), Type::TEXT, "{column:?}"),
+                "GAUGE" | "COUNTER" => assert!(is_number, "{column:?}"),
+                other => panic!("no usage: {other}"),
+            }
+        }
+    }
 }
 
 #[test]
-fn tour_and_set_ups_print_what_the_readme_says() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
-    let readme = fs::read_to_string(&path).unwrap();
-    let cluster = Cluster::start("readme", &["fsync=off"]).unwrap();
-    cluster.connect("postgres").unwrap().batch_execute("create database tour").unwrap();
+fn no_document_is_left_out() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+    let written: BTreeSet<String> = fs::read_dir(docs)
+        .unwrap()
+        .map(|entry| format!("docs/{}", entry.unwrap().file_name().to_string_lossy()))
+        .collect();
+    let executed: BTreeSet<String> =
+        DOCUMENTS.iter().skip(1).map(|(path, ..)| path.to_string()).collect();
+    assert_eq!(written, executed);
+}
 
-    // What \pset sets lasts for a block, so each block begins with those before.
-    let (mut settings, mut accepted, mut rest) = (String::new(), String::new(), readme.as_str());
-    let mut blocks = 0;
-    while let Some((before, after)) = rest.split_once(SQL) {
-        let (sql, after) = after.split_once(TEXT).expect("output follows the SQL");
-        let (expected, after) = after.split_once(END).expect("the block ends");
-        let script = std::env::temp_dir().join(format!("sync_ext-tour-{}.sql", std::process::id()));
-        fs::write(&script, format!("{settings}{sql}")).unwrap();
-        let printed = cluster.psql_quietly("tour", &script).unwrap();
-        fs::remove_file(&script).unwrap();
-        let printed = printed.trim_end_matches('\n').to_owned() + "\n";
-
-        blocks += 1;
-        if std::env::var_os("SYNC_EXT_ACCEPT").is_none() {
-            assert_eq!(normalized(&printed), normalized(expected), "block {blocks}:\n{sql}");
+#[test]
+fn links_between_documents_lead_to_a_heading() {
+    let texts: BTreeMap<&str, String> = DOCUMENTS
+        .iter()
+        .filter_map(|(path, ..)| path.strip_prefix("docs/").map(|name| (name, path)))
+        .map(|(name, path)| (name, Document::read(path).unwrap().text().to_owned()))
+        .collect();
+    let link = Regex::new(r"\]\(([a-z]+\.md)?(?:#([^)]+))?\)").unwrap();
+    let mut followed = 0;
+    for (name, text) in &texts {
+        for found in link.captures_iter(text) {
+            let target = found.get(1).map_or(*name, |target| target.as_str());
+            let heading = found.get(2).map(|anchor| anchor.as_str());
+            let text = texts.get(target).unwrap_or_else(|| panic!("{name}: {target}"));
+            let is_there = heading.is_none_or(|anchor| anchors(text).any(|known| known == anchor));
+            assert!(is_there, "{name}: {}", &found[0]);
+            followed += 1;
         }
-        accepted += &[before, SQL, sql, TEXT, &printed, END].concat();
-        settings.extend(
-            sql.lines().filter(|line| line.starts_with("\\pset")).map(|line| format!("{line}\n")),
-        );
-        rest = after;
     }
-    assert!(blocks >= 8, "tour and set-ups have {blocks} blocks");
-    if std::env::var_os("SYNC_EXT_ACCEPT").is_some() {
-        fs::write(&path, accepted + rest).unwrap();
-    }
+    assert!(followed > 30, "{followed} links");
+}
+
+/// As they are made of headings: letters, digits and hyphens stay.
+fn anchors(text: &str) -> impl Iterator<Item = String> {
+    text.lines().filter(|line| line.starts_with('#')).map(|line| {
+        let heading = line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+        heading.chars().filter(|c| c.is_alphanumeric() || "-_".contains(*c)).collect()
+    })
 }

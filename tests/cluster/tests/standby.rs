@@ -62,8 +62,17 @@ fn a_standby_reads_and_tells_lag_as_lag() {
     assert_eq!(device.state(), of_server(&mut on_standby, "w").unwrap());
 }
 
-/// The same page, with the same proof; a snapshot too.
+/// The same page, with the same proof; a snapshot too, and what operators read.
 fn it_reads_what_the_primary_reads(primary: &mut Client, standby: &mut Client) {
+    for sql in [
+        "select sync_list_workspaces()::text",
+        "select sync_status()::text",
+        "select sync_explain('w', 'notes', 'a')::text",
+        "select string_agg(c::text, ' ') from sync_ext.current_record as c",
+        "select string_agg(s::text, ' ') from sync_ext.workspace_status as s",
+    ] {
+        assert_eq!(call(standby, sql, &[]).unwrap(), call(primary, sql, &[]).unwrap(), "{sql}");
+    }
     let page = pull(standby, "w", 0, None);
     assert_eq!(page, pull(primary, "w", 0, None));
     let mut fresh = Device::new("fresh", "w");
@@ -75,9 +84,14 @@ fn writing_is_refused_in_the_words_of_postgres(standby: &mut Client) {
     for sql in [
         "select sync_push('w', '[]'::json)",
         "select sync_update_cursor('w', 'd', 0)",
+        "select sync_exchange('w', 'd', 0, '[]'::json)",
         "select sync_gc()",
         "select sync_register_table('t')",
         "select sync_unregister_table('t')",
+        "select sync_create_workspace('v', 'ann')",
+        "select sync_drop_workspace('w')",
+        "select sync_set_member('w', 'ann', 'owner')",
+        "select sync_remove_member('w', 'ann')",
     ] {
         let error = standby.query(sql, &[]).unwrap_err();
         assert_eq!(error.code(), Some(&SqlState::READ_ONLY_SQL_TRANSACTION), "{sql}");
