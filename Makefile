@@ -6,8 +6,8 @@
 help:
 	@echo 'make demo      replay a real op log on a throw-away cluster'
 	@echo 'make test      formatting, lints and all tests; test-all on Postgres 15, 16, 17 and 18'
-	@echo 'make proof     the long form of the tests, 20 minutes: SEED=7 MINUTES=60 (of simulation),'
-	@echo '               PARTS="small-world simulation crash hostile long-life"'
+	@echo 'make proof     the long form of the tests, 25 minutes: SEED=7 MINUTES=60 (of simulation),'
+	@echo '               PARTS="small-world simulation access crash hostile long-life"'
 	@echo 'make mutations puts known bugs in and demands that the tests catch them (15 minutes);'
 	@echo '               mutants has cargo-mutants change src/rules and src/wire (20 minutes)'
 	@echo 'make bench     sync_ext beside plain SQL and its peers; bench-quick for less,'

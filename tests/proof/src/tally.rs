@@ -14,6 +14,10 @@ impl Tally {
         }
     }
 
+    pub fn count(&self, what: &str) -> u64 {
+        self.0.iter().find(|(known, _)| *known == what).map_or(0, |(_, count)| *count)
+    }
+
     pub fn join(&mut self, other: &Tally) {
         for (what, count) in &other.0 {
             self.add(what, *count);

@@ -11,7 +11,11 @@ const SMALL: Sizes = Sizes { space: 8_000_000, ops: 20_000, depth: 20_000, paylo
 #[test]
 fn hostile_input_harms_neither_the_server_nor_the_good_ops_beside_it() {
     let cluster = Cluster::start("proof-hostile", &hostile::SETTINGS).unwrap();
-    println!("{}", hostile::run(&cluster, SEED, 2000).unwrap());
+    let tally = hostile::run(&cluster, SEED, 2000).unwrap();
+    println!("{tally}");
+    for what in ["forged page tokens served", "private payloads compared"] {
+        assert!(tally.count(what) > 0, "{what}: none");
+    }
     a_changed_payload_is_seen_and_reduced(&cluster);
     an_internal_error_is_seen(&cluster);
     a_wrong_answer_to_a_neighbour_is_seen(&cluster);

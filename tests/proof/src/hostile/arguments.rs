@@ -65,7 +65,8 @@ impl Tokens {
             .clone();
         }
         let body = page.to_string();
-        let bound = json!([workspace, filter(tables), body]).to_string();
+        // The second is the user: none, as for a trusted caller.
+        let bound = json!([workspace, null, filter(tables), body]).to_string();
         let digest = Uuid::new_v5(&Uuid::NAMESPACE_OID, bound.as_bytes()).simple();
         let digits: String = body.bytes().map(|byte| format!("{byte:02x}")).collect();
         format!("s1.{digest}.{digits}")

@@ -16,7 +16,7 @@ use super::arguments::{
 use super::generate::keep;
 use super::model::Model;
 use super::push::Pusher;
-use super::{allowed, value};
+use super::{allowed, governing, owning, value};
 use crate::tally::Tally;
 
 #[derive(Deserialize)]
@@ -48,20 +48,23 @@ pub fn call(
     tally: &mut Tally,
 ) -> Result<()> {
     tally.add("other calls", 1);
-    match random.random_range(0..8) {
+    match random.random_range(0..12) {
         0 => push_nothing(pusher, random),
         1..=2 => pull(pusher, tokens, random),
         3 => snapshot(pusher, tokens, random),
         4 => acknowledge(pusher, random),
         5 => forge(pusher, tokens, random, tally),
         6 => collect(pusher, random),
-        _ => register(pusher, random),
+        7 => register(pusher, random),
+        8 => owning::own(pusher, random, tally),
+        9 => governing::speak(pusher, random, tally),
+        _ => governing::govern(pusher, random),
     }
 }
 
 /// Asks, and compares how it ended: `expected` is an SQLSTATE, or `None` for a
 /// reply.
-fn ask(
+pub fn ask(
     pusher: &mut Pusher,
     sql: &str,
     arguments: &[&(dyn ToSql + Sync)],
@@ -74,7 +77,7 @@ fn ask(
             if let Some(expected) = expected {
                 bail!("answered where {expected} is due: {}", context());
             }
-            let reply: String = row.get(0);
+            let reply: String = row.try_get::<_, Option<String>>(0)?.unwrap_or_default();
             if !reply.is_empty() {
                 serde_json::from_str::<&RawValue>(&reply).with_context(context)?;
             }
@@ -82,7 +85,7 @@ fn ask(
         }
         Err(error) => {
             let code = allowed::code(&error).with_context(context)?;
-            ensure!(Some(&*code) == expected, "{error} where {expected:?} is due: {}", context());
+            ensure!(Some(&*code) == expected, "{code} where {expected:?} is due: {}", context());
             Ok(None)
         }
     }
@@ -315,15 +318,30 @@ fn collect(pusher: &mut Pusher, random: &mut StdRng) -> Result<()> {
 fn register(pusher: &mut Pusher, random: &mut StdRng) -> Result<()> {
     let name = random.random_bool(0.9).then(|| format!("{}.", value::text(random)));
     let field = random.random_bool(0.9).then(|| value::text(random));
+    let owner_field = match random.random_range(0..6) {
+        0 => field.clone(),
+        1 => Some("workspace_id".to_owned()),
+        2 => None,
+        _ => Some(value::text(random)),
+    };
     let is_name = |name: Option<&str>| name.is_some_and(|name| (1..=128).contains(&name.len()));
-    let expected = if has_nul([name.as_deref(), field.as_deref()]) {
+    let is_owner_field = |owner_field: &str| {
+        is_name(Some(owner_field))
+            && field.as_deref() != Some(owner_field)
+            && owner_field != "workspace_id"
+    };
+    let expected = if has_nul([name.as_deref(), field.as_deref(), owner_field.as_deref()]) {
         Some("22021")
-    } else if !is_name(name.as_deref()) || !is_name(field.as_deref()) {
+    } else if !is_name(name.as_deref())
+        || !is_name(field.as_deref())
+        || !owner_field.as_deref().is_none_or(is_owner_field)
+    {
         Some("22023")
     } else {
         None
     };
-    ask(pusher, "select sync_register_table($1, $2)::text", &[&name, &field], expected)?;
+    let sql = "select sync_register_table($1, $2, $3)::text";
+    ask(pusher, sql, &[&name, &field, &owner_field], expected)?;
     let expected = has_nul([name.as_deref()]).then_some("22021");
     ask(pusher, "select sync_unregister_table($1)::text", &[&name], expected).map(drop)
 }

@@ -152,6 +152,45 @@ pub fn error_code(op: &Op, workspace: &str) -> Option<&'static str> {
     }
 }
 
+/// Whom claims name.
+pub enum Subject {
+    Nobody,
+    User,
+    /// They are no object, or their sub cannot be a user.
+    Invalid,
+}
+
+pub fn subject(claims: &str) -> Subject {
+    // What comes as json has been parsed before; a setting has not.
+    let members = serde_json::from_str::<&RawValue>(claims).ok();
+    let Some(members) = members.and_then(|raw| Members::of(raw.get())) else {
+        return Subject::Invalid;
+    };
+    match members.get("sub") {
+        None => Subject::Nobody,
+        Some(raw) if name(raw, 256).is_some() => Subject::User,
+        Some(_) => Subject::Invalid,
+    }
+}
+
+/// Whom a member of a payload names.
+pub enum Told {
+    Nothing,
+    Name(String),
+    Nobody,
+}
+
+pub fn told(payload: &str, field: &str) -> Told {
+    let members = Members::of(payload).unwrap_or_default();
+    match members.get(field) {
+        None => Told::Nothing,
+        Some(raw) if raw.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => {
+            Told::Name(raw.to_owned())
+        }
+        Some(raw) => name(raw, 256).map_or(Told::Nobody, Told::Name),
+    }
+}
+
 /// An object's members in order; keys as bytes, for they may hold lone surrogates.
 #[derive(Default)]
 struct Members<'a>(Vec<(Vec<u8>, &'a str)>);

@@ -25,6 +25,7 @@
 //!
 //! * [`value`]: texts and JSON values that are easily misread
 //! * [`generate`]: batches; [`arguments`], [`calls`]: the other functions
+//! * [`governing`], [`owning`]: users, members, workspaces, private records
 //! * [`push`], [`model`], [`expect`], [`allowed`]: what must come of them
 //! * [`shrink`]: the smallest batch that still shows a violation
 //! * [`large`]: inputs of up to a gigabyte, and the memory that they take
@@ -34,8 +35,10 @@ mod arguments;
 mod calls;
 mod expect;
 mod generate;
+mod governing;
 pub mod large;
 mod model;
+mod owning;
 mod push;
 mod shrink;
 mod value;

@@ -1,7 +1,8 @@
 //! Errors that Postgres raises in the midst of a push, when Rust holds memory
 //! that Postgres knows nothing of: it may not write, waits too long for the
-//! workspace's lock, or meets an index that objects. Unwinding must free all of
-//! it.
+//! workspace's lock, meets an index that objects, or calls a membership function
+//! that fails. Unwinding must free all of it. And errors of our own, raised before
+//! that.
 //!
 //! The process may grow by [`OWN_GROWTH`], its memory contexts by
 //! [`CONTEXT_GROWTH`], whatever the number of errors. The batches are of several
@@ -45,6 +46,7 @@ pub fn run(cluster: &Cluster, errors: u64) -> Result<Tally> {
     ] {
         raise(cluster, (what, "23505"), errors, &ops(100, count), "", &mut tally)?;
     }
+    refuse_users(cluster, &mut admin, errors, &mut tally)?;
     let waited = "errors of a lock";
     let mut holder = admin.transaction()?;
     holder.query("select sync_push('w', $1::text::json)", &[&format!("[{}]", put(1, "1", 1))])?;
@@ -53,6 +55,35 @@ pub fn run(cluster: &Cluster, errors: u64) -> Result<Tally> {
     raise(cluster, (waited, "55P03"), few, &ops(1, 12), impatient, &mut tally)?;
     holder.rollback()?;
     Ok(tally)
+}
+
+/// Users who may not, by the table of members and by a function, which fails in
+/// the end; and callers who cannot be told.
+fn refuse_users(
+    cluster: &Cluster,
+    admin: &mut Client,
+    errors: u64,
+    tally: &mut Tally,
+) -> Result<()> {
+    admin.batch_execute(
+        "select sync_set_member('w', 'vic', 'viewer');
+         create function role_of(text, text) returns text language sql
+           as $$ select 'viewer'::text $$;
+         create function fails(text, text) returns text language plpgsql
+           as $$ begin raise exception 'no' using errcode = 'P0001'; end $$",
+    )?;
+    let function = "set sync_ext.user_id = 'vic'; set sync_ext.membership_function =";
+    for (what, code, settings) in [
+        ("errors of who is no member", "42501", "set sync_ext.user_id = 'eve'".to_owned()),
+        ("errors of a viewer who pushes", "42501", "set sync_ext.user_id = 'vic'".to_owned()),
+        ("errors of a function's viewer", "42501", format!("{function} 'public.role_of'")),
+        ("errors of a function that fails", "P0001", format!("{function} 'public.fails'")),
+        ("errors of a function that is not there", "42883", format!("{function} 'unknown'")),
+        ("errors of claims", "22023", "set request.jwt.claims = '{'".to_owned()),
+    ] {
+        raise(cluster, (what, code), errors, &ops(1, 12), &settings, tally)?;
+    }
+    Ok(())
 }
 
 /// New ops, of which the first has the hlc that may stand in the log but once.

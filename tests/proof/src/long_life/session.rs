@@ -1,7 +1,8 @@
 //! One session that makes very many calls, of every function and in every way:
 //! by prepared statements, by statements prepared for one call, in simple
 //! queries, in PL/pgSQL with and without an exception block, in savepoints that
-//! are rolled back; replays, conflicts, refusals and errors among them.
+//! are rolled back; as a trusted caller and as a user; replays, conflicts, refusals
+//! and errors among them.
 //!
 //! Memory is read twice, after a tenth of the rounds and at the end:
 //!
@@ -42,8 +43,9 @@ pub const OWN_GROWTH: u64 = 64 * 1024;
 
 const RECORDS: u64 = 500;
 const DATABASE: &str = "session";
-/// What is provoked: wrong arguments, ops that are no JSON, too many.
-const PROVOKED: [&str; 3] = ["22023", "22P02", "54000"];
+/// What is provoked: wrong arguments, ops that are no JSON, too many, and what a
+/// user may not do.
+const PROVOKED: [&str; 4] = ["22023", "22P02", "54000", "42501"];
 
 const CALLS: &str = "
 create function push_or_code(workspace_id text, ops text) returns text language plpgsql as $$
@@ -71,7 +73,11 @@ pub fn run(cluster: &Cluster, seed: u64, rounds: u64) -> Result<Tally> {
 
 pub fn prepare(cluster: &Cluster) -> Result<Client> {
     let mut client = cluster.create_database(DATABASE)?;
-    client.batch_execute("select sync_register_table('notes')")?;
+    client.batch_execute(
+        "select sync_register_table('notes'), sync_create_workspace('w', 'ann');
+         create function role_of(text, text) returns text language sql
+           as $$ select 'owner'::text $$",
+    )?;
     client.batch_execute(CALLS)?;
     Ok(client)
 }
@@ -140,6 +146,9 @@ impl Session {
     }
 
     fn round(&mut self, admin: &mut Client, round: u64) -> Result<()> {
+        if round.is_multiple_of(10) {
+            self.speak(round / 10)?;
+        }
         self.push(round)?;
         self.pull(round)?;
         if round % 10 == 3 {
@@ -151,9 +160,40 @@ impl Session {
         if round % 50 == 11 {
             self.snapshot()?;
         }
+        if round % 50 == 31 {
+            self.govern()?;
+        }
         if round % 100 == 99 {
             self.collect(admin, round)?;
         }
+        Ok(())
+    }
+
+    /// From now on as a trusted caller, or as a user by this or that setting, whose
+    /// role is in our table or told by a function.
+    fn speak(&mut self, turn: u64) -> Result<()> {
+        let (user, claims, function) = match turn % 4 {
+            0 => ("", "", ""),
+            1 => ("ann", "", ""),
+            2 => ("", r#"{"role":"web","sub":"ann"}"#, ""),
+            _ => ("ann", "", "public.role_of"),
+        };
+        let sql = "select set_config('sync_ext.user_id', $1, false),
+                          set_config('request.jwt.claims', $2, false),
+                          set_config('sync_ext.membership_function', $3, false)";
+        self.client.query(sql, &[&user, &claims, &function])?;
+        Ok(())
+    }
+
+    /// A workspace is made and dropped, and what there is to be seen is read.
+    fn govern(&mut self) -> Result<()> {
+        let sql = "select case current_setting('sync_ext.membership_function') when '' then
+                     format('%s%s%s%s', sync_create_workspace('v', 'ann'),
+                       sync_set_member('v', 'bob', 'owner'), sync_remove_member('v', 'bob'),
+                       sync_drop_workspace('v')) end,
+                   sync_list_workspaces()::text, (select count(*) from sync_ext.current_record)";
+        self.client.query_one(sql, &[])?;
+        self.tally.add("workspaces made and dropped, or only listed", 1);
         Ok(())
     }
 

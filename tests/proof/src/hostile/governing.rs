@@ -1,0 +1,209 @@
+//! Hostile arguments to what decides about workspaces, members and whose a
+//! record is; and hostile users.
+
+use anyhow::{Context, Result, ensure};
+use rand::Rng;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use serde_json::Value;
+
+use super::arguments::{has_nul, is_workspace};
+use super::calls::ask;
+use super::expect::{Subject, subject};
+use super::push::Pusher;
+use super::value;
+use crate::tally::Tally;
+
+const SPEAK: &str = "select set_config('sync_ext.user_id', $1, false)
+                         || set_config('request.jwt.claims', $2, false)";
+
+/// A name of 1 to 256 bytes, as users and workspaces have.
+fn is_user(user: Option<&str>) -> bool {
+    is_workspace(user)
+}
+
+fn optional(random: &mut StdRng) -> Option<String> {
+    random.random_bool(0.9).then(|| value::text(random))
+}
+
+/// Which error is due: of texts that Postgres takes for none, of arguments that
+/// the contract forbids, or of how things are.
+fn due(nul: bool, is_valid: bool, otherwise: Option<&str>) -> Option<&str> {
+    match (nul, is_valid) {
+        (true, _) => Some("22021"),
+        (_, false) => Some("22023"),
+        _ => otherwise,
+    }
+}
+
+/// The life of a workspace: made, given members, listed, dropped; or refused.
+pub fn govern(pusher: &mut Pusher, random: &mut StdRng) -> Result<()> {
+    let taken = ["w", "another"];
+    let name = match random.random_range(0..8) {
+        0 => Some((*taken.choose(random).unwrap_or(&"w")).to_owned()),
+        // None that the run pushes to.
+        _ => random.random_bool(0.9).then(|| format!("{}?", value::text(random))),
+    };
+    let owner = optional(random);
+    let is_taken = name.as_ref().is_some_and(|name| pusher.models.contains_key(name));
+    if !is_taken && name.as_ref().is_some_and(|name| taken.contains(&&**name)) {
+        // The run would be left with a workspace that it has not pushed to.
+        return Ok(());
+    }
+    let nul = has_nul([name.as_deref(), owner.as_deref()]);
+    let is_valid = is_workspace(name.as_deref()) && is_user(owner.as_deref());
+    let expected = due(nul, is_valid, is_taken.then_some("42710"));
+    let sql = "select sync_create_workspace($1, $2)::text";
+    let is_made = ask(pusher, sql, &[&name, &owner], expected)?.is_some();
+    if is_taken {
+        // Where the run pushes to there are no members.
+        return Ok(());
+    }
+
+    let user = if random.random() { optional(random) } else { owner.clone() };
+    let role = match random.random_range(0..5) {
+        0 => optional(random),
+        _ => ["owner", "editor", "viewer"].choose(random).map(|role| (*role).to_owned()),
+    };
+    let is_role =
+        role.as_ref().is_some_and(|role| ["owner", "editor", "viewer"].contains(&&**role));
+    let nul = has_nul([name.as_deref(), user.as_deref()]);
+    let is_valid = is_workspace(name.as_deref()) && is_user(user.as_deref());
+    let is_last = is_made && user == owner;
+    let otherwise = match (is_made, is_last && role.as_deref() != Some("owner")) {
+        (false, _) => Some("42704"),
+        (true, true) => Some("55000"),
+        _ => None,
+    };
+    let expected = due(nul || has_nul([role.as_deref()]), is_valid && is_role, otherwise);
+    let sql = "select sync_set_member($1, $2, $3)::text";
+    ask(pusher, sql, &[&name, &user, &role], expected)?;
+    if is_made {
+        list(pusher, name.as_deref().unwrap_or_default())?;
+    }
+    let expected = due(nul, is_valid, is_last.then_some("55000"));
+    ask(pusher, "select sync_remove_member($1, $2)::text", &[&name, &user], expected)?;
+    drop_it(pusher, random, name.as_deref(), is_made)
+}
+
+/// A trusted caller's are all.
+fn list(pusher: &mut Pusher, made: &str) -> Result<()> {
+    let reply = ask(pusher, "select sync_list_workspaces()::text", &[], None)?;
+    let reply: Value = serde_json::from_str(&reply.unwrap_or_default())?;
+    let listed = reply["workspaces"].as_array().context("a list")?;
+    let is_listed = listed.iter().any(|item| item["workspaceId"] == made);
+    ensure!(is_listed && listed.len() == pusher.models.len() + 1, "{made:?} is not in {reply}");
+    Ok(())
+}
+
+/// With a batch size that is wrong, then with one that is right.
+fn drop_it(
+    pusher: &mut Pusher,
+    random: &mut StdRng,
+    name: Option<&str>,
+    is_made: bool,
+) -> Result<()> {
+    let sql = "select sync_drop_workspace($1, $2)::text";
+    let sizes = [None, Some(0), Some(-1), Some(i32::MIN)];
+    let wrong = sizes.choose(random).copied().flatten();
+    let expected = due(has_nul([name]), false, None);
+    ask(pusher, sql, &[&name, &wrong], expected)?;
+    let expected = due(has_nul([name]), is_workspace(name), None);
+    if let Some(reply) = ask(pusher, sql, &[&name, &i32::MAX], expected)? {
+        let told = format!(r#"{{"dropped":{is_made},"rowsErased":0,"hasMore":false}}"#);
+        ensure!(reply == told, "{reply} where {told} is due");
+    }
+    Ok(())
+}
+
+/// Somebody calls who says that they are somebody: as a user they are no member
+/// of anything, whatever their name; only who says nothing is trusted.
+pub fn speak(pusher: &mut Pusher, random: &mut StdRng, tally: &mut Tally) -> Result<()> {
+    let user = if random.random_bool(0.6) { String::new() } else { value::text(random) };
+    let claims = claims(random);
+    let nul = has_nul([Some(&*user), Some(&*claims)]);
+    let expected = nul.then_some("22021");
+    if ask_for_text(pusher, SPEAK, &[&user, &claims], expected)?.is_none() {
+        return Ok(());
+    }
+    let who = match (user.is_empty(), claims.is_empty()) {
+        (false, _) if is_user(Some(&user)) => Subject::User,
+        (false, _) => Subject::Invalid,
+        (true, true) => Subject::Nobody,
+        (true, false) => subject(&claims),
+    };
+    let expected = match who {
+        Subject::Nobody => None,
+        Subject::User => Some("42501"),
+        Subject::Invalid => Some("22023"),
+    };
+    tally.add(counted_as(&who), 1);
+    for sql in [
+        "select sync_pull('w', 0, 1)::text",
+        "select sync_push('w', '[]')::text",
+        "select sync_snapshot('w', null, 1)::text",
+        "select sync_update_cursor('w', 'd', 0)::text",
+        "select sync_gc()::text",
+        "select sync_unregister_table('no such table')::text",
+        "select sync_remove_member('w', 'nobody')::text",
+    ] {
+        ask(pusher, sql, &[], expected).with_context(|| format!("as {user:?}, {claims:?}"))?;
+    }
+    let expected = expected.filter(|_| matches!(who, Subject::Invalid));
+    let listed = ask(pusher, "select sync_list_workspaces()::text", &[], expected)?;
+    if matches!(who, Subject::User) {
+        ensure!(listed.as_deref() == Some(r#"{"workspaces":[]}"#), "{user:?} is told {listed:?}");
+        let sql = "select count(*)::text from sync_ext.current_record";
+        let shown = ask(pusher, sql, &[], None)?;
+        ensure!(shown.as_deref() == Some("0"), "{user:?}, {claims:?} is shown {shown:?}");
+    }
+    be_trusted(pusher)
+}
+
+pub fn be(pusher: &mut Pusher, user: &str) -> Result<()> {
+    ask_for_text(pusher, SPEAK, &[&user, &""], None).map(drop)
+}
+
+pub fn be_trusted(pusher: &mut Pusher) -> Result<()> {
+    be(pusher, "")
+}
+
+/// What the settings are is no JSON.
+fn ask_for_text(
+    pusher: &mut Pusher,
+    sql: &str,
+    arguments: &[&(dyn postgres::types::ToSql + Sync)],
+    expected: Option<&str>,
+) -> Result<Option<String>> {
+    ask(pusher, &format!("select left(({sql}), 0)"), arguments, expected)
+}
+
+fn counted_as(who: &Subject) -> &'static str {
+    match who {
+        Subject::Nobody => "callers without a user",
+        Subject::User => "callers with a hostile user",
+        Subject::Invalid => "callers who could not be read",
+    }
+}
+
+/// Claims with and without a sub, and what is none.
+fn claims(random: &mut StdRng) -> String {
+    let sub = match random.random_range(0..4) {
+        0 => value::value(random),
+        1 => value::harmless_string(random),
+        _ => value::string(random),
+    };
+    let key = *["sub", "sub", "sub", "su\\u0062", "Sub"].choose(random).unwrap_or(&"sub");
+    let object = value::object(random);
+    let rest = &object[1..object.len() - 1];
+    let comma = if rest.trim().is_empty() { "" } else { "," };
+    match random.random_range(0..10) {
+        0..2 => String::new(),
+        2 => object,
+        3 => value::value(random),
+        4 => value::text(random),
+        5 => format!("{{\"sub\":{},\"{key}\":{sub}}}", value::value(random)),
+        6 => format!("{{\"{key}\":{sub}"),
+        _ => format!("{{\"{key}\":{sub}{comma}{rest}}}{}", value::space(random)),
+    }
+}
