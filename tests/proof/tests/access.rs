@@ -6,7 +6,7 @@ use sync_ext_proof::access;
 use sync_ext_proof::tally::Tally;
 use sync_ext_proof::tamper::{mend, tamper};
 
-const SEEDS: std::ops::Range<u64> = 0..8;
+const SEEDS: std::ops::Range<u64> = 0..12;
 const STEPS: usize = 400;
 
 #[test]

@@ -215,13 +215,15 @@ fn step(random: &mut StdRng, pen: &mut Pen) -> Step {
     // Mostly the first: that is where all meet.
     let workspace = one(&[WORKSPACES[0], WORKSPACES[0], WORKSPACES[1], WORKSPACES[2]], random);
     let action = match random.random_range(0..1000) {
-        0..380 => Action::Push { workspace, items: pen.batch(who, workspace, random) },
-        380..540 => pull(workspace, random),
-        540..590 => snapshot(workspace, random),
-        590..650 => Action::GoOn {
-            token: one(&[0, 0, 0, 1, 1, 2, 4], random),
+        0..330 => Action::Push { workspace, items: pen.batch(who, workspace, random) },
+        330..480 => pull(workspace, random),
+        480..540 => snapshot(workspace, random),
+        540..650 => Action::GoOn {
+            token: one(&[0, 0, 0, 0, 1, 1, 2, 4], random),
             with: one(
                 &[
+                    GoOn::AsMade,
+                    GoOn::AsMade,
                     GoOn::AsMade,
                     GoOn::AsMade,
                     GoOn::AsMade,
@@ -300,7 +302,7 @@ fn pull(workspace: Name, random: &mut StdRng) -> Action {
 }
 
 fn snapshot(workspace: Name, random: &mut StdRng) -> Action {
-    let limit = one(&[1, 2, 5, 1000], random);
+    let limit = one(&[1, 2, 3, 5, 8, 1000], random);
     Action::Snapshot { workspace, limit, filter: filter(random) }
 }
 
