@@ -129,6 +129,18 @@ install_perf() {
   fi
 }
 
+# For the test of GC by pg_cron, which tells where there is none.
+install_pg_cron() {
+  local bin=/usr/lib/postgresql/$pg/bin tree=$run/pg$pg lib
+  [ -x "$bin/postgres" ] && [ ! -L "$tree" ] || return 0
+  lib=$("$tree/bin/pg_config" --pkglibdir)
+  [ -e "$lib/pg_cron.so" ] && return
+  apt-cache show "postgresql-$pg-cron" >/dev/null 2>&1 || return 0
+  install_packages "postgresql-$pg-cron"
+  link_all "$("$bin/pg_config" --pkglibdir)" "$lib"
+  link_all "$("$bin/pg_config" --sharedir)/extension" "$("$tree/bin/pg_config" --sharedir)/extension"
+}
+
 # Drivers of other languages, those that tests/clients names.
 install_clients() {
   local from=$root/tests/clients to=$root/target/clients
@@ -159,6 +171,8 @@ case "${1:-}" in
     exit
     ;;
   tests)
+    pg=$(choose_pg) run=$(run_dir)
+    install_pg_cron
     install_clients
     exit
     ;;
