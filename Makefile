@@ -15,7 +15,7 @@ help:
 	@echo 'make profile   where the time of a push and a pull goes, by perf'
 	@echo 'make install   build and install into the Postgres of PG_CONFIG (default: pg_config)'
 	@echo 'make package   build the installable files under target/release'
-	@echo 'make golden    accept the output of the golden SQL tests as expected; read the diff'
+	@echo 'make golden    accept the output of golden SQL tests and of examples in docs; read the diff'
 	@echo 'make fmt       format the code'
 	@echo 'make clean     remove everything built or set up here'
 	@echo

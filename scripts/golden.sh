@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The golden SQL tests and the README's tour alone; SYNC_EXT_ACCEPT=1 accepts their output.
+# The golden SQL tests and the documents' examples alone; SYNC_EXT_ACCEPT=1 accepts their output.
 set -euo pipefail
 . "$(dirname "$0")/build.sh"
 install_extension

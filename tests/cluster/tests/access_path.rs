@@ -112,6 +112,49 @@ fn plans_made_on_empty_tables_do_no_harm() {
     });
 }
 
+/// Each of 2,000 workspaces has two records and five devices.
+#[test]
+fn the_status_of_a_workspace_reads_that_one_alone() {
+    let cluster = Cluster::start("status-path", &["fsync=off", "autovacuum=off"]).unwrap();
+    let mut client = cluster.create_database("app").unwrap();
+    client
+        .batch_execute(
+            "insert into sync_ext.workspace (workspace_id, head)
+               select 'w' || n, 2 from generate_series(1, 2000) n;
+             insert into sync_ext.change_log
+               select workspace_key, n, 'notes', n::text, 'put', '{}', 1, 'h', 'd', gen_random_uuid(), true, null, now()
+                 from sync_ext.workspace, generate_series(1, 2) n;
+             insert into sync_ext.record
+               select workspace_key, 'notes', n::text, n, 1, 'h', gen_random_uuid(), false
+                 from sync_ext.workspace, generate_series(1, 2) n;
+             insert into sync_ext.device_cursor
+               select workspace_key, 'd' || n, 1, now() from sync_ext.workspace, generate_series(1, 5) n;
+             analyze",
+        )
+        .unwrap();
+    for (sql, most) in [
+        ("select sync_status('w1000')::text", 50),
+        (
+            "select string_agg(d::text, '') from sync_ext.device_status d where workspace_id = 'w1000'",
+            20,
+        ),
+        (
+            "select string_agg(w::text, '') from sync_ext.workspace_status w where workspace_id = 'w1000'",
+            50,
+        ),
+        // All that there is, a few times.
+        ("select sync_status()::text", 2_000 * 50),
+    ] {
+        let mut transaction = client.transaction().unwrap();
+        let (_, before) = reads(&mut transaction);
+        let told: String = transaction.query_one(sql, &[]).unwrap().get(0);
+        assert!(told.contains("w1000"), "{told}");
+        let rows = reads(&mut transaction).1 - before;
+        println!("{sql}: {rows} rows read");
+        assert!(rows <= most, "{sql} read {rows} rows");
+    }
+}
+
 #[test]
 fn a_wrong_presumption_touches_no_row_that_is_there() {
     let cluster = Cluster::start("presumption", &["fsync=off"]).unwrap();
