@@ -9,7 +9,10 @@ const pg = require('pg')
 const [workspace, ops] = process.argv.slice(2)
 
 // json as it is sent, for who wants all digits.
-const asText = { getTypeParser: (type, format) => type === pg.types.builtins.JSON ? String : pg.types.getTypeParser(type, format) }
+const asText = {
+  getTypeParser: (type, format) =>
+    type === pg.types.builtins.JSON ? String : pg.types.getTypeParser(type, format),
+}
 
 async function main() {
   const client = new pg.Client()
