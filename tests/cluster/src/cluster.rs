@@ -170,6 +170,13 @@ impl Cluster {
         config
     }
 
+    /// Where programs of other languages and processes find a database, as libpq
+    /// and its like read it.
+    pub fn connection_string(&self, user: &str, database: &str) -> String {
+        let host = self.socket_dir.display();
+        format!("host='{host}' port={} user={user} dbname={database}", self.port)
+    }
+
     /// An empty database with the extension in it.
     pub fn create_database(&self, name: &str) -> Result<Client> {
         let mut admin = self.connect("postgres")?;
