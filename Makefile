@@ -1,7 +1,7 @@
 # Set-up is part of every verb; PG=15|16|17|18 chooses the Postgres to use.
 
-.PHONY: help demo test test-all proof mutations mutants bench bench-quick bench-growth profile install \
-  package golden fmt clean
+.PHONY: help demo test test-all proof mutations mutants bench bench-quick bench-growth profile gateway \
+  gateway-figures install package golden fmt clean
 
 help:
 	@echo 'make demo      replay a real op log on a throw-away cluster'
@@ -12,6 +12,8 @@ help:
 	@echo '               mutants has cargo-mutants change src/rules and src/wire (20 minutes)'
 	@echo 'make bench     sync_ext beside plain SQL and its peers; bench-quick for less,'
 	@echo '               bench-growth for logs of up to ten million entries'
+	@echo 'make gateway   the reference gateway beside a throw-away cluster, until Ctrl-C;'
+	@echo '               gateway-figures for how long an edit takes from device to device'
 	@echo 'make profile   where the time of a push and a pull goes, by perf'
 	@echo 'make install   build and install into the Postgres of PG_CONFIG (default: pg_config)'
 	@echo 'make package   build the installable files under target/release'
@@ -50,6 +52,12 @@ bench-growth:
 
 profile:
 	@scripts/bench.sh profile
+
+gateway:
+	@scripts/gateway.sh
+
+gateway-figures:
+	@scripts/gateway.sh figures
 
 install:
 	@scripts/install.sh

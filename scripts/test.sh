@@ -24,4 +24,5 @@ cargo pgrx test "pg$pg" --package sync_ext "${features[@]}" --pgdata "$pgdata" "
 
 install_extension
 say "golden SQL tests and tests with real clients on Postgres $pg"
-cargo test --package sync_ext_cluster --package sync_ext_proof --package sync_ext_demo -- --nocapture
+cargo test --package sync_ext_cluster --package sync_ext_proof --package sync_ext_demo \
+  --package sync_ext_gateway -- --nocapture

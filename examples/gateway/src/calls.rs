@@ -1,0 +1,181 @@
+//! The calls: arguments and replies pass through as they are.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
+use axum::http::{HeaderName, StatusCode};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use tokio_postgres::types::Type;
+
+use crate::caller::user;
+use crate::database::Argument;
+use crate::failure::Failure;
+use crate::server::Gateway;
+
+/// A request for a workspace.
+pub struct Call {
+    pub gateway: Arc<Gateway>,
+    pub user: Option<String>,
+    pub workspace_id: String,
+}
+
+impl FromRequestParts<Arc<Gateway>> for Call {
+    type Rejection = Failure;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        gateway: &Arc<Gateway>,
+    ) -> Result<Call, Failure> {
+        let user = user(&parts.headers, &gateway.config)?;
+        let Path(workspace_id) =
+            Path::from_request_parts(parts, gateway).await.map_err(Failure::request)?;
+        Ok(Call { gateway: gateway.clone(), user, workspace_id })
+    }
+}
+
+/// A call with its body, which is read whole before anything is answered: who is
+/// answered while still sending may never read the answer.
+pub struct Posted {
+    call: Call,
+    body: String,
+}
+
+impl FromRequest<Arc<Gateway>> for Posted {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, gateway: &Arc<Gateway>) -> Result<Posted, Failure> {
+        let (mut parts, body) = request.into_parts();
+        let request = Request::from_parts(parts.clone(), body);
+        let body = String::from_request(request, gateway).await;
+        let call = Call::from_request_parts(&mut parts, gateway).await?;
+        let body = body.map_err(|rejection| match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Failure::too_large(rejection.body_text()),
+            _ => Failure::request(rejection.body_text()),
+        })?;
+        Ok(Posted { call, body })
+    }
+}
+
+impl Posted {
+    fn arguments<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        serde_json::from_str(&self.body).map_err(Failure::request)
+    }
+}
+
+impl Call {
+    /// Calls a function whose first argument is the workspace.
+    async fn run(&self, sql: &str, arguments: &[Argument<'_>]) -> Result<String, Failure> {
+        let mut all: Vec<Argument<'_>> = vec![(&self.workspace_id, Type::TEXT)];
+        all.extend_from_slice(arguments);
+        self.gateway.database.call(self.user.as_deref(), sql, &all).await
+    }
+
+    pub async fn pull(&self, pull: &Pull) -> Result<String, Failure> {
+        let sql = "select sync_pull($1, $2, $3, $4, $5, $6)::text";
+        let arguments: [Argument<'_>; 5] = [
+            (&pull.cursor, Type::INT8),
+            (&pull.page_limit, Type::INT4),
+            (&pull.tables, Type::TEXT_ARRAY),
+            (&pull.latest, Type::BOOL),
+            (&pull.proof, Type::TEXT),
+        ];
+        self.run(sql, &arguments).await
+    }
+}
+
+/// The arguments of sync_pull. One that is absent has the function's default.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Pull {
+    #[serde(default = "zero")]
+    pub cursor: Option<i64>,
+    pub page_limit: Option<i32>,
+    pub tables: Option<Vec<Option<String>>>,
+    pub latest: Option<bool>,
+    pub proof: Option<String>,
+}
+
+fn zero() -> Option<i64> {
+    Some(0)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Snapshot {
+    page_token: Option<String>,
+    page_limit: Option<i32>,
+    tables: Option<Vec<Option<String>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Cursor {
+    device_id: Option<String>,
+    version: Option<i64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Exchange {
+    device_id: Option<String>,
+    cursor: Option<i64>,
+    /// As they were sent: payloads are kept byte for byte.
+    ops: Option<Box<RawValue>>,
+    page_limit: Option<i32>,
+    tables: Option<Vec<Option<String>>>,
+    latest: Option<bool>,
+    proof: Option<String>,
+}
+
+type Answer = Result<([(HeaderName, &'static str); 1], String), Failure>;
+
+pub async fn push(Posted { call, body }: Posted) -> Answer {
+    json(call.run("select sync_push($1, $2::json)::text", &[(&body, Type::TEXT)]).await)
+}
+
+pub async fn pull(posted: Posted) -> Answer {
+    json(posted.call.pull(&posted.arguments()?).await)
+}
+
+pub async fn snapshot(posted: Posted) -> Answer {
+    let snapshot: Snapshot = posted.arguments()?;
+    let sql = "select sync_snapshot($1, $2, $3, $4)::text";
+    let arguments: [Argument<'_>; 3] = [
+        (&snapshot.page_token, Type::TEXT),
+        (&snapshot.page_limit, Type::INT4),
+        (&snapshot.tables, Type::TEXT_ARRAY),
+    ];
+    json(posted.call.run(sql, &arguments).await)
+}
+
+pub async fn cursor(posted: Posted) -> Answer {
+    let cursor: Cursor = posted.arguments()?;
+    let sql = "select sync_update_cursor($1, $2, $3)::text";
+    let arguments: [Argument<'_>; 2] =
+        [(&cursor.device_id, Type::TEXT), (&cursor.version, Type::INT8)];
+    json(posted.call.run(sql, &arguments).await)
+}
+
+pub async fn exchange(posted: Posted) -> Answer {
+    let exchange: Exchange = posted.arguments()?;
+    let ops = exchange.ops.as_deref().map(RawValue::get);
+    let sql = "select sync_exchange($1, $2, $3, $4::json, $5, $6, $7, $8)::text";
+    let arguments: [Argument<'_>; 7] = [
+        (&exchange.device_id, Type::TEXT),
+        (&exchange.cursor, Type::INT8),
+        (&ops, Type::TEXT),
+        (&exchange.page_limit, Type::INT4),
+        (&exchange.tables, Type::TEXT_ARRAY),
+        (&exchange.latest, Type::BOOL),
+        (&exchange.proof, Type::TEXT),
+    ];
+    json(posted.call.run(sql, &arguments).await)
+}
+
+fn json(reply: Result<String, Failure>) -> Answer {
+    Ok(([(CONTENT_TYPE, "application/json")], reply?))
+}

@@ -1,0 +1,77 @@
+//! Settings, from the environment.
+
+use std::env;
+use std::fmt::Display;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use axum::http::HeaderName;
+
+pub struct Config {
+    /// For the calls.
+    pub database: tokio_postgres::Config,
+    /// For LISTEN, which a pooling proxy does not let through.
+    pub listen_database: tokio_postgres::Config,
+    pub channel: String,
+    pub pool_size: usize,
+    pub database_timeout: Duration,
+    pub address: String,
+    pub user_header: HeaderName,
+    /// Requests without a user are trusted.
+    pub trusted: bool,
+    pub heartbeat: Duration,
+    pub write_timeout: Duration,
+    pub stop_timeout: Duration,
+    pub max_body_bytes: usize,
+}
+
+impl Config {
+    pub fn from_environment() -> Result<Config> {
+        let url = env::var("DATABASE_URL").context("DATABASE_URL is not set")?;
+        let listen_url = env::var("LISTEN_DATABASE_URL").unwrap_or_else(|_| url.clone());
+        Ok(Config {
+            database: database(&url, "sync_ext_gateway")?,
+            listen_database: database(&listen_url, "sync_ext_gateway listen")?,
+            channel: setting("GATEWAY_CHANNEL", "sync_ext")?,
+            pool_size: setting("GATEWAY_POOL_SIZE", "16")?,
+            database_timeout: seconds("GATEWAY_DATABASE_TIMEOUT", "10")?,
+            address: setting("GATEWAY_ADDRESS", "127.0.0.1:8080")?,
+            user_header: setting("GATEWAY_USER_HEADER", "x-user-id")?,
+            trusted: is_on("GATEWAY_TRUSTED")?,
+            heartbeat: seconds("GATEWAY_HEARTBEAT", "15")?,
+            write_timeout: seconds("GATEWAY_WRITE_TIMEOUT", "30")?,
+            stop_timeout: seconds("GATEWAY_STOP_TIMEOUT", "10")?,
+            max_body_bytes: setting("GATEWAY_MAX_BODY_BYTES", "16777216")?,
+        })
+    }
+}
+
+fn database(url: &str, name: &str) -> Result<tokio_postgres::Config> {
+    let mut config: tokio_postgres::Config = url.parse().context("the URL of a database")?;
+    config.application_name(name);
+    Ok(config)
+}
+
+fn setting<T: FromStr<Err: Display>>(name: &str, default: &str) -> Result<T> {
+    let text = env::var(name).unwrap_or_else(|_| default.to_owned());
+    text.parse().map_err(|error| anyhow::anyhow!("{name} is {text:?}: {error}"))
+}
+
+fn seconds(name: &str, default: &str) -> Result<Duration> {
+    let duration = Duration::try_from_secs_f64(setting(name, default)?)
+        .with_context(|| format!("{name} is no time"))?;
+    if duration.is_zero() {
+        bail!("{name} must be above 0");
+    }
+    Ok(duration)
+}
+
+/// Off unless it is said plainly: it decides who is trusted.
+fn is_on(name: &str) -> Result<bool> {
+    match env::var(name).unwrap_or_default().as_str() {
+        "on" => Ok(true),
+        "" | "off" => Ok(false),
+        other => bail!("{name} is {other:?}, not on or off"),
+    }
+}

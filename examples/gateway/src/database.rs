@@ -1,0 +1,72 @@
+//! The database: each call in a transaction of its own, as the request's user.
+
+use anyhow::Result;
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use tokio_postgres::NoTls;
+use tokio_postgres::types::{ToSql, Type};
+
+use crate::config::Config;
+use crate::failure::Failure;
+
+/// An argument of a call and its type. With the type told, a call is sent without
+/// preparing it first, which saves a round trip and suits pooling proxies.
+pub type Argument<'a> = (&'a (dyn ToSql + Sync), Type);
+
+/// So often is a call repeated that met another transaction. Pushing again is
+/// harmless: an op is known by its opId.
+const TRIES: u32 = 4;
+
+pub struct Database {
+    pool: Pool,
+}
+
+impl Database {
+    pub fn new(config: &Config) -> Result<Database> {
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = Manager::from_config(config.database.clone(), NoTls, recycling);
+        let patience = Some(config.database_timeout);
+        let pool = Pool::builder(manager)
+            .max_size(config.pool_size)
+            .wait_timeout(patience)
+            .create_timeout(patience)
+            .runtime(Runtime::Tokio1)
+            .build()?;
+        Ok(Database { pool })
+    }
+
+    /// Calls a function as `user`, or trusted without one; gives its reply.
+    pub async fn call(
+        &self,
+        user: Option<&str>,
+        sql: &str,
+        arguments: &[Argument<'_>],
+    ) -> Result<String, Failure> {
+        let mut tries = 1;
+        loop {
+            match self.attempt(user, sql, arguments).await {
+                Err(failure) if failure.is_conflict() && tries < TRIES => tries += 1,
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        user: Option<&str>,
+        sql: &str,
+        arguments: &[Argument<'_>],
+    ) -> Result<String, Failure> {
+        let mut client = self.pool.get().await?;
+        // Rolled back when dropped, also if whoever asked has gone away.
+        let transaction = client.transaction().await?;
+        if let Some(user) = user {
+            // Ends with the transaction: the connection's next call is somebody else's.
+            let set_user = "select set_config('sync_ext.user_id', $1, true)";
+            transaction.query_typed(set_user, &[(&user, Type::TEXT)]).await?;
+        }
+        let row = transaction.query_typed_one(sql, arguments).await?;
+        let reply = row.try_get(0)?;
+        transaction.commit().await?;
+        Ok(reply)
+    }
+}

@@ -1,0 +1,140 @@
+//! Errors as HTTP answers: `{"error":{"code","message","detail","hint"}}`, with
+//! the SQLSTATE as code.
+
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use deadpool_postgres::PoolError;
+use serde::Serialize;
+
+#[derive(Debug, Serialize)]
+pub struct Failure {
+    #[serde(skip)]
+    pub status: StatusCode,
+    code: String,
+    message: String,
+    detail: Option<String>,
+    hint: Option<String>,
+}
+
+impl Failure {
+    fn new(status: StatusCode, code: &str, message: &str, detail: Option<String>) -> Failure {
+        Failure { status, code: code.to_owned(), message: message.to_owned(), detail, hint: None }
+    }
+
+    /// The request is not of the form that it must have.
+    pub fn request(detail: impl ToString) -> Failure {
+        let detail = Some(detail.to_string());
+        Failure::new(StatusCode::BAD_REQUEST, "22023", "invalid request", detail)
+    }
+
+    /// The request names no user.
+    pub fn user_required(detail: String) -> Failure {
+        Failure::new(StatusCode::UNAUTHORIZED, "28000", "no user is given", Some(detail))
+    }
+
+    pub fn too_large(detail: String) -> Failure {
+        Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "54000", "request is too large", Some(detail))
+    }
+
+    pub fn not_found() -> Failure {
+        Failure::new(StatusCode::NOT_FOUND, "42883", "there is nothing at this path", None)
+    }
+
+    pub fn method_not_allowed() -> Failure {
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        Failure::new(status, "42883", "this path has another method", None)
+    }
+
+    pub fn stopping() -> Failure {
+        Failure::new(StatusCode::SERVICE_UNAVAILABLE, "57P01", "the gateway is stopping", None)
+    }
+
+    pub fn internal(code: &str, cause: impl std::fmt::Debug) -> Failure {
+        // Nothing that sync_ext says to its callers: for the log, not for them.
+        eprintln!("internal error: {cause:?}");
+        Failure::new(StatusCode::INTERNAL_SERVER_ERROR, code, "internal error", None)
+    }
+
+    fn connection_lost(error: &tokio_postgres::Error) -> Failure {
+        eprintln!("connection lost: {error}");
+        let message = "the connection to the database was lost";
+        Failure::new(StatusCode::SERVICE_UNAVAILABLE, "08006", message, None)
+    }
+
+    /// Another transaction came in between: the same again may well succeed.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self.code.as_str(), "40001" | "40P01")
+    }
+
+    /// Not the request's fault: later it may succeed.
+    pub fn is_passing(&self) -> bool {
+        self.status.is_server_error()
+    }
+
+    pub fn to_json(&self) -> String {
+        #[derive(Serialize)]
+        struct Body<'f> {
+            error: &'f Failure,
+        }
+        serde_json::to_string(&Body { error: self }).unwrap_or_default()
+    }
+}
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Failure {
+        let Some(raised) = error.as_db_error() else { return Failure::connection_lost(&error) };
+        let code = raised.code().code();
+        let status = status(code);
+        if status == StatusCode::INTERNAL_SERVER_ERROR {
+            return Failure::internal(code, raised);
+        }
+        Failure {
+            status,
+            code: code.to_owned(),
+            message: raised.message().to_owned(),
+            detail: raised.detail().map(str::to_owned),
+            hint: raised.hint().map(str::to_owned),
+        }
+    }
+}
+
+/// Whatever keeps a connection from being had, wrong credentials too: it is not
+/// the request's fault.
+impl From<PoolError> for Failure {
+    fn from(error: PoolError) -> Failure {
+        eprintln!("no connection: {error}");
+        let message = "the database cannot be reached";
+        Failure::new(StatusCode::SERVICE_UNAVAILABLE, "08001", message, None)
+    }
+}
+
+fn status(code: &str) -> StatusCode {
+    match code {
+        // What sync_ext raises: limits, access, "snapshot expired" and its like.
+        "54000" => StatusCode::BAD_REQUEST,
+        "42501" => StatusCode::FORBIDDEN,
+        "55000" => StatusCode::CONFLICT,
+        // Serialization and deadlocks after some tries, timeouts of locks, a standby.
+        "40001" | "40P01" | "55P03" | "25006" => StatusCode::SERVICE_UNAVAILABLE,
+        _ => match code.get(..2) {
+            Some("22") => StatusCode::BAD_REQUEST,
+            // Connections, resources, and an operator who stops things.
+            Some("08" | "53" | "57") => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        },
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let mut response =
+            (self.status, [(header::CONTENT_TYPE, "application/json")], self.to_json())
+                .into_response();
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+        }
+        response
+    }
+}

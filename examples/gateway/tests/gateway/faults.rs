@@ -1,0 +1,134 @@
+//! The listening connection lost, the database restarted, the gateway stopped and
+//! killed: nothing that was pushed is missed or told twice.
+
+use std::thread;
+
+use postgres::Client;
+use sync_ext_cluster::batch::{push, put};
+use sync_ext_cluster::cluster::{Cluster, Stop};
+
+use crate::support::kills;
+use crate::support::process::{Door, until};
+use crate::support::stand::{SERVER, Stand};
+use crate::support::stream::{Live, Said};
+
+const TEAM: &str = "/workspaces/team/live";
+
+#[test]
+fn nothing_is_lost_with_a_connection_or_a_process() {
+    let mut cluster = Cluster::start("gateway-faults", &SERVER).unwrap();
+    what_is_pushed_while_nobody_listens_arrives(&cluster);
+    a_connection_that_does_not_answer_is_given_up(&cluster);
+    a_gateway_that_stops_answers_what_it_was_asked(&cluster);
+    a_stop_waits_only_so_long(&cluster);
+    streams_outlive_the_database(&mut cluster);
+    kills::run(&mut cluster, "killed", 200, 40);
+}
+
+/// Ends the gateway's listening connection and waits until it is gone.
+fn end_listening(admin: &mut Client) {
+    let of_gateway = "from pg_stat_activity where application_name = 'sync_ext_gateway listen'
+                       and datname = current_database()";
+    let ended = format!("select pg_terminate_backend(pid) {of_gateway}");
+    assert_eq!(admin.query(&ended, &[]).unwrap().len(), 1);
+    let left = format!("select count(*) {of_gateway}");
+    until("the connection is gone", || admin.query_one(&left, &[]).unwrap().get::<_, i64>(0) == 0);
+}
+
+fn what_is_pushed_while_nobody_listens_arrives(cluster: &Cluster) {
+    let mut stand = Stand::trusting(cluster, "listening");
+    let live = Live::open(&stand.gateway, TEAM, None);
+    stand.admin.batch_execute("alter role gateway nologin").unwrap();
+    end_listening(&mut stand.admin);
+    push(&mut stand.admin, "team", &[put(1, "a", 1)]);
+    until("the gateway knows", || stand.gateway.get("/health", None).status == 503);
+    // One who comes meanwhile is served what there is, and told the rest later.
+    let newcomer = Live::open(&stand.gateway, TEAM, None);
+    assert_eq!(newcomer.event().versions(), [1]);
+    push(&mut stand.admin, "team", &[put(2, "b", 1)]);
+    stand.admin.batch_execute("alter role gateway login").unwrap();
+    assert_eq!(live.versions_until(2), [1, 2]);
+    assert_eq!(newcomer.event().versions(), [2]);
+}
+
+/// As when the machine of the server has gone without a word.
+fn a_connection_that_does_not_answer_is_given_up(cluster: &Cluster) {
+    let settings = [("GATEWAY_TRUSTED", "on"), ("GATEWAY_DATABASE_TIMEOUT", "0.3")];
+    let mut stand = Stand::new(cluster, "silent", &settings);
+    let live = Live::open(&stand.gateway, TEAM, None);
+    let listening = "select pid from pg_stat_activity where datname = current_database()
+                      and application_name = 'sync_ext_gateway listen'";
+    let backend: i32 = stand.admin.query_one(listening, &[]).unwrap().get(0);
+    // SAFETY: kill has no memory effects.
+    let signal = |signal| unsafe { libc::kill(backend, signal) };
+    signal(libc::SIGSTOP);
+    push(&mut stand.admin, "team", &[put(1, "a", 1)]);
+    let event = live.event();
+    signal(libc::SIGCONT);
+    assert_eq!(event.versions(), [1]);
+}
+
+fn a_gateway_that_stops_answers_what_it_was_asked(cluster: &Cluster) {
+    let mut stand = Stand::trusting(cluster, "stopping");
+    let live = Live::open(&stand.gateway, TEAM, None);
+    let mut session = stand.session();
+    let mut transaction = session.transaction().unwrap();
+    push(&mut transaction, "team", &[put(1, "a", 1)]);
+    let (gateway, body) = (&stand.gateway, format!("[{}]", put(2, "b", 1)));
+    let answer = thread::scope(|scope| {
+        let asked = scope.spawn(|| gateway.post("/workspaces/team/push", None, &body));
+        until_a_push_waits(&mut stand.admin);
+        gateway.terminate();
+        // Streams end at once, and nobody else is let in.
+        assert_eq!(live.said(), Said::End { whole: true });
+        until("the gateway accepts nothing", || {
+            Live::try_open(gateway, TEAM, None, None).err() == Some(None)
+        });
+        transaction.commit().unwrap();
+        asked.join().unwrap()
+    });
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.json()["serverVersion"], 2);
+    assert!(stand.gateway.until_stopped().success());
+}
+
+fn a_stop_waits_only_so_long(cluster: &Cluster) {
+    let mut stand = Stand::new(
+        cluster,
+        "patience",
+        &[("GATEWAY_TRUSTED", "on"), ("GATEWAY_STOP_TIMEOUT", "0.1")],
+    );
+    let mut session = stand.session();
+    let mut transaction = session.transaction().unwrap();
+    push(&mut transaction, "team", &[put(1, "a", 1)]);
+    let door: &Door = &stand.gateway.clone();
+    thread::scope(|scope| {
+        let body = format!("[{}]", put(2, "b", 1));
+        let asked = scope.spawn(move || door.try_post("/workspaces/team/push", None, &body));
+        until_a_push_waits(&mut stand.admin);
+        stand.gateway.terminate();
+        assert!(stand.gateway.until_stopped().success());
+        assert!(asked.join().unwrap().is_err());
+    });
+}
+
+fn until_a_push_waits(admin: &mut Client) {
+    let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'
+                    and application_name = 'sync_ext_gateway'";
+    until("a push waits", || admin.query_one(waiting, &[]).unwrap().get::<_, i64>(0) == 1);
+}
+
+fn streams_outlive_the_database(cluster: &mut Cluster) {
+    let Stand { gateway, admin, .. } = Stand::trusting(cluster, "restarts");
+    drop(admin);
+    let live = Live::open(&gateway, TEAM, None);
+    for (version, stop) in (1..).zip([Stop::Cleanly, Stop::Immediately, Stop::Kill]) {
+        cluster.stop_server(stop).unwrap();
+        until("the gateway knows", || gateway.get("/health", None).status == 503);
+        cluster.start_server().unwrap();
+        let mut admin = cluster.connect("restarts").unwrap();
+        // It may be back already, or not yet.
+        push(&mut admin, "team", &[put(version, "a", version)]);
+        assert_eq!(live.event().versions(), [version as i64]);
+    }
+}

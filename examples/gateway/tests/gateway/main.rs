@@ -1,0 +1,10 @@
+//! The gateway as its clients see it: over HTTP, as a process that can be killed,
+//! beside a server that can be.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod calls;
+mod faults;
+mod live;
+mod meetings;

@@ -1,0 +1,11 @@
+//! What the tests and the benchmark share: the gateway as a process, clients of
+//! its calls and its streams, devices that sync through it.
+
+#![allow(dead_code, reason = "each program uses some of it")]
+
+pub mod devices;
+pub mod kills;
+pub mod process;
+pub mod stand;
+pub mod stream;
+pub mod team;
