@@ -5,9 +5,9 @@ use postgres::{Client, Error};
 
 const README: &str = include_str!("../../README.md");
 
-/// The gateway's role, as the README makes it, which may do nothing but call. The
-/// workspace `team` with the owner ann, the editor bob and the viewer vic; notes are
-/// everybody's, a diary's records their owner's.
+/// As the README says, the gateway's role, which may do nothing but call, notes,
+/// which are everybody's, and ann's workspace `team`. To that the editor bob and the
+/// viewer vic, and diaries, whose records are their owners'.
 pub fn prepare(admin: &mut Client, database: &str) -> Result<(), Error> {
     let (_, sql) = README.split_once("```sql\n").expect("a block of SQL");
     let (sql, _) = sql.split_once("```").expect("its end");
@@ -20,8 +20,7 @@ pub fn prepare(admin: &mut Client, database: &str) -> Result<(), Error> {
         }
     }
     admin.batch_execute(
-        "select sync_register_table('notes'), sync_register_table('diary', owner_field => 'by');
-         select sync_create_workspace('team', 'ann'),
+        "select sync_register_table('diary', owner_field => 'by'),
                 sync_set_member('team', 'bob', 'editor'),
                 sync_set_member('team', 'vic', 'viewer')",
     )
