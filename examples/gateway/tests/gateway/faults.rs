@@ -53,7 +53,7 @@ fn what_is_pushed_while_nobody_listens_arrives(cluster: &Cluster) {
 
 /// As when the machine of the server has gone without a word.
 fn a_connection_that_does_not_answer_is_given_up(cluster: &Cluster) {
-    let settings = [("GATEWAY_TRUSTED", "on"), ("GATEWAY_DATABASE_TIMEOUT", "0.3")];
+    let settings = [("GATEWAY_TRUSTED", "on"), ("GATEWAY_DATABASE_TIMEOUT", "1")];
     let mut stand = Stand::new(cluster, "silent", &settings);
     let live = Live::open(&stand.gateway, TEAM, None);
     let listening = "select pid from pg_stat_activity where datname = current_database()
