@@ -130,12 +130,12 @@ create procedure sync_gc_all(
 language plpgsql
 as $$
 declare
-  begun constant timestamptz := pg_catalog.clock_timestamp();
-  told timestamptz := begun;
+  begun constant pg_catalog.timestamptz := pg_catalog.clock_timestamp();
+  told pg_catalog.timestamptz := begun;
   batches bigint := 0;
   scanned bigint := 0;
   deleted bigint := 0;
-  reply json;
+  reply pg_catalog.json;
   has_more boolean;
 begin
   loop

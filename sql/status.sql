@@ -18,13 +18,13 @@ as 'MODULE_PATHNAME', 'require_owner_wrapper';
 -- Does a device with this heartbeat and cursor hold GC back?
 create function sync_ext.is_active(updated_at timestamptz, last_seen_version bigint, horizon bigint)
 returns boolean
-language c stable parallel restricted
+language c stable security definer parallel restricted
 set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'is_active_wrapper';
 
 -- From when on GC may purge an entry of that time, by sync_ext.retention.
 create function sync_ext.due_at(created_at timestamptz) returns timestamptz
-language c stable parallel restricted
+language c stable security definer parallel restricted
 set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'due_at_wrapper';
 

@@ -20,7 +20,7 @@ use sync_ext_cluster::steps::speak_for;
 
 /// One call of each function that is about a workspace which is there, `$1`. Those
 /// who may do all of it get an answer from each, in this order.
-const CALLS: [(&str, &str); 8] = [
+const CALLS: [(&str, &str); 11] = [
     (
         "push",
         r#"select sync_push($1, '[{"tableName":"notes","operation":"put","pk":"c","payload":{},
@@ -29,6 +29,9 @@ const CALLS: [(&str, &str); 8] = [
     ("pull", "select sync_pull($1)"),
     ("snapshot", "select sync_snapshot($1)"),
     ("update_cursor", "select sync_update_cursor($1, 'called', 0)"),
+    ("exchange", "select sync_exchange($1, 'called', 0, '[]')"),
+    ("status", "select sync_status($1)"),
+    ("explain", "select sync_explain($1, 'notes', 'c')"),
     ("gc", "select sync_gc($1)"),
     ("set_member", "select sync_set_member($1, 'called', 'viewer')"),
     ("remove_member", "select sync_remove_member($1, 'called')"),
@@ -43,9 +46,12 @@ const GRANTS: &str = "
       sync_gc(text, interval, integer), sync_register_table(text, text, text),
       sync_unregister_table(text), sync_create_workspace(text, text),
       sync_drop_workspace(text, integer), sync_set_member(text, text, text),
-      sync_remove_member(text, text), sync_list_workspaces() to web;
+      sync_remove_member(text, text), sync_list_workspaces(), sync_exchange, sync_status,
+      sync_explain to web;
+    grant execute on procedure sync_gc_all to web;
     grant usage on schema sync_ext to web;
-    grant select on sync_ext.current_record, sync_ext.tombstone to web;";
+    grant select on sync_ext.current_record, sync_ext.tombstone, sync_ext.conflict,
+      sync_ext.workspace_status, sync_ext.device_status, sync_ext.counter to web;";
 
 /// A server with the role `web`, who is nobody in particular.
 fn server(name: &str) -> Cluster {

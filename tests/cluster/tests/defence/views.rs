@@ -3,7 +3,7 @@
 use std::sync::mpsc::{Receiver, channel};
 
 use postgres::{Client, GenericClient, NoTls};
-use sync_ext_cluster::batch::push;
+use sync_ext_cluster::batch::{push, put};
 use sync_ext_cluster::cluster::Cluster;
 use sync_ext_cluster::device::call;
 
@@ -15,10 +15,17 @@ fn the_views_show_no_row_to_a_query_that_may_not_see_it() {
     let mut admin = database(&cluster, "views");
     // A private tombstone, too.
     let gone = diary(6, "ann-gone", "ann").replace("\"put\"", "\"delete\"");
-    push(&mut admin, "team", &[gone]);
+    let lost = |op: String| op.replace("\"clock\":1", "\"clock\":0");
+    push(&mut admin, "team", &[gone, lost(put(7, "plan", 1)), lost(diary(8, "ann-1", "ann"))]);
+    admin
+        .batch_execute(
+            "select sync_update_cursor(w, 'phone', 1) from unnest('{team,den}'::text[]) w",
+        )
+        .unwrap();
     admin.batch_execute("grant create, temporary on database views to web; analyze").unwrap();
     who_reads_sees_what_they_may_pull(&cluster);
     functions_of_a_query_see_no_hidden_row(&cluster);
+    owners_see_what_is_theirs_and_lost_ops_are_told_to_who_may_pull(&cluster);
     operators_of_a_query_see_no_statistics_of_hidden_rows(&cluster);
     counts_and_conditions_are_about_visible_rows(&cluster);
     the_tables_below_stay_closed(&cluster);
@@ -99,6 +106,32 @@ fn functions_of_a_query_see_no_hidden_row(cluster: &Cluster) {
                 let is_hidden = notice.contains("ann") || notice.contains("plot");
                 assert!(is_own && !is_hidden, "{user} heard {notice}: {sql}");
             }
+        }
+    }
+}
+
+fn owners_see_what_is_theirs_and_lost_ops_are_told_to_who_may_pull(cluster: &Cluster) {
+    for (user, workspaces, lost) in [
+        ("ann", vec!["team"], vec!["ann-1", "plan"]),
+        ("bob", vec![], vec!["plan"]),
+        ("vic", vec![], vec!["plan"]),
+        ("eve", vec!["den"], vec![]),
+        ("nobody", vec![], vec![]),
+        ("", vec!["den", "team"], vec!["ann-1", "plan"]),
+    ] {
+        let (mut session, notices) = overhearing(cluster, user);
+        for (view, column_of, expected) in [
+            ("workspace_status", "workspace_id", &workspaces),
+            ("device_status", "workspace_id", &workspaces),
+            ("conflict", "pk", &lost),
+        ] {
+            let sql = format!(
+                "select {column_of} from sync_ext.{view} where leaks.leak({column_of}) order by 1"
+            );
+            assert_eq!(&column(&mut session, &sql), expected, "{user}: {view}");
+            let mut heard: Vec<String> = notices.try_iter().collect();
+            heard.sort();
+            assert_eq!(&heard, expected, "{user}: {view}");
         }
     }
 }
