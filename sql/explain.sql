@@ -10,7 +10,7 @@ set search_path = pg_catalog, pg_temp
 begin atomic
   select sync_ext.require_owner($1);
   with target as materialized (
-    select r.*, w.head, w.horizon
+    select r.*, w.head, w.horizon, w.gc_through
     from sync_ext.record as r
     join sync_ext.workspace as w using (workspace_key)
     where w.workspace_id = $1 and r.table_name = $2 and r.pk = $3
@@ -65,8 +65,17 @@ begin atomic
     cross join lateral sync_ext.is_active(d.updated_at, d.last_seen_version, t.horizon) as a (active)
   ),
   tombstone as (
-    select t.server_version, t.head, sync_ext.due_at(e.created_at) as due_at
+    select t.server_version, t.head, sync_ext.due_at(greatest(e.created_at, before.created_at)) as due_at
     from target as t
+    cross join lateral (
+      -- GC goes in order, and does not pass an entry that is not due, which a
+      -- clock that was set back can leave before one that is.
+      select max(l.created_at) as created_at
+      from sync_ext.change_log as l
+      where l.workspace_key = t.workspace_key
+        and l.server_version > t.gc_through
+        and l.server_version < t.server_version
+    ) as before
     join entry as e on e.server_version = t.server_version
     where t.deleted
   )
@@ -154,12 +163,12 @@ begin
       exit;
     end if;
     if pg_catalog.clock_timestamp() operator(pg_catalog.-) told operator(pg_catalog.>=) interval '5 seconds' then
-      raise notice 'sync_gc_all: % batches, % entries read, % deleted', batches, scanned, deleted;
+      raise notice 'sync_gc_all: % entries read, % deleted, batch %', scanned, deleted, batches;
       told := pg_catalog.clock_timestamp();
     end if;
     perform pg_catalog.pg_sleep(extract(epoch from pause));
   end loop;
-  raise notice 'sync_gc_all: % batches, % entries read, % deleted, %', batches, scanned, deleted,
+  raise notice 'sync_gc_all: % entries read, % deleted, batch %: %', scanned, deleted, batches,
     case when has_more then 'time is up' else 'nothing is left' end;
 end
 $$;

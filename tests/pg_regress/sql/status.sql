@@ -47,6 +47,10 @@ select pg_temp.told(sync_explain('team', 'notes', 'a'));
 select pg_temp.told(sync_explain('team', 'notes', 'old'));
 select pg_temp.told(sync_explain('team', 'notes', 'never'));
 select (sync_explain('team', 'notes', 'gone') #>> '{purge,dueAt}')::timestamptz - (sync_explain('team', 'notes', 'gone') #>> '{ops,-1,createdAt}')::timestamptz;
+begin;
+update sync_ext.change_log set created_at = now() where server_version = 9;
+select sync_explain('team', 'notes', 'gone') #> '{purge,isDue}';
+rollback;
 select sync_explain('team', null, 'a') ->> 'state';
 select sync_explain(null, 'notes', 'a');
 \echo :LAST_ERROR_SQLSTATE
