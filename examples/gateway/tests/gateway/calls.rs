@@ -314,7 +314,7 @@ fn each_sqlstate_has_its_status(cluster: &Cluster) {
         ("53100", 503, "as told"),
         ("25006", 503, "as told"),
         // What is not for callers stays here.
-        ("XX000", 500, "internal error"),
+        ("XX001", 500, "internal error"),
         ("42883", 500, "internal error"),
     ] {
         raise(&mut stand.admin, code);
