@@ -1,12 +1,15 @@
 //! GC that meets pushes and other GC: they exclude each other per workspace,
 //! and who waited goes by what it then finds.
 
+use std::thread;
+
 use postgres::error::SqlState;
 use postgres::{Client, IsolationLevel};
 use serde_json::Value;
 use sync_ext_cluster::batch::{delete, op_id, push, put};
 use sync_ext_cluster::cluster::Cluster;
 use sync_ext_cluster::device::call;
+use sync_ext_cluster::replica::until;
 use sync_ext_cluster::steps::{Stage, age, gc, pid, versions_seen};
 
 #[test]
@@ -20,6 +23,7 @@ fn gc_meets() {
     gc_above_read_committed_after_a_concurrent_push_is_40001(&cluster);
     a_second_gc_waits_and_finds_nothing_left(&cluster);
     a_push_to_another_workspace_does_not_wait_for_gc(&cluster);
+    what_gc_all_has_done_is_done_before_it_goes_on(&cluster);
 }
 
 fn replies(client: &mut Client, ops: &[String]) -> Value {
@@ -217,4 +221,24 @@ fn a_push_to_another_workspace_does_not_wait_for_gc(cluster: &Cluster) {
     assert_eq!(push(&mut stage.admin, "new", &[put(6, "a", 9)]), [1]);
     transaction.commit().unwrap();
     assert_eq!(push(&mut stage.admin, "v", &[put(6, "a", 9)]), [6]);
+}
+
+/// A batch is committed, and its locks are free, while the next one is waited for.
+fn what_gc_all_has_done_is_done_before_it_goes_on(cluster: &Cluster) {
+    let mut stage = Stage::new(cluster, "gc_all");
+    old_log(&mut stage.admin, "w");
+    let mut collector = stage.session();
+    let backend = pid(&mut collector);
+    let all = "call sync_gc_all(batch_size => 2, pause => interval '1 day')";
+    let collecting = thread::spawn(move || collector.batch_execute(all).unwrap_err());
+    let waits_for =
+        format!("select concat(wait_event) from pg_stat_activity where pid = {backend}");
+    until(&mut stage.admin, &waits_for, "PgSleep");
+    let left = "select string_agg(server_version::text, ',' order by server_version)
+                  from sync_ext.change_log";
+    assert_eq!(call(&mut stage.admin, left, &[]).unwrap(), "3,4,5");
+    assert_eq!(push(&mut stage.admin, "w", &[put(6, "d", 1)]), [6]);
+    stage.admin.execute("select pg_cancel_backend($1)", &[&backend]).unwrap();
+    let ended = collecting.join().unwrap();
+    assert_eq!(ended.code(), Some(&SqlState::QUERY_CANCELED), "{ended:?}");
 }
