@@ -22,6 +22,8 @@ select sync_push('team', pg_temp.ops(pg_temp.op(4, 'a', 3), pg_temp.op(5, 'a', 2
   pg_temp.op(8, 'old', 1), pg_temp.op(9, 'gone', 1)));
 select sync_push('team', pg_temp.ops(replace(pg_temp.op(10, 'b', 1), 'h10', 'h7'), pg_temp.op(11, 'gone', 2, 'delete'), pg_temp.op(12, 'c', 1)));
 select sync_update_cursor('team', 'phone', 12), sync_update_cursor('team', 'dead', 4), sync_update_cursor('team', 'laptop', 9);
+-- One that comes back, from below the horizon.
+select sync_update_cursor('team', 'back', 1);
 update sync_ext.device_cursor set updated_at = updated_at - interval '100 days' where device_id = 'dead';
 update sync_ext.change_log set created_at = created_at - interval '31 days' where server_version < 12;
 
@@ -55,10 +57,14 @@ select sync_explain('team', null, 'a') ->> 'state';
 select sync_explain(null, 'notes', 'a');
 \echo :LAST_ERROR_SQLSTATE
 
--- When the device that holds it has seen it, it goes.
+-- When the device that holds it has come past it, it goes.
+select sync_update_cursor('team', 'laptop', 11) ->> 'advanced';
+select sync_explain('team', 'notes', 'gone') #> '{purge,heldBy}', sync_explain('team', 'notes', 'gone') #> '{devices,2,hasSeenWinner}';
+call sync_gc_all(batch_size => 3);
+select sync_explain('team', 'notes', 'gone') ->> 'state';
 select sync_update_cursor('team', 'laptop', 12) ->> 'advanced';
 select sync_explain('team', 'notes', 'gone') #> '{purge,heldBy}';
-call sync_gc_all(batch_size => 3);
+call sync_gc_all();
 select sync_explain('team', 'notes', 'gone') ->> 'state';
 select tombstones, graves, garbage_waiting, pinned_by from sync_ext.workspace_status;
 call sync_gc_all(time_budget => interval '0', pause => interval '0', retention => interval '1 minute');
@@ -68,6 +74,15 @@ call sync_gc_all();
 \echo :LAST_ERROR_SQLSTATE
 rollback;
 
+-- Of a batch that is begun all is read; what comes after it waits for the next call.
+select sync_push('team', pg_temp.ops(pg_temp.op(13, 'c', 2), pg_temp.op(14, 'c', 3), pg_temp.op(15, 'c', 4, 'delete'))) -> 'serverVersion';
+update sync_ext.change_log set created_at = created_at - interval '31 days' where server_version >= 12;
+select sync_update_cursor('team', 'phone', 15) ->> 'advanced', sync_update_cursor('team', 'laptop', 15) ->> 'advanced';
+call sync_gc_all(time_budget => interval '0', batch_size => 1);
+call sync_gc_all(time_budget => null);
+-- The entry at the head stays.
+select sync_explain('team', 'notes', 'c') -> 'purge' -> 'isHead', sync_explain('team', 'notes', 'c') -> 'purge' -> 'isDue';
+
 -- Users see what they own, and others' private records in counts alone.
 set sync_ext.user_id = 'ann';
 select sync_push('team', pg_temp.ops(pg_temp.op(20, 'mine', 2, tab => 'diary'), pg_temp.op(21, 'mine', 1, tab => 'diary'))) -> 'serverVersion';
@@ -76,6 +91,7 @@ select sync_explain('team', 'diary', 'mine') -> 'winner' ->> 'owner';
 set sync_ext.user_id = 'bob';
 select pk from sync_ext.conflict where table_name = 'diary';
 select count(*) from sync_ext.workspace_status;
+select count(*) from sync_ext.device_status;
 select sync_explain('team', 'notes', 'a');
 \echo :LAST_ERROR_SQLSTATE
 select sync_status('team');
