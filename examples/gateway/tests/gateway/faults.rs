@@ -7,6 +7,7 @@ use postgres::Client;
 use sync_ext_cluster::batch::{push, put};
 use sync_ext_cluster::cluster::{Cluster, Stop};
 
+use crate::support::gate::Gate;
 use crate::support::kills;
 use crate::support::process::{Door, until};
 use crate::support::stand::{SERVER, Stand};
@@ -18,6 +19,7 @@ const TEAM: &str = "/workspaces/team/live";
 fn nothing_is_lost_with_a_connection_or_a_process() {
     let mut cluster = Cluster::start("gateway-faults", &SERVER).unwrap();
     what_is_pushed_while_nobody_listens_arrives(&cluster);
+    what_is_pushed_right_before_somebody_listens_arrives(&cluster);
     a_connection_that_does_not_answer_is_given_up(&cluster);
     a_gateway_that_stops_answers_what_it_was_asked(&cluster);
     a_stop_waits_only_so_long(&cluster);
@@ -25,13 +27,17 @@ fn nothing_is_lost_with_a_connection_or_a_process() {
     kills::run(&mut cluster, "killed", 200, 40);
 }
 
-/// Ends the gateway's listening connection and waits until it is gone.
+const LISTENING: &str = "from pg_stat_activity where datname = current_database()
+                          and application_name = 'sync_ext_gateway listen'";
+
+/// Ends the gateway's listening connection.
 fn end_listening(admin: &mut Client) {
-    let of_gateway = "from pg_stat_activity where application_name = 'sync_ext_gateway listen'
-                       and datname = current_database()";
-    let ended = format!("select pg_terminate_backend(pid) {of_gateway}");
+    let ended = format!("select pg_terminate_backend(pid) {LISTENING}");
     assert_eq!(admin.query(&ended, &[]).unwrap().len(), 1);
-    let left = format!("select count(*) {of_gateway}");
+}
+
+fn until_none_listens(admin: &mut Client) {
+    let left = format!("select count(*) {LISTENING}");
     until("the connection is gone", || admin.query_one(&left, &[]).unwrap().get::<_, i64>(0) == 0);
 }
 
@@ -40,6 +46,7 @@ fn what_is_pushed_while_nobody_listens_arrives(cluster: &Cluster) {
     let live = Live::open(&stand.gateway, TEAM, None);
     stand.admin.batch_execute("alter role gateway nologin").unwrap();
     end_listening(&mut stand.admin);
+    until_none_listens(&mut stand.admin);
     push(&mut stand.admin, "team", &[put(1, "a", 1)]);
     until("the gateway knows", || stand.gateway.get("/health", None).status == 503);
     // One who comes meanwhile is served what there is, and told the rest later.
@@ -51,14 +58,34 @@ fn what_is_pushed_while_nobody_listens_arrives(cluster: &Cluster) {
     assert_eq!(newcomer.event().versions(), [2]);
 }
 
+/// Who catches up first and listens then would not be told of it.
+fn what_is_pushed_right_before_somebody_listens_arrives(cluster: &Cluster) {
+    let gate = Gate::before(cluster, "gate");
+    let url = gate.url();
+    let settings = [
+        ("GATEWAY_TRUSTED", "on"),
+        ("GATEWAY_POOL_SIZE", "1"),
+        ("LISTEN_DATABASE_URL", url.as_str()),
+    ];
+    let mut stand = Stand::new(cluster, "gate", &settings);
+    let live = Live::open(&stand.gateway, TEAM, None);
+    let closed = gate.close();
+    end_listening(&mut stand.admin);
+    gate.until_one_waits();
+    // Calls use the one connection in turn: a pull that was begun before is done.
+    assert_eq!(stand.gateway.post("/workspaces/team/pull", None, "{}").status, 200);
+    push(&mut stand.admin, "team", &[put(1, "a", 1)]);
+    drop(closed);
+    assert_eq!(live.event().versions(), [1]);
+}
+
 /// As when the machine of the server has gone without a word.
 fn a_connection_that_does_not_answer_is_given_up(cluster: &Cluster) {
     let settings = [("GATEWAY_TRUSTED", "on"), ("GATEWAY_DATABASE_TIMEOUT", "1")];
     let mut stand = Stand::new(cluster, "silent", &settings);
     let live = Live::open(&stand.gateway, TEAM, None);
-    let listening = "select pid from pg_stat_activity where datname = current_database()
-                      and application_name = 'sync_ext_gateway listen'";
-    let backend: i32 = stand.admin.query_one(listening, &[]).unwrap().get(0);
+    let listening = format!("select pid {LISTENING}");
+    let backend: i32 = stand.admin.query_one(&listening, &[]).unwrap().get(0);
     // SAFETY: kill has no memory effects.
     let signal = |signal| unsafe { libc::kill(backend, signal) };
     signal(libc::SIGSTOP);

@@ -23,6 +23,7 @@ fn streams_tell_changes() {
     let cluster = Cluster::start("gateway-live", &SERVER).unwrap();
     an_edit_of_one_device_arrives_at_another(&cluster);
     an_event_is_the_reply_of_a_pull(&cluster);
+    a_push_wakes_the_streams_of_its_workspace_alone(&cluster);
     a_stream_begins_where_it_is_told(&cluster);
     a_filtered_stream_passes_over_the_rest(&cluster);
     who_must_start_anew_is_told_and_the_stream_ends(&cluster);
@@ -77,6 +78,35 @@ fn an_event_is_the_reply_of_a_pull(cluster: &Cluster) {
     let (event, expected) = (live.event(), reply(&mut stand.admin, 1));
     assert_eq!(event.data, expected.replace('\r', "\n"));
     assert_eq!(event.json(), serde_json::from_str::<Value>(&expected).unwrap());
+}
+
+fn a_push_wakes_the_streams_of_its_workspace_alone(cluster: &Cluster) {
+    let mut stand = Stand::new(cluster, "wakes", &[]);
+    stand
+        .admin
+        .batch_execute(
+            "create sequence pulls;
+             grant usage on sequence pulls to gateway;
+             create function count_pull(text, place text) returns text language plpgsql as $$
+               begin
+                 if place = 'quiet' then perform nextval('public.pulls'); end if;
+                 return 'owner';
+               end $$;
+             grant execute on function count_pull to gateway;
+             alter database wakes set sync_ext.membership_function = 'public.count_pull'",
+        )
+        .unwrap();
+    let gateway = Gateway::start(&stand.url(), &[]);
+    let quiet = Live::open(&gateway, "/workspaces/quiet/live", ANN);
+    let busy = Live::open(&gateway, TEAM, ANN);
+    for id in 1..=20 {
+        push(&mut stand.admin, "team", &[put(id, "a", id)]);
+        assert_eq!(busy.event().versions(), [id as i64]);
+    }
+    push(&mut stand.admin, "quiet", &[put(1, "a", 1)]);
+    assert_eq!(quiet.event().versions(), [1]);
+    let pulls: i64 = stand.admin.query_one("select last_value from pulls", &[]).unwrap().get(0);
+    assert_eq!(pulls, 2, "one for the stream's beginning, one for the push");
 }
 
 fn a_stream_begins_where_it_is_told(cluster: &Cluster) {

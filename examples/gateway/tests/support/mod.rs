@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each program uses some of it")]
 
 pub mod devices;
+pub mod gate;
 pub mod kills;
 pub mod process;
 pub mod stand;
