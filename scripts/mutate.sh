@@ -6,7 +6,7 @@
 # A patch begins with lines that say what it breaks and what must catch it:
 #   Breaks: the promise
 #   Caught by: unit PATH::OF::TEST | golden SCRIPT | cluster FILE TEST |
-#     proof FILE TEST
+#     proof FILE TEST | gateway TEST
 # CATCHER='proof simulation NAME' tries that test on all of them instead.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
@@ -52,12 +52,12 @@ features=(--no-default-features --features "pg$pg")
 build() { # KIND ...: what the test needs
   case "$1" in
     unit) cargo test --quiet --lib --no-run "${features[@]}" ;;
-    *)
-      cargo pgrx install "${features[@]}" --pg-config "$SYNC_EXT_PG_BIN/pg_config" &&
-        cargo test --quiet --package sync_ext_cluster --package sync_ext_proof --no-run
-      ;;
+    gateway) install && cargo test --quiet --package sync_ext_gateway --test gateway --no-run ;;
+    *) install && cargo test --quiet --package sync_ext_cluster --package sync_ext_proof --no-run ;;
   esac
 }
+
+install() { cargo pgrx install "${features[@]}" --pg-config "$SYNC_EXT_PG_BIN/pg_config"; }
 
 run_test() { # KIND NAME [TEST]
   case "$1" in
@@ -66,6 +66,7 @@ run_test() { # KIND NAME [TEST]
       SYNC_EXT_GOLDEN=$2 timeout 300 cargo test --package sync_ext_cluster --test golden -- \
         --exact psql_prints_what_is_expected --nocapture
       ;;
+    gateway) timeout 300 cargo test --package sync_ext_gateway --test gateway -- --exact "$2" ;;
     cluster | proof) timeout 300 cargo test --package "sync_ext_$1" --test "$2" -- --exact "$3" ;;
     *) die "no such kind of test: $*" ;;
   esac
