@@ -60,6 +60,7 @@ fn hint(workspace: &str, version: i64) -> Value {
 #[test]
 fn listeners_are_told_what_committed_and_nothing_else() {
     let cluster = Cluster::start("notify", &["fsync=off", "max_prepared_transactions=2"]).unwrap();
+    nothing_is_told_unless_wanted(&mut Pair::new(&cluster, "unset", "default"));
     nothing_is_told_unless_wanted(&mut Pair::new(&cluster, "silent", "off"));
     each_workspace_is_told_once_and_savepoints_count(&mut Pair::new(&cluster, "hints", "hint"));
     changes_are_those_of_a_pull(&mut Pair::new(&cluster, "changes", "changes"));

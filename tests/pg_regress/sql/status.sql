@@ -67,6 +67,7 @@ select sync_explain('team', 'notes', 'gone') #> '{purge,heldBy}';
 call sync_gc_all();
 select sync_explain('team', 'notes', 'gone') ->> 'state';
 select tombstones, graves, garbage_waiting, pinned_by from sync_ext.workspace_status;
+select device_id, lag, pins_gc from sync_ext.device_status where active order by 1;
 call sync_gc_all(time_budget => interval '0', pause => interval '0', retention => interval '1 minute');
 \echo :LAST_ERROR_SQLSTATE
 begin;
