@@ -89,6 +89,7 @@ fn calls() -> Vec<Call> {
         call("`sync_snapshot`", "sync_snapshot('{w}')", Items("items")),
         call("`sync_update_cursor`", "sync_update_cursor('{w}', 'd', 0)", Stored),
         call("`sync_exchange`", &format!("sync_exchange('{{w}}', 'd', 0, '[{op}]')"), Stored),
+        call("`sync_exchange`, without ops", "sync_exchange('{w}', 'd', 1, '[]')", Stored),
         always(KNOWN, call("`sync_list_workspaces`", "sync_list_workspaces()", Workspaces)),
         view("view `current_record`", "current_record", Workspaces),
         view("view `tombstone`", "tombstone", Workspaces),
