@@ -54,6 +54,14 @@ pub struct Change {
     pub stamp: Revision,
 }
 
+/// Each half is what the call alone would reply.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExchangeReply {
+    pub push: Box<RawValue>,
+    pub pull: Box<RawValue>,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SnapshotReply {

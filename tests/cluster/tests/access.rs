@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use postgres::error::DbError;
+use postgres::error::{DbError, SqlState};
 use postgres::{Client, GenericClient, SimpleQueryMessage};
 use serde_json::Value;
 use sync_ext_cluster::batch::{delete, push, put};
@@ -57,8 +57,9 @@ enum Shown {
     Stored,
     /// It answers with items under this key.
     Items(&'static str),
-    /// It answers with workspaces.
+    /// It answers with workspaces: those of a member, or those of an owner.
     Workspaces,
+    Owned,
 }
 
 /// A row: its name, the SQL with `{w}` for the workspace, `{me}` for the user and
@@ -71,14 +72,15 @@ const CREATE_TAKEN: &str = "`sync_create_workspace`, a name that is taken";
 const SET_MEMBER: &str = "`sync_set_member`";
 
 fn calls() -> Vec<Call> {
-    use Shown::{Items, Stored, Workspaces};
+    use Shown::{Items, Owned, Stored, Workspaces};
     let call = |name, sql: &str, shown| Call(name, format!("select {sql}"), shown, None);
     let always = |workspace, Call(name, sql, shown, _)| Call(name, sql, shown, Some(workspace));
-    let view = |name, view: &str| {
+    let view = |name, view: &str, shown| {
         let workspaces = "json_agg(distinct jsonb_build_object('workspaceId', workspace_id))";
         let sql = format!("json_build_object('workspaces', {workspaces}) from sync_ext.{view}");
-        always(KNOWN, call(name, &sql, Workspaces))
+        always(KNOWN, call(name, &sql, shown))
     };
+    let counters = "json_build_object('counters', json_agg(counter)) from sync_ext.counter";
     let new_one = |name, sql| always(UNKNOWN, call(name, sql, Stored));
     let op = put(9, "c", 1);
     vec![
@@ -86,9 +88,12 @@ fn calls() -> Vec<Call> {
         call("`sync_pull`", "sync_pull('{w}')", Items("changes")),
         call("`sync_snapshot`", "sync_snapshot('{w}')", Items("items")),
         call("`sync_update_cursor`", "sync_update_cursor('{w}', 'd', 0)", Stored),
+        call("`sync_exchange`", &format!("sync_exchange('{{w}}', 'd', 0, '[{op}]')"), Stored),
+        call("`sync_exchange`, without ops", "sync_exchange('{w}', 'd', 1, '[]')", Stored),
         always(KNOWN, call("`sync_list_workspaces`", "sync_list_workspaces()", Workspaces)),
-        view("view `current_record`", "current_record"),
-        view("view `tombstone`", "tombstone"),
+        view("view `current_record`", "current_record", Workspaces),
+        view("view `tombstone`", "tombstone", Workspaces),
+        view("view `conflict`", "conflict", Workspaces),
         new_one(CREATE, "sync_create_workspace('{w}', '{me}')"),
         new_one(CREATE_FOR_ANOTHER, "sync_create_workspace('{w}', '{other}')"),
         always(KNOWN, call(CREATE_TAKEN, "sync_create_workspace('{w}', '{me}')", Stored)),
@@ -97,6 +102,13 @@ fn calls() -> Vec<Call> {
         call("`sync_drop_workspace`", "sync_drop_workspace('{w}')", Stored),
         call("`sync_gc`, one workspace", "sync_gc('{w}')", Stored),
         always(KNOWN, call("`sync_gc`, all", "sync_gc()", Stored)),
+        Call("`sync_gc_all`", "call sync_gc_all()".to_owned(), Stored, Some(KNOWN)),
+        call("`sync_status`, one workspace", "sync_status('{w}')", Items("workspaces")),
+        always(KNOWN, call("`sync_status`, all", "sync_status()", Owned)),
+        view("view `workspace_status`", "workspace_status", Owned),
+        view("view `device_status`", "device_status", Owned),
+        always(KNOWN, call("view `counter`", counters, Items("counters"))),
+        call("`sync_explain`", "sync_explain('{w}', 'notes', 'a')", Items("ops")),
         always(KNOWN, call("`sync_register_table`", "sync_register_table('tasks')", Stored)),
         always(KNOWN, call("`sync_unregister_table`", "sync_unregister_table('notes')", Stored)),
     ]
@@ -165,22 +177,24 @@ fn a_membership_function_tells_roles_as_our_own_members_do() {
 
 /// A server with a role that may call everything and owns nothing.
 fn start(name: &str) -> Cluster {
-    let cluster = Cluster::start(name, &["fsync=off"]).unwrap();
+    let settings = ["fsync=off", "shared_preload_libraries=sync_ext"];
+    let cluster = Cluster::start(name, &settings).unwrap();
     cluster.connect("postgres").unwrap().batch_execute("create role app").unwrap();
     cluster
 }
 
-/// Two workspaces, each with a record and a tombstone that were pushed long ago;
-/// one with every kind of member, one whose owner is no member of the first.
+/// Two workspaces, each with a record, a tombstone and a loser that were pushed long
+/// ago, and a device; one with every kind of member, one whose owner is no member of the first.
 /// `elsewhere`, the members are in a table of the app's.
 fn world(cluster: &Cluster, database: &str) -> Client {
     let mut admin = cluster.create_database(database).unwrap();
     let own = database != "elsewhere";
     admin
         .batch_execute(
-            "grant execute on all functions in schema public to app;
+            "grant execute on all routines in schema public to app;
              grant usage on schema sync_ext to app;
-             grant select on sync_ext.current_record, sync_ext.tombstone to app;
+             grant select on sync_ext.current_record, sync_ext.tombstone, sync_ext.conflict,
+               sync_ext.workspace_status, sync_ext.device_status, sync_ext.counter to app;
              create table membership (user_id text, workspace_id text, role text);
              grant select on membership to app;
              create function role_of(text, text) returns text language sql stable as
@@ -194,6 +208,7 @@ fn world(cluster: &Cluster, database: &str) -> Client {
             admin.execute(sql, &[&workspace, &owner]).unwrap();
         }
         push(&mut admin, workspace, &[put(1, "a", 1), put(2, "b", 1), delete(3, "b", 2)]);
+        push(&mut admin, workspace, &[put(4, "a", 0)]);
     }
     age(&mut admin);
     for (user, workspace, role) in MEMBERS.into_iter().chain([("ex", KNOWN, "editor")]) {
@@ -205,9 +220,9 @@ fn world(cluster: &Cluster, database: &str) -> Client {
         admin.batch_execute(sql).unwrap();
         admin = cluster.connect(database).unwrap();
     }
-    for user in ["ex", "vic"] {
+    for (user, workspace) in [("ex", KNOWN), ("vic", KNOWN), ("eve", "other")] {
         admin.execute("select set_config('sync_ext.user_id', $1, false)", &[&user]).unwrap();
-        acknowledge(&mut admin, KNOWN, user, 3);
+        acknowledge(&mut admin, workspace, user, 3);
     }
     admin.batch_execute("reset sync_ext.user_id").unwrap();
     let removal = "select sync_remove_member('team', 'ex'); delete from membership
@@ -268,6 +283,10 @@ fn outcome(
     match answer {
         Err(error) => {
             let error = error.as_db_error().unwrap_or_else(|| panic!("{context}: {error}"));
+            if *error.code() == SqlState::INVALID_TRANSACTION_TERMINATION {
+                // A procedure that commits has come to its first COMMIT.
+                return ("ok".to_owned(), None);
+            }
             // Who is refused has not even made others wait. (Whether a name is
             // taken shows only by trying to take it.)
             assert!(!stored && (!wrote || *name == CREATE_TAKEN), "{context}: {error} has written");
@@ -316,17 +335,21 @@ fn word(shown: Shown, stored: bool, answer: &[SimpleQueryMessage], caller: Calle
         Shown::Stored => "ok: nothing done",
         Shown::Items(key) if items(key).is_empty() => "ok: empty",
         Shown::Items(_) => "ok",
-        Shown::Workspaces => {
+        Shown::Workspaces | Shown::Owned => {
             let listed = items("workspaces");
             let listed: BTreeSet<&str> =
                 listed.iter().map(|item| item["workspaceId"].as_str().unwrap()).collect();
-            let theirs = MEMBERS
-                .iter()
-                .filter(|member| matches!(caller, Caller::User(user) if user == member.0));
-            let theirs: BTreeSet<&str> = theirs.map(|member| member.1).collect();
+            let is_owned = matches!(shown, Shown::Owned);
+            let is_theirs = |member: &&(&str, &str, &str)| {
+                let (of, _, role) = **member;
+                matches!(caller, Caller::User(user) if user == of) && (!is_owned || role == "owner")
+            };
+            let theirs: BTreeSet<&str> =
+                MEMBERS.iter().filter(is_theirs).map(|member| member.1).collect();
             match listed {
                 listed if listed == [KNOWN, "other"].into() => "ok: all",
                 listed if listed.is_empty() && theirs.is_empty() => "ok: none",
+                listed if listed == theirs && is_owned => "ok: owned",
                 listed if listed == theirs => "ok: theirs",
                 listed => panic!("{listed:?} instead of {theirs:?}"),
             }

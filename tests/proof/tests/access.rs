@@ -20,6 +20,16 @@ fn users_are_told_what_is_theirs_and_nothing_else() {
         }
     }
     print!("{total}");
+    for (what, least) in [
+        ("exchanges", 200),
+        ("exchanges that acknowledged", 25),
+        ("conflicts in the view", 100),
+        ("workspaces whose status was told", 20),
+        ("ops explained", 20),
+        ("hidden records not explained", 3),
+    ] {
+        assert!(total.count(what) >= least, "{what}: fewer than {least}");
+    }
     a_hint_that_names_others_records_is_seen(&cluster);
     a_workspace_that_is_told_from_none_is_seen(&cluster);
     an_owner_who_is_forgotten_is_seen(&cluster);

@@ -13,7 +13,12 @@ fn hostile_input_harms_neither_the_server_nor_the_good_ops_beside_it() {
     let cluster = Cluster::start("proof-hostile", &hostile::SETTINGS).unwrap();
     let tally = hostile::run(&cluster, SEED, 2000).unwrap();
     println!("{tally}");
-    for what in ["forged page tokens served", "private payloads compared"] {
+    for what in [
+        "forged page tokens served",
+        "private payloads compared",
+        "exchanges that acknowledged",
+        "ops explained",
+    ] {
         assert!(tally.count(what) > 0, "{what}: none");
     }
     a_changed_payload_is_seen_and_reduced(&cluster);

@@ -6,7 +6,7 @@ use sync_ext_proof::simulation;
 use sync_ext_proof::tally::Tally;
 use sync_ext_proof::tamper::{mend, tamper};
 
-const SEEDS: std::ops::Range<u64> = 0..12;
+const SEEDS: std::ops::Range<u64> = 0..20;
 const STEPS: usize = 400;
 
 #[test]
@@ -20,9 +20,17 @@ fn every_history_is_what_the_model_foretells() {
         }
     }
     print!("{total}");
+    for (what, least) in [
+        ("exchanges", 200),
+        ("exchanges that acknowledged", 100),
+        ("exchanges whose pull was refused", 3),
+    ] {
+        assert!(total.count(what) >= least, "{what}: fewer than {least}");
+    }
     a_loser_told_as_applied_is_seen(&mut cluster);
     a_purged_winner_is_seen(&mut cluster);
     a_cursor_that_is_too_high_is_seen(&mut cluster);
+    an_exchange_that_acknowledges_what_it_refuses_is_seen(&mut cluster);
 }
 
 /// What the simulator says of a server that lies, and of the history that
@@ -67,4 +75,16 @@ fn a_cursor_that_is_too_high_is_seen(cluster: &mut Cluster) {
                 end if;
                 return reply;";
     assert!(violation(cluster, "sync_pull", body).contains("a pull was answered"));
+}
+
+fn an_exchange_that_acknowledges_what_it_refuses_is_seen(cluster: &mut Cluster) {
+    let body = "reply := genuine(workspace_id, device_id, cursor, ops, page_limit, tables, latest,
+                                 proof);
+                if (reply #>> '{pull,requiresSnapshot}')::bool then
+                  perform sync_update_cursor(workspace_id, device_id,
+                    least(cursor, (reply #>> '{push,serverVersion}')::bigint));
+                end if;
+                return reply;";
+    let violation = violation(cluster, "sync_exchange", body);
+    assert!(violation.contains("an exchange acknowledged"), "{violation}");
 }

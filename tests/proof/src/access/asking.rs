@@ -57,7 +57,7 @@ impl World {
             Err(failure) => format!("{failure:?}"),
         };
         if let Some(user) = call.who.user() {
-            let sent = call.arguments.get(1).cloned().flatten().unwrap_or_default();
+            let sent = call.arguments.iter().flatten().cloned().collect::<Vec<_>>().join(" ");
             let about = call.about.unwrap_or(WORKSPACES[0]);
             // The views tell of all workspaces, row by row.
             if !call.sql.contains("sync_ext.") {

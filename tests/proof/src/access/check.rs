@@ -1,7 +1,6 @@
-//! Steps whose outcome is counted in rows, the views, and what must be stored.
+//! Steps whose outcome is counted in rows, and what must be stored.
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
 
 use super::asking::Call;
 use super::collecting::Leftover;
@@ -9,35 +8,7 @@ use super::model::{Entry, Owner, Record, Server};
 use super::step::{Name, Role, Via, Who};
 use super::world::World;
 
-const BOTH_VIEWS: &str = "select json_build_object(
-  'records', (select coalesce(json_agg(json_build_array(workspace_id, table_name, pk, payload,
-      deleted, revision, server_version) order by workspace_id, table_name, pk), '[]')
-      from sync_ext.current_record),
-  'tombstones', (select coalesce(json_agg(json_build_array(workspace_id, table_name, pk,
-      server_version, deleted_at is not null) order by workspace_id, table_name, pk), '[]')
-      from sync_ext.tombstone))::text";
-
 impl World {
-    /// Each row by itself is judged for secrecy: it tells of its workspace.
-    pub fn look(&mut self, who: Who, via: Via) -> Result<()> {
-        let foretold = self.foretell(who, |model, user| Ok(model.views(user)));
-        let call = Call::new(who, via, BOTH_VIEWS);
-        let reply = self.ask(&call, &foretold)?;
-        self.tally.add("times that views were read", 1);
-        let (Some(reply), Ok((records, tombstones))) = (reply, foretold) else { return Ok(()) };
-        let rows = ["records", "tombstones"].map(|view| reply[view].as_array());
-        for row in rows.into_iter().flatten().flatten() {
-            let workspace = self.model.workspaces.keys().find(|name| row[0] == **name);
-            let workspace = workspace.with_context(|| format!("of no workspace: {row}"))?;
-            if let Some(user) = who.user() {
-                self.secrets.told(workspace, user, &row.to_string(), "")?;
-            }
-        }
-        let foretold = json!({"records": records, "tombstones": tombstones});
-        ensure!(reply == foretold, "the views show {reply}\nforetold {foretold}");
-        Ok(())
-    }
-
     pub fn drop_workspace(
         &mut self,
         who: Who,

@@ -1,6 +1,6 @@
 //! What the contract says of GC.
 
-use super::model::{Refusal, Server, Workspace, trusted_only};
+use super::model::{Device, Refusal, Server, Workspace, trusted_only};
 use super::step::{Name, Role};
 
 /// The days after which a device is inactive, and forgotten.
@@ -108,12 +108,14 @@ impl Server {
 }
 
 impl Workspace {
+    pub fn is_active(&self, device: &Device) -> bool {
+        device.silent_days < DEVICE_TTL && device.cursor >= self.horizon
+    }
+
     /// The last version that the head and active devices let GC read.
     fn ceiling(&self) -> i64 {
-        let active = |device: &&super::model::Device| {
-            device.silent_days < DEVICE_TTL && device.cursor >= self.horizon
-        };
-        let cursors = self.devices.values().filter(active).map(|device| device.cursor);
+        let active = self.devices.values().filter(|device| self.is_active(device));
+        let cursors = active.map(|device| device.cursor);
         cursors.fold(self.head, i64::min) - 1
     }
 

@@ -14,13 +14,16 @@
 //! members told by the app, through a membership function.
 //!
 //! * [`step`], [`ops`]: histories out of seeds; [`op`]: what is sent
-//! * [`model`], [`pushing`], [`reads`], [`collecting`]: what the contract says
-//! * [`session`], [`world`]: plays a step; [`asking`]: makes a call and judges it
+//! * [`model`], [`pushing`], [`reads`], [`collecting`], [`telling`]: what the
+//!   contract says
+//! * [`session`], [`world`], [`syncing`], [`looking`]: plays a step; [`asking`]:
+//!   makes a call and judges it
 //! * [`check`]: what must be stored
 
 mod asking;
 mod check;
 mod collecting;
+mod looking;
 mod model;
 mod op;
 mod ops;
@@ -29,6 +32,8 @@ mod reads;
 mod secrets;
 mod session;
 mod step;
+mod syncing;
+mod telling;
 mod world;
 
 use anyhow::{Context, Result, bail};
@@ -51,7 +56,8 @@ pub fn start(name: &str) -> Result<Cluster> {
         "create role {ROLE};
          grant execute on all functions in schema public to {ROLE};
          grant usage on schema sync_ext to {ROLE};
-         grant select on sync_ext.current_record, sync_ext.tombstone to {ROLE};
+         grant select on sync_ext.current_record, sync_ext.tombstone, sync_ext.conflict,
+           sync_ext.workspace_status, sync_ext.device_status, sync_ext.counter to {ROLE};
          create schema app;
          grant usage on schema app to {ROLE};
          create table app.member (workspace_id text, user_id text, role text,

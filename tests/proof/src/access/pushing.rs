@@ -1,9 +1,10 @@
-//! What the contract says of a push.
+//! What the contract says of a push, and of an exchange.
 
 use serde_json::{Value, json};
 
-use super::model::{Entry, Outcome, Owner, Record, Server, Workspace, sees};
+use super::model::{Entry, Outcome, Owner, Record, Refusal, Server, Workspace, sees};
 use super::op::{Item, Op, Told};
+use super::reads::PullCall;
 use super::step::{Name, Role};
 
 /// Why an op is refused: its errorCode, and the error where that is one text.
@@ -66,6 +67,32 @@ impl Server {
             self.workspaces.insert(workspace, state);
         }
         Ok(json!({"results": results, "serverVersion": head}))
+    }
+}
+
+/// Both halves of an exchange's reply.
+pub struct Exchanged {
+    pub push: Value,
+    pub pull: Value,
+    pub acknowledges: bool,
+}
+
+impl Server {
+    pub fn exchange(
+        &mut self,
+        user: Option<Name>,
+        device: Name,
+        items: &[Item],
+        call: &PullCall,
+        at: i64,
+    ) -> Result<Exchanged, Refusal> {
+        let push = self.push(user, call.workspace, items, at)?;
+        let (pull, _) = self.pull(user, call)?;
+        let acknowledges = call.cursor > 0 && pull["requiresSnapshot"] == false;
+        if acknowledges {
+            self.acknowledge(user, call.workspace, device, call.cursor)?;
+        }
+        Ok(Exchanged { push, pull, acknowledges })
     }
 }
 

@@ -63,6 +63,16 @@ pub enum Action {
         filter: Filter,
         latest: bool,
     },
+    /// A push, and the pull from the cursor, by a device.
+    Exchange {
+        workspace: Name,
+        device: Name,
+        items: Vec<Item>,
+        cursor: Cursor,
+        limit: usize,
+        filter: Filter,
+        latest: bool,
+    },
     Snapshot {
         workspace: Name,
         limit: usize,
@@ -104,6 +114,14 @@ pub enum Action {
     List,
     /// Reads the views.
     Look,
+    Status {
+        workspace: Option<Name>,
+    },
+    /// Asks what became of one of the records, if there is any.
+    Explain {
+        workspace: Name,
+        record: usize,
+    },
     Register {
         table: Name,
         owner_field: Option<Name>,
@@ -215,8 +233,11 @@ fn step(random: &mut StdRng, pen: &mut Pen) -> Step {
     // Mostly the first: that is where all meet.
     let workspace = one(&[WORKSPACES[0], WORKSPACES[0], WORKSPACES[1], WORKSPACES[2]], random);
     let action = match random.random_range(0..1000) {
-        0..330 => Action::Push { workspace, items: pen.batch(who, workspace, random) },
-        330..480 => pull(workspace, random),
+        0..270 => Action::Push { workspace, items: pen.batch(who, workspace, random) },
+        270..340 => exchange(who, workspace, pen, random),
+        340..435 => pull(workspace, random),
+        435..460 => Action::Explain { workspace, record: random.random_range(0..1000) },
+        460..480 => Action::Status { workspace: random.random_bool(0.7).then_some(workspace) },
         480..540 => snapshot(workspace, random),
         540..650 => Action::GoOn {
             token: one(&[0, 0, 0, 0, 1, 1, 2, 4], random),
@@ -270,6 +291,7 @@ fn step(random: &mut StdRng, pen: &mut Pen) -> Step {
     let trusted = match action {
         Action::Register { .. } | Action::Unregister { .. } => 0.8,
         Action::Collect { .. } => 0.6,
+        Action::Status { .. } | Action::Explain { .. } => 0.2,
         Action::SetMember { .. } | Action::Create { .. } => 0.5,
         _ => 0.0,
     };
@@ -287,18 +309,33 @@ fn filter(random: &mut StdRng) -> Filter {
     }
 }
 
-fn pull(workspace: Name, random: &mut StdRng) -> Action {
-    let cursor = match random.random_range(0..10) {
+fn cursor(random: &mut StdRng) -> Cursor {
+    match random.random_range(0..10) {
         0..5 => Cursor::At(0),
         5 => Cursor::At(random.random_range(0..60)),
         _ => Cursor::Kept {
             back: one(&[0, 0, 1, 2, 5, 9], random),
             with_proof: random.random_bool(0.7),
         },
-    };
+    }
+}
+
+fn pull(workspace: Name, random: &mut StdRng) -> Action {
+    let cursor = cursor(random);
     let limit = one(&[1, 2, 3, 7, 20, 1000], random);
     let (filter, latest) = (filter(random), random.random_bool(0.3));
     Action::Pull { workspace, cursor, limit, filter, latest }
+}
+
+fn exchange(who: Who, workspace: Name, pen: &mut Pen, random: &mut StdRng) -> Action {
+    let items = match random.random_bool(0.8) {
+        true => pen.batch(who, workspace, random),
+        false => vec![],
+    };
+    let (device, cursor) = (one(&DEVICES, random), cursor(random));
+    let limit = one(&[1, 2, 3, 7, 20, 1000], random);
+    let (filter, latest) = (filter(random), random.random_bool(0.3));
+    Action::Exchange { workspace, device, items, cursor, limit, filter, latest }
 }
 
 fn snapshot(workspace: Name, random: &mut StdRng) -> Action {

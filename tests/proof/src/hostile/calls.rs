@@ -6,39 +6,16 @@ use anyhow::{Context, Result, bail, ensure};
 use postgres::types::ToSql;
 use rand::Rng;
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::arguments::{
-    Tokens, filter, has_nul, is_proof, is_workspace, limit, names, number, tables, workspace,
+    Tokens, filter, has_nul, is_workspace, limit, names, number, tables, workspace,
 };
 use super::generate::keep;
-use super::model::Model;
+use super::pulling::Page;
 use super::push::Pusher;
-use super::{allowed, governing, owning, value};
+use super::{allowed, governing, operating, owning, pulling, value};
 use crate::tally::Tally;
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Page<'a> {
-    #[serde(borrow, default)]
-    changes: Vec<Change<'a>>,
-    #[serde(borrow, default)]
-    items: Vec<Change<'a>>,
-    #[serde(default)]
-    requires_snapshot: bool,
-    next_page_token: Option<String>,
-    proof: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Change<'a> {
-    server_version: i64,
-    #[serde(borrow)]
-    payload: Option<&'a RawValue>,
-}
 
 /// One call of one function.
 pub fn call(
@@ -48,16 +25,19 @@ pub fn call(
     tally: &mut Tally,
 ) -> Result<()> {
     tally.add("other calls", 1);
-    match random.random_range(0..12) {
+    match random.random_range(0..16) {
         0 => push_nothing(pusher, random),
-        1..=2 => pull(pusher, tokens, random),
+        1..=2 => pulling::pull(pusher, tokens, random),
         3 => snapshot(pusher, tokens, random),
         4 => acknowledge(pusher, random),
         5 => forge(pusher, tokens, random, tally),
-        6 => collect(pusher, random),
+        6 => operating::collect(pusher, random),
         7 => register(pusher, random),
         8 => owning::own(pusher, random, tally),
         9 => governing::speak(pusher, random, tally),
+        10..=11 => pulling::exchange(pusher, tokens, random, tally),
+        12 => operating::collect_all(pusher, random),
+        13 => operating::operate(pusher, random, tally),
         _ => governing::govern(pusher, random),
     }
 }
@@ -96,86 +76,6 @@ fn push_nothing(pusher: &mut Pusher, random: &mut StdRng) -> Result<()> {
     let workspace = workspace(random);
     let expected = if has_nul([workspace.as_deref()]) { "22021" } else { "22023" };
     ask(pusher, "select sync_push($1, null)::text", &[&workspace], Some(expected)).map(drop)
-}
-
-fn pull(pusher: &mut Pusher, tokens: &mut Tokens, random: &mut StdRng) -> Result<()> {
-    let (workspace, cursor, tables) = (workspace(random), number(random), tables(random));
-    let (limit, latest) = (limit(random), *[None, Some(true), Some(false)].choose(random).unwrap());
-    let proof = match random.random_range(0..5) {
-        0 => Some(value::text(random)),
-        1..=2 => tokens.altered(random),
-        _ => None,
-    };
-    let expected = if has_nul([workspace.as_deref(), proof.as_deref()]) || has_nul(names(&tables)) {
-        Some("22021")
-    } else if !is_workspace(workspace.as_deref())
-        || cursor.is_none_or(|cursor| cursor < 0)
-        || proof.as_deref().is_some_and(|proof| !is_proof(proof))
-    {
-        Some("22023")
-    } else {
-        None
-    };
-    let sql = "select sync_pull($1, $2, $3, $4, $5, $6)::text";
-    let arguments: [&(dyn ToSql + Sync); 6] =
-        [&workspace, &cursor, &limit, &tables, &latest, &proof];
-    let Some(reply) = ask(pusher, sql, &arguments, expected)? else { return Ok(()) };
-    let (Some(workspace), Some(cursor)) = (workspace, cursor) else { return Ok(()) };
-    let page: Page = serde_json::from_str(&reply)?;
-
-    let model = pusher.models.get(&workspace);
-    let head = model.map_or(0, |model| model.head());
-    let is_ours = proof.as_ref().is_none_or(|proof| {
-        tokens.proofs.iter().any(|(ours, of)| ours == proof && *of == workspace)
-    });
-    ensure!(
-        page.requires_snapshot == (!is_ours || cursor > head),
-        "cursor {cursor} of {head}, proof {proof:?}: {reply}"
-    );
-    if page.requires_snapshot {
-        ensure!(page.changes.is_empty() && page.proof == proof, "{reply}");
-        return Ok(());
-    }
-    let limit = limit.unwrap_or(100).clamp(1, 1000) as usize;
-    let asked = Asked { cursor, limit, tables: filter(&tables), is_latest: latest == Some(true) };
-    asked.check(&page.changes, model).with_context(|| reply.clone())?;
-    if let Some(proof) = page.proof {
-        keep(&mut tokens.proofs, (proof, workspace), random);
-    }
-    Ok(())
-}
-
-/// A pull that was served.
-struct Asked<'a> {
-    cursor: i64,
-    limit: usize,
-    tables: Option<Vec<&'a str>>,
-    is_latest: bool,
-}
-
-impl Asked<'_> {
-    fn check(&self, changes: &[Change], model: Option<&Model>) -> Result<()> {
-        let wanted = |table: &str| self.tables.as_ref().is_none_or(|names| names.contains(&table));
-        let log = model.map(|model| &model.log[..]).unwrap_or_default();
-        let rest = log.iter().zip(1i64..).skip(self.cursor as usize);
-        let mut due = rest.filter(|((op, _), _)| wanted(&op.table));
-        ensure!(changes.len() <= self.limit, "{} changes", changes.len());
-        for change in changes {
-            // `latest` may leave entries out.
-            let entry = due.find(|(_, due)| !self.is_latest || *due == change.server_version);
-            let ((op, _), version) = entry.context("a change that is not there")?;
-            let payload = change.payload.map(RawValue::get);
-            ensure!(
-                version == change.server_version && payload == op.payload.as_deref(),
-                "version {version} is due"
-            );
-        }
-        ensure!(
-            self.is_latest || changes.len() == self.limit || due.next().is_none(),
-            "changes are missing"
-        );
-        Ok(())
-    }
 }
 
 fn snapshot(pusher: &mut Pusher, tokens: &mut Tokens, random: &mut StdRng) -> Result<()> {
@@ -266,50 +166,6 @@ fn forge(
                 ["22023", "55000"].contains(&&*code) || code == "22021" && has_nul(names(&tables));
             ensure!(is_due, "{error}: {sql} with {token}");
         }
-    }
-    Ok(())
-}
-
-/// Nothing is old enough to go: GC must answer, and purge nothing.
-fn collect(pusher: &mut Pusher, random: &mut StdRng) -> Result<()> {
-    let workspace = workspace(random);
-    // Intervals may be infinite from Postgres 17 on.
-    let infinite = pusher.server_version >= 170_000;
-    let (retention, is_long) = *[
-        (None, true),
-        (Some("1 hour"), true),
-        (Some("59 minutes 59.999999 seconds"), false),
-        (Some("0"), false),
-        (Some("-1 day"), false),
-        (Some("1 month -30 days"), false),
-        (Some("-1 month 31 days"), true),
-        (Some("178000000 years"), true),
-        (Some("-178000000 years"), false),
-        (Some("2147483647 days 2562047788 hours"), true),
-        (infinite.then_some("infinity"), true),
-        (infinite.then_some("-infinity"), !infinite),
-    ]
-    .choose(random)
-    .unwrap_or(&(None, true));
-    let batch_size = [None, Some(0), Some(-1), Some(i32::MIN), Some(i32::MAX), Some(1), Some(100)]
-        .choose(random)
-        .copied()
-        .flatten();
-    let expected = if has_nul([workspace.as_deref()]) {
-        Some("22021")
-    } else if workspace.is_some() && !is_workspace(workspace.as_deref())
-        || !is_long
-        || batch_size.is_none_or(|size| size < 1)
-    {
-        Some("22023")
-    } else {
-        None
-    };
-    let sql = "select sync_gc($1, $2::text::interval, $3)::text";
-    let reply = ask(pusher, sql, &[&workspace, &retention, &batch_size], expected)?;
-    if let Some(reply) = reply {
-        let purged = r#""scanned":0,"changesDeleted":0,"tombstonesDeleted":0,"devicesDeleted":0"#;
-        ensure!(reply.contains(purged), "{reply}");
     }
     Ok(())
 }

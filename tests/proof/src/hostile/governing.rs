@@ -143,9 +143,12 @@ pub fn speak(pusher: &mut Pusher, random: &mut StdRng, tally: &mut Tally) -> Res
         "select sync_push('w', '[]')::text",
         "select sync_snapshot('w', null, 1)::text",
         "select sync_update_cursor('w', 'd', 0)::text",
+        "select sync_exchange('w', 'd', 0, '[]', 1)::text",
         "select sync_gc()::text",
         "select sync_unregister_table('no such table')::text",
         "select sync_remove_member('w', 'nobody')::text",
+        "select sync_status('nowhere')::text",
+        "select sync_explain('nowhere', 'notes', 'a')::text",
     ] {
         ask(pusher, sql, &[], expected).with_context(|| format!("as {user:?}, {claims:?}"))?;
     }
@@ -153,9 +156,11 @@ pub fn speak(pusher: &mut Pusher, random: &mut StdRng, tally: &mut Tally) -> Res
     let listed = ask(pusher, "select sync_list_workspaces()::text", &[], expected)?;
     if matches!(who, Subject::User) {
         ensure!(listed.as_deref() == Some(r#"{"workspaces":[]}"#), "{user:?} is told {listed:?}");
-        let sql = "select count(*)::text from sync_ext.current_record";
-        let shown = ask(pusher, sql, &[], None)?;
-        ensure!(shown.as_deref() == Some("0"), "{user:?}, {claims:?} is shown {shown:?}");
+        for view in ["current_record", "conflict", "workspace_status", "device_status"] {
+            let sql = format!("select count(*)::text from sync_ext.{view}");
+            let shown = ask(pusher, &sql, &[], None)?;
+            ensure!(shown.as_deref() == Some("0"), "{user:?}, {claims:?} is shown {shown:?}");
+        }
     }
     be_trusted(pusher)
 }

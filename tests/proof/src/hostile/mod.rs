@@ -25,6 +25,7 @@
 //!
 //! * [`value`]: texts and JSON values that are easily misread
 //! * [`generate`]: batches; [`arguments`], [`calls`]: the other functions
+//! * [`pulling`]: pulls and exchanges; [`operating`]: what operators call
 //! * [`governing`], [`owning`]: users, members, workspaces, private records
 //! * [`push`], [`model`], [`expect`], [`allowed`]: what must come of them
 //! * [`shrink`]: the smallest batch that still shows a violation
@@ -38,7 +39,9 @@ mod generate;
 mod governing;
 pub mod large;
 mod model;
+mod operating;
 mod owning;
+mod pulling;
 mod push;
 mod shrink;
 mod value;

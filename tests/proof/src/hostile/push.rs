@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use postgres::{Client, Statement};
 
 use super::allowed;
-use super::expect::{Whole, expect};
+use super::expect::{Element, Whole, expect};
 use super::generate::Batch;
 use super::model::Model;
 use crate::tally::Tally;
@@ -72,12 +72,22 @@ impl Pusher {
         };
         let Whole::Elements(elements) = expected else { bail!("not refused") };
         let workspace = workspace.context("no such workspace may be")?;
-        let reply: &str = row.try_get(0)?;
+        self.take_reply(workspace, &elements, row.try_get(0)?, tally)
+    }
+
+    /// What a push was answered, that of an exchange too.
+    pub fn take_reply(
+        &mut self,
+        workspace: &str,
+        elements: &[Element],
+        reply: &str,
+        tally: &mut Tally,
+    ) -> Result<()> {
         let mut fresh = Model::default();
         let known = self.models.get_mut(workspace);
         let is_known = known.is_some();
         let model = known.unwrap_or(&mut fresh);
-        let stored = model.take_reply(workspace, &elements, reply, tally)?;
+        let stored = model.take_reply(workspace, elements, reply, tally)?;
         if !is_known && stored > 0 {
             self.models.insert(workspace.to_owned(), fresh);
         }

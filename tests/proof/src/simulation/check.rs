@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 
 use super::model::{Entry, Record, Workspace};
-use super::step::{End, SESSIONS, TABLES};
+use super::step::{End, Page, SESSIONS, TABLES};
 use super::world::World;
 
 /// Far more rounds than any outbox needs to empty.
@@ -76,7 +76,7 @@ impl World<'_> {
         self.push(number, 0, &super::step::Push::plain())?;
         for _ in 0..ROUNDS * 100 {
             let before = self.peers[number].device.cursor;
-            self.read(number, 0, 3, false, false)?;
+            self.read(number, 0, Page { limit: 3, latest: false }, false)?;
             let device = &self.peers[number].device;
             if !device.snapshot_begun && device.cursor == before {
                 return self.acknowledge(number, 0);

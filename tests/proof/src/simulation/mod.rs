@@ -14,11 +14,13 @@
 //! * [`step`]: histories out of seeds
 //! * [`op`], [`model`], [`reads`]: what the contract says, in plain maps
 //! * [`peer`]: a device and what is around it; [`session`]: a connection
-//! * [`world`]: plays a step; [`pushing`], [`reading`], [`collecting`]
+//! * [`world`]: plays a step; [`pushing`], [`exchanging`], [`reading`],
+//!   [`collecting`]
 //! * [`check`]: what must hold at any time, and at the end
 
 mod check;
 mod collecting;
+mod exchanging;
 mod model;
 mod op;
 mod peer;

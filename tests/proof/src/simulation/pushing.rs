@@ -1,10 +1,12 @@
-//! Pushes of the simulation.
+//! Pushes of the simulation, those of an exchange too.
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
+use super::exchanging::Exchanged;
 use super::model::{Server, Workspace};
 use super::op::Item;
+use super::reads::Pull;
 use super::session::{Answer, quote};
 use super::step::{Level, Push};
 use super::world::{DAY, Doing, Work, World};
@@ -14,11 +16,20 @@ pub struct PushCall {
     pub device: usize,
     pub level: Level,
     pub lose: bool,
-    items: Vec<Item>,
-    at: i64,
-    hold: bool,
+    pub at: i64,
     /// What its transaction sees, above READ COMMITTED.
-    view: Option<Box<Server>>,
+    pub view: Option<Box<Server>>,
+    /// What it pulls in the same call, by sync_exchange.
+    pub pull: Option<Pull>,
+    items: Vec<Item>,
+    hold: bool,
+}
+
+/// What a call was answered.
+pub struct Told {
+    pub push: String,
+    /// And the rest of it, of an exchange.
+    pub exchanged: Option<Exchanged>,
 }
 
 impl World<'_> {
@@ -26,9 +37,12 @@ impl World<'_> {
         if !self.is_online(device) {
             return Ok(());
         }
+        let pull = self.pull_to_exchange(device, push.exchange);
         // An open transaction that has read takes the push, if it is there.
-        let session = match self.doing[session] {
-            Doing::Open(..) => Some(session),
+        let session = match &self.doing[session] {
+            Doing::Open(_, view) if pull.is_none() || self.may_read(device, view.as_deref()) => {
+                Some(session)
+            }
             _ => self.idle(session),
         };
         let Some(session) = session else { return Ok(()) };
@@ -49,7 +63,7 @@ impl World<'_> {
         let items = self.peers[device].batch(push, &known);
         let hold = push.hold || opened;
         let (lose, at) = (push.lose, self.now);
-        let call = PushCall { device, level, lose, items, at, hold, view };
+        let call = PushCall { device, level, lose, at, view, pull, items, hold };
 
         let takes_lock =
             call.view.as_deref().unwrap_or(&self.model).takes_lock(&workspace, &call.items);
@@ -61,6 +75,7 @@ impl World<'_> {
             return Ok(());
         }
         self.tally.add("pushes", 1);
+        self.tally.add("exchanges", u64::from(call.pull.is_some()));
         self.peers[device].busy = true;
         self.sessions[session].send(self.push_sql(&workspace, &call, opened))?;
         if must_wait {
@@ -110,28 +125,36 @@ impl World<'_> {
             (true, _) | (_, Level::ReadCommitted) => "",
             _ => "; commit",
         };
-        format!(
-            "{begin} select sync_push({}, {ops}::json)::text;
-             update sync_ext.change_log set created_at = to_timestamp({})
-              where created_at > now() - interval '{DAY} s'{end}",
-            quote(workspace),
+        let turn_back = format!(
+            "update sync_ext.change_log set created_at = to_timestamp({})
+              where created_at > now() - interval '{DAY} s'",
             self.beginning + call.at
-        )
+        );
+        let calls = match &call.pull {
+            None => {
+                format!("select sync_push({}, {ops}::json)::text; {turn_back}", quote(workspace))
+            }
+            Some(pull) => self.exchange_sql(call, pull, &ops, &turn_back),
+        };
+        format!("{begin} {calls}{end}")
     }
 
     /// A push was answered, perhaps after it has waited.
     pub fn pushed(&mut self, session: usize, call: PushCall, answer: Answer) -> Result<()> {
         let workspace = self.peers[call.device].device.workspace.clone();
-        let is_stale = self.is_stale(&call);
         let mut after = match &call.view {
             Some(view) => (**view).clone(),
             None => self.model.clone(),
         };
         let takes_lock = after.takes_lock(&workspace, &call.items);
-        let reply = match answer {
-            Ok(columns) => columns.first().cloned().context("a push without a reply")?,
+        let expected = after.push(&workspace, &call.items, call.at);
+        let exchange = call.pull.as_ref().map(|pull| self.foretell_exchange(&call, pull, &after));
+        let is_stale = self.is_stale(&call) && takes_lock
+            || exchange.as_ref().is_some_and(|exchange| exchange.is_stale);
+        let columns = match answer {
+            Ok(columns) => columns,
             Err((Some(code), _)) if code == "40001" => {
-                let may = is_stale && takes_lock || call.level == Level::Serializable;
+                let may = is_stale || call.level == Level::Serializable;
                 ensure!(may, "a push was 40001 without a concurrent one");
                 self.tally.add("40001", 1);
                 self.peers[call.device].busy = false;
@@ -139,28 +162,31 @@ impl World<'_> {
             }
             Err(error) => bail!("a push failed: {error:?}"),
         };
-        ensure!(!(is_stale && takes_lock), "a push above READ COMMITTED overlooked another one");
+        ensure!(!is_stale, "a call above READ COMMITTED overlooked another one");
 
-        let expected = after.push(&workspace, &call.items, call.at);
-        let told = self.comparable(serde_json::from_str(&reply)?)?;
-        ensure!(told == expected, "a push was answered\n  {told}\nwhere\n  {expected}\nis right");
-        self.count(&told);
+        let told = match exchange {
+            None => Told { push: columns.first().cloned().context("no reply")?, exchanged: None },
+            Some(expected) => self.check_exchange(&call, expected, &columns)?,
+        };
+        let push = self.comparable(serde_json::from_str(&told.push)?)?;
+        ensure!(push == expected, "a push was answered\n  {push}\nwhere\n  {expected}\nis right");
+        self.count(&push);
         let state = after.workspaces.remove(&workspace).filter(|_| takes_lock);
         match (state, call.hold) {
             (Some(state), true) => {
                 let after = Box::new(state);
-                self.doing[session] = Doing::Holding { workspace, after, call, reply };
+                self.doing[session] = Doing::Holding { workspace, after, call, told };
                 Ok(())
             }
             (Some(state), false) => {
                 self.committed(&workspace, state);
-                self.deliver(&call, &reply)
+                self.deliver(&call, &told)
             }
             (None, hold) => {
                 if hold {
                     self.command(session, "commit".to_owned())?;
                 }
-                self.deliver(&call, &reply)
+                self.deliver(&call, &told)
             }
         }
     }
@@ -178,7 +204,11 @@ impl World<'_> {
         self.model.workspaces.insert(workspace.to_owned(), after);
     }
 
-    pub fn deliver(&mut self, call: &PushCall, reply: &str) -> Result<()> {
+    /// What was committed is told, if it is not lost on the way.
+    pub fn deliver(&mut self, call: &PushCall, told: &Told) -> Result<()> {
+        if let Some(exchanged) = &told.exchanged {
+            self.exchange_committed(call, exchanged);
+        }
         let peer = &mut self.peers[call.device];
         peer.busy = false;
         if call.lose {
@@ -187,9 +217,9 @@ impl World<'_> {
         }
         let sent: Vec<String> =
             call.items.iter().map(|item| item.op_id().unwrap_or_default().to_owned()).collect();
-        let (_, lost) = peer.device.push_answered(&sent, reply)?;
+        let (_, lost) = peer.device.push_answered(&sent, &told.push)?;
         peer.make_again(lost, self.now);
-        Ok(())
+        told.exchanged.as_ref().map_or(Ok(()), |exchanged| self.exchanged(call, exchanged))
     }
 
     /// A push's reply without what nobody can foretell: the words of errors,

@@ -2,24 +2,18 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
-use sync_ext_cluster::device::{Listed, Pulled};
+use sync_ext_cluster::device::{Device, Listed, Pulled};
 
 use super::model::Server;
 use super::peer::Peer;
 use super::reads::{PageToken, Proof, ProofTold, Pull};
 use super::session::{quote, quote_all, quote_or_null};
+use super::step::Page;
 use super::world::{Doing, World};
 
 impl World<'_> {
     /// One page, of a pull or, where one has begun, of a snapshot.
-    pub fn read(
-        &mut self,
-        device: usize,
-        session: usize,
-        limit: usize,
-        latest: bool,
-        lose: bool,
-    ) -> Result<()> {
+    pub fn read(&mut self, device: usize, session: usize, page: Page, lose: bool) -> Result<()> {
         if !self.is_online(device) {
             return Ok(());
         }
@@ -29,14 +23,14 @@ impl World<'_> {
         };
         let Some(session) = reader else { return Ok(()) };
         if self.peers[device].device.snapshot_begun {
-            self.snapshot_page(device, session, limit, lose)
+            self.snapshot_page(device, session, page.limit, lose)
         } else {
-            self.pull_page(device, session, limit, latest, lose)
+            self.pull_page(device, session, page, lose)
         }
     }
 
     /// A device does not read from a view that is older than what it has seen.
-    fn may_read(&self, device: usize, view: Option<&Server>) -> bool {
+    pub fn may_read(&self, device: usize, view: Option<&Server>) -> bool {
         let Some(view) = view else { return true };
         let Peer { device, listing, .. } = &self.peers[device];
         let head = |server: &Server| server.workspaces.get(&device.workspace).map(|w| w.head);
@@ -57,56 +51,60 @@ impl World<'_> {
         }
     }
 
-    fn pull_page(
-        &mut self,
-        number: usize,
-        session: usize,
-        limit: usize,
-        latest: bool,
-        lose: bool,
-    ) -> Result<()> {
-        let device = &self.peers[number].device;
+    /// What a device asks for when it pulls.
+    pub fn pull_by(&self, number: usize, page: Page) -> Pull {
+        let Device { workspace, cursor, tables, proof, .. } = &self.peers[number].device;
+        let proof = proof.as_ref().map(|token| (token.clone(), self.proofs[token].clone()));
+        let (workspace, tables) = (workspace.clone(), tables.clone());
+        Pull { workspace, cursor: *cursor, page, tables, proof }
+    }
+
+    fn pull_page(&mut self, number: usize, session: usize, page: Page, lose: bool) -> Result<()> {
+        let pull = self.pull_by(number, page);
         let sql = format!(
-            "select sync_pull({}, {}, {limit}, {}, {latest}, {})::text",
-            quote(&device.workspace),
-            device.cursor,
-            quote_all(&device.tables),
-            quote_or_null(device.proof.as_deref())
+            "select sync_pull({}, {}, {})::text",
+            quote(&pull.workspace),
+            pull.cursor,
+            pull.wishes()
         );
-        let proof = device.proof.as_ref().map(|token| self.proofs[token].clone());
-        let pull = Pull {
-            workspace: &device.workspace,
-            cursor: device.cursor,
-            limit,
-            tables: &device.tables,
-            latest,
-            proof: proof.as_ref(),
-        };
-        let (expected, proof) = self.seen_by(session).pull(pull);
+        let expected = self.seen_by(session).pull(&pull);
         let answer = self.call(session, sql)?;
         let Ok(columns) = answer else { bail!("a pull failed: {answer:?}") };
         let reply = columns.first().context("a pull without a reply")?;
+        self.check_pull(&pull, expected, reply)?;
+        if lose {
+            self.tally.add("replies lost", 1);
+            return Ok(());
+        }
+        let is_late = self.reads_the_past(session);
+        self.pulled(number, reply, is_late)
+    }
+
+    /// Is a pull's reply what is expected?
+    pub fn check_pull(
+        &mut self,
+        pull: &Pull,
+        (expected, proof): (Value, ProofTold),
+        reply: &str,
+    ) -> Result<()> {
+        self.tally.add("pulls", 1);
         let mut told: Value = serde_json::from_str(reply)?;
         let token = told["proof"].take();
         told.as_object_mut().context("no object")?.remove("proof");
         ensure!(told == expected, "a pull was answered\n  {told}\nwhere\n  {expected}\nis right");
         match proof {
             ProofTold::AsGiven => {
-                let given = self.peers[number].device.proof.as_deref();
+                let given = pull.proof.as_ref().map(|(token, _)| token.as_str());
                 ensure!(token.as_str() == given, "{token} instead of the proof given, {given:?}");
+                Ok(())
             }
-            ProofTold::Of(proof) => self.learn_proof(&token, proof)?,
+            ProofTold::Of(proof) => self.learn_proof(&token, proof),
         }
-        self.pulled(number, session, reply, lose)
     }
 
-    fn pulled(&mut self, number: usize, session: usize, reply: &str, lose: bool) -> Result<()> {
-        self.tally.add("pulls", 1);
-        if lose {
-            self.tally.add("replies lost", 1);
-            return Ok(());
-        }
-        let is_exposed = self.reads_the_past(session);
+    /// A device gets a pull's reply; `is_late` if GC may have overtaken what it
+    /// shows.
+    pub fn pulled(&mut self, number: usize, reply: &str, is_late: bool) -> Result<()> {
         let peer = &mut self.peers[number];
         match peer.device.pull_answered(reply)? {
             Pulled::SnapshotRequired { reason } => {
@@ -116,7 +114,7 @@ impl World<'_> {
             }
             Pulled::Page { has_more: true, .. } => {}
             Pulled::Page { has_more: false, .. } => {
-                (peer.complete, peer.exposed) = (true, peer.exposed && is_exposed);
+                (peer.complete, peer.exposed) = (true, peer.exposed && is_late);
             }
         }
         Ok(())
@@ -249,9 +247,7 @@ impl World<'_> {
                 let reply = columns.first().context("an acknowledgement without a reply")?;
                 let told: Value = serde_json::from_str(reply)?;
                 ensure!(told == expected, "acknowledged: {told} where {expected} is right");
-                let horizon = self.model.workspaces.get(&workspace).map(|state| state.horizon);
-                let peer = &mut self.peers[number];
-                peer.shielded = !peer.exposed && horizon.is_some_and(|horizon| cursor >= horizon);
+                self.acknowledged(number, cursor);
                 Ok(())
             }
             (Err((Some(code), _)), None) if code == "22023" => {
@@ -260,6 +256,23 @@ impl World<'_> {
             }
             (answer, expected) => bail!("acknowledged: {answer:?} where {expected:?} is right"),
         }
+    }
+
+    /// The device knows that the server knows its cursor.
+    pub fn acknowledged(&mut self, number: usize, cursor: i64) {
+        let peer = &mut self.peers[number];
+        let state = self.model.workspaces.get(&peer.device.workspace);
+        let is_active = state.is_some_and(|state| cursor >= state.horizon);
+        peer.shielded = !peer.exposed && is_active;
+    }
+}
+
+impl Pull {
+    /// The arguments after the cursor.
+    pub fn wishes(&self) -> String {
+        let Page { limit, latest } = self.page;
+        let token = self.proof.as_ref().map(|(token, _)| token.as_str());
+        format!("{limit}, {}, {latest}, {}", quote_all(&self.tables), quote_or_null(token))
     }
 }
 

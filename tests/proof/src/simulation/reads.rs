@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::model::{Entry, Server, Workspace};
 use super::op::revision_json;
+use super::step::Page;
 
 /// What the sessions set `sync_ext.max_page_bytes` to: a few elements.
 pub const PAGE_BYTES: usize = 1024;
@@ -58,14 +59,15 @@ pub enum ProofTold {
     Of(Option<Proof>),
 }
 
-#[derive(Clone, Copy, Debug)]
-pub struct Pull<'a> {
-    pub workspace: &'a str,
+/// A pull as it is sent.
+#[derive(Clone, Debug)]
+pub struct Pull {
+    pub workspace: String,
     pub cursor: i64,
-    pub limit: usize,
-    pub tables: &'a [String],
-    pub latest: bool,
-    pub proof: Option<&'a Proof>,
+    pub page: Page,
+    pub tables: Vec<String>,
+    /// The token, and what it stands for.
+    pub proof: Option<(String, Proof)>,
 }
 
 impl Workspace {
@@ -105,14 +107,15 @@ fn wanted(tables: &[String], table: &str) -> bool {
 
 impl Server {
     /// The reply but for its proof, and that.
-    pub fn pull(&self, pull: Pull<'_>) -> (Value, ProofTold) {
+    pub fn pull(&self, pull: &Pull) -> (Value, ProofTold) {
         let unknown = Workspace::default();
-        let found = self.workspaces.get(pull.workspace);
+        let found = self.workspaces.get(&pull.workspace);
         let state = found.unwrap_or(&unknown);
+        let proof = pull.proof.as_ref().map(|(_, proof)| proof);
         let reason = match found {
-            None if pull.cursor > 0 || pull.proof.is_some() => Some("unknown_workspace"),
+            None if pull.cursor > 0 || proof.is_some() => Some("unknown_workspace"),
             None => None,
-            Some(state) => state.reason(pull.cursor, pull.proof),
+            Some(state) => state.reason(pull.cursor, proof),
         };
         let mut reply = json!({"changes": [], "nextCursor": pull.cursor, "hasMore": false,
             "serverVersion": state.head, "oldestRetainedVersion": state.horizon + 1,
@@ -126,23 +129,23 @@ impl Server {
         let mut changes: Vec<(i64, &Entry, Value)> = state
             .log
             .range(pull.cursor + 1..)
-            .filter(|(_, entry)| wanted(pull.tables, entry.op.table))
+            .filter(|(_, entry)| wanted(&pull.tables, entry.op.table))
             .filter(|(version, entry)| {
-                !pull.latest
+                !pull.page.latest
                     || (entry.applied && state.records[&entry.op.key()].version == **version)
             })
             .map(|(version, entry)| (*version, entry, change(*version, entry)))
             .collect();
         let sizes =
             changes.iter().map(|(_, entry, change)| size(change, entry.payload().as_deref()));
-        let length = page_length(sizes, pull.limit);
+        let length = page_length(sizes, pull.page.limit);
         let has_more = changes.len() > length;
         changes.truncate(length);
         let last = changes.last().map(|(version, ..)| *version);
         reply["nextCursor"] = json!(if has_more { last } else { Some(state.head) });
         reply["hasMore"] = json!(has_more);
         reply["changes"] = changes.into_iter().map(|(.., change)| change).collect();
-        (reply, ProofTold::Of(state.proof(pull.workspace)))
+        (reply, ProofTold::Of(state.proof(&pull.workspace)))
     }
 
     /// The page's reply but for ids and tokens, its proof, and what the next

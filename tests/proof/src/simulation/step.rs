@@ -46,8 +46,7 @@ pub enum Action {
     Pull {
         device: usize,
         session: usize,
-        limit: usize,
-        latest: bool,
+        page: Page,
         lose: bool,
     },
     /// A device starts with a snapshot of its own accord.
@@ -93,6 +92,13 @@ pub enum Action {
     Restore,
 }
 
+/// What a pull wants of a page.
+#[derive(Clone, Copy, Debug)]
+pub struct Page {
+    pub limit: usize,
+    pub latest: bool,
+}
+
 #[derive(Clone, Debug)]
 pub struct Push {
     pub level: Level,
@@ -107,6 +113,8 @@ pub struct Push {
     pub extra: Extra,
     /// The reply never arrives.
     pub lose: bool,
+    /// A whole round in one call, with this page, where the device may pull.
+    pub exchange: Option<Page>,
 }
 
 impl Push {
@@ -121,6 +129,7 @@ impl Push {
             loose: false,
             extra: Extra::Nothing,
             lose: false,
+            exchange: None,
         }
     }
 }
@@ -255,13 +264,9 @@ fn action(random: &mut StdRng, temper: &Temper) -> Action {
         Kind::Push => Action::Push { device, session, push: push(random) },
         Kind::Begin => Action::Begin { session, level: level(random, 0.0) },
         Kind::End => Action::End { session, how: end(random) },
-        Kind::Pull => Action::Pull {
-            device,
-            session,
-            limit: *[1, 2, 5, 1000].choose(random).unwrap_or(&5),
-            latest: random.random_bool(0.4),
-            lose: random.random_bool(0.1),
-        },
+        Kind::Pull => {
+            Action::Pull { device, session, page: page(random), lose: random.random_bool(0.1) }
+        }
         Kind::Snapshot => Action::Snapshot { device },
         Kind::Acknowledge => Action::Acknowledge { device, session },
         Kind::Gc => Action::Gc {
@@ -299,6 +304,10 @@ fn edit(random: &mut StdRng, temper: &Temper, device: usize) -> Action {
     }
 }
 
+fn page(random: &mut StdRng) -> Page {
+    Page { limit: *[1, 2, 5, 1000].choose(random).unwrap_or(&5), latest: random.random_bool(0.4) }
+}
+
 fn push(random: &mut StdRng) -> Push {
     let place = random.random_range(0..20);
     Push {
@@ -320,6 +329,7 @@ fn push(random: &mut StdRng) -> Push {
             _ => Extra::Nothing,
         },
         lose: random.random_bool(0.15),
+        exchange: random.random_bool(0.4).then(|| page(random)),
     }
 }
 

@@ -12,7 +12,7 @@ use sync_ext_cluster::state;
 use super::model::{Server, Workspace};
 use super::op::Op;
 use super::peer::Peer;
-use super::pushing::PushCall;
+use super::pushing::{PushCall, Told};
 use super::reads::{PageToken, Proof};
 use super::session::{Answer, Session};
 use super::step::{Action, DEVICES, End, Level, PKS, SESSIONS, Step, TABLES, WORKSPACES};
@@ -57,7 +57,7 @@ pub enum Doing {
         workspace: String,
         after: Box<Workspace>,
         call: PushCall,
-        reply: String,
+        told: Told,
     },
     /// It waits for the lock of this workspace.
     Waiting {
@@ -118,8 +118,8 @@ impl<'c> World<'c> {
             Action::Push { device, session, push } => self.push(*device, *session, push),
             Action::Begin { session, level } => self.begin(*session, *level),
             Action::End { session, how } => self.end(*session, *how),
-            Action::Pull { device, session, limit, latest, lose } => {
-                self.read(*device, *session, *limit, *latest, *lose)
+            Action::Pull { device, session, page, lose } => {
+                self.read(*device, *session, *page, *lose)
             }
             Action::Snapshot { device } => {
                 self.peers[*device].start_snapshot();
@@ -222,13 +222,13 @@ impl<'c> World<'c> {
                 Ok(())
             }
             Doing::Open(..) => self.command(session, "commit".to_owned()),
-            Doing::Holding { workspace, after, call, reply } => {
+            Doing::Holding { workspace, after, call, told } => {
                 if how == End::Rollback {
                     self.tally.add("pushes rolled back", 1);
                     self.peers[call.device].busy = false;
                     self.command(session, "rollback".to_owned())?;
                 } else {
-                    self.commit(session, &workspace, *after, call, &reply, how)?;
+                    self.commit(session, &workspace, *after, call, &told, how)?;
                 }
                 self.release(&workspace)
             }
@@ -241,7 +241,7 @@ impl<'c> World<'c> {
         workspace: &str,
         after: Workspace,
         mut call: PushCall,
-        reply: &str,
+        told: &Told,
         how: End,
     ) -> Result<()> {
         let answer = self.call(session, "commit".to_owned())?;
@@ -249,7 +249,7 @@ impl<'c> World<'c> {
             Ok(_) => {
                 self.committed(workspace, after);
                 call.lose |= how == End::CommitUnheard;
-                self.deliver(&call, reply)
+                self.deliver(&call, told)
             }
             Err((Some(code), _)) if code == "40001" && call.level == Level::Serializable => {
                 self.tally.add("40001", 1);
