@@ -37,8 +37,8 @@ enum Holder {
     Everybody,
     /// Users whose it is. OpIds that GC has purged can be used again, by others.
     Users(BTreeSet<Name>),
-    /// A trusted caller sent it for the first user who is told.
-    Somebody,
+    /// Theirs, and a trusted caller sent it for the first other who is told.
+    Somebody(BTreeSet<Name>),
 }
 
 /// Whose the names are that were sent to a workspace.
@@ -49,8 +49,14 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// `user` is `None` for a trusted caller.
-    pub fn accepted(&mut self, workspace: Name, user: Option<Name>, op: &Op) -> Result<()> {
+    /// `user` is `None` for a trusted caller; `is_new` if it was no replay.
+    pub fn accepted(
+        &mut self,
+        workspace: Name,
+        user: Option<Name>,
+        op: &Op,
+        is_new: bool,
+    ) -> Result<()> {
         if op.table != DIARY {
             self.holders.insert((workspace, op.op_id.clone()), Holder::Everybody);
             return Ok(());
@@ -58,13 +64,20 @@ impl Secrets {
         let item = Item { op: op.clone(), is_loose: false };
         for name in names_in(&item.json()) {
             let is_op_id = name == op.op_id;
-            let holder = self.holders.entry((workspace, name.clone())).or_insert(Holder::Somebody);
+            let nobodys = Holder::Somebody(BTreeSet::new());
+            let holder = self.holders.entry((workspace, name.clone())).or_insert(nobodys);
             match (&mut *holder, user) {
+                (Holder::Users(users), None) if is_op_id && is_new => {
+                    *holder = Holder::Somebody(std::mem::take(users));
+                }
                 (Holder::Everybody, _) | (_, None) => {}
-                (Holder::Somebody, Some(user)) => *holder = Holder::Users([user].into()),
+                (Holder::Somebody(users), Some(user)) => {
+                    users.insert(user);
+                    *holder = Holder::Users(std::mem::take(users));
+                }
                 (Holder::Users(users), Some(user)) => {
-                    let is_new = users.insert(user);
-                    if is_new && !is_op_id {
+                    let is_another = users.insert(user);
+                    if is_another && !is_op_id {
                         bail!("{name} is {users:?}'s, and was accepted from {user}: {op:?}");
                     }
                 }
@@ -91,8 +104,11 @@ impl Secrets {
             };
             match holder {
                 Holder::Everybody => {}
-                Holder::Somebody => *holder = Holder::Users([user].into()),
-                Holder::Users(users) if users.contains(user) => {}
+                Holder::Users(users) | Holder::Somebody(users) if users.contains(user) => {}
+                Holder::Somebody(users) => {
+                    users.insert(user);
+                    *holder = Holder::Users(std::mem::take(users));
+                }
                 Holder::Users(users) => bail!("{user} was shown {name} of {users:?}: {told}"),
             }
         }
@@ -153,24 +169,38 @@ mod tests {
         let mut secrets = Secrets::default();
         assert!(secrets.told("w1", "ann", "md1m", "").is_err());
         assert!(secrets.told("w1", "bob", "md1m", "md1m").is_ok());
-        secrets.accepted("w1", Some("ann"), &entry(1)).unwrap();
+        secrets.accepted("w1", Some("ann"), &entry(1), true).unwrap();
         for name in ["md1m", "d3@w1", &op_id(1)] {
             assert!(secrets.told("w1", "ann", name, "").is_ok(), "{name}");
             assert!(secrets.told("w1", "bob", name, "").is_err(), "{name}");
             assert!(secrets.told("w2", "ann", name, "").is_err(), "{name}");
         }
-        assert!(secrets.accepted("w1", Some("bob"), &entry(2)).is_err());
+        assert!(secrets.accepted("w1", Some("bob"), &entry(2), true).is_err());
         secrets.dropped("w1");
         assert!(secrets.told("w1", "ann", "md1m", "").is_err());
-        secrets.accepted("w1", Some("bob"), &entry(2)).unwrap();
+        secrets.accepted("w1", Some("bob"), &entry(2), true).unwrap();
     }
 
     #[test]
     fn what_is_accepted_from_a_trusted_caller_is_for_one_user() {
         let mut secrets = Secrets::default();
-        secrets.accepted("w1", None, &entry(1)).unwrap();
+        secrets.accepted("w1", None, &entry(1), true).unwrap();
         assert!(secrets.told("w1", "bob", "md1m", "").is_ok());
         assert!(secrets.told("w1", "ann", "md1m", "").is_err());
+    }
+
+    #[test]
+    fn an_op_id_that_a_trusted_caller_uses_again_is_for_one_more() {
+        let mut secrets = Secrets::default();
+        secrets.accepted("w1", Some("ann"), &entry(1), true).unwrap();
+        secrets.accepted("w1", None, &entry(1), false).unwrap();
+        assert!(secrets.told("w1", "bob", &op_id(1), "").is_err());
+        secrets.accepted("w1", None, &entry(1), true).unwrap();
+        assert!(secrets.told("w1", "bob", "md1m", "").is_err());
+        for user in ["ann", "bob", "bob"] {
+            assert!(secrets.told("w1", user, &op_id(1), "").is_ok(), "{user}");
+        }
+        assert!(secrets.told("w1", "vic", &op_id(1), "").is_err());
     }
 
     #[test]

@@ -41,7 +41,8 @@ impl World {
             self.tally.add("ops", 1);
             self.tally.add(fate(result), 1);
             if result["success"] == true {
-                self.secrets.accepted(workspace, who.user(), &item.op)?;
+                let is_new = result["replayed"] != true;
+                self.secrets.accepted(workspace, who.user(), &item.op, is_new)?;
                 let is_private = item.op.table == DIARY && who.user().is_some();
                 self.tally.add("ops of diaries accepted from users", u64::from(is_private));
             }
