@@ -19,7 +19,7 @@ begin atomic
   entry as materialized (
     select
       l.*,
-      max(l.server_version) filter (where l.applied) over (
+      pg_catalog.max(l.server_version) filter (where l.applied) over (
         order by l.server_version rows between unbounded preceding and 1 preceding
       ) as before
     from target as t
@@ -28,7 +28,7 @@ begin atomic
   op as (
     select
       e.server_version,
-      json_build_object(
+      pg_catalog.json_build_object(
         'serverVersion', e.server_version,
         'op', e.operation,
         'outcome', case
@@ -43,7 +43,7 @@ begin atomic
           when o.op_id <> e.op_id then 'opId'
         end,
         'supersededBy', (select s.server_version from entry as s where s.supersedes = e.server_version),
-        'stamp', json_build_object('clock', e.clock, 'hlc', e.hlc, 'deviceId', e.device_id, 'opId', e.op_id),
+        'stamp', pg_catalog.json_build_object('clock', e.clock, 'hlc', e.hlc, 'deviceId', e.device_id, 'opId', e.op_id),
         'createdAt', e.created_at,
         'payload', e.payload
       ) as told
@@ -70,7 +70,7 @@ begin atomic
     cross join lateral (
       -- GC goes in order, and does not pass an entry that is not due, which a
       -- clock that was set back can leave before one that is.
-      select max(l.created_at) as created_at
+      select pg_catalog.max(l.created_at) as created_at
       from sync_ext.change_log as l
       where l.workspace_key = t.workspace_key
         and l.server_version > t.gc_through
@@ -79,7 +79,7 @@ begin atomic
     join entry as e on e.server_version = t.server_version
     where t.deleted
   )
-  select json_build_object(
+  select pg_catalog.json_build_object(
     'workspaceId', $1,
     'tableName', $2,
     'pk', $3,
@@ -92,16 +92,16 @@ begin atomic
       from target as t
     ), 'unknown'),
     'winner', (
-      select json_build_object(
+      select pg_catalog.json_build_object(
         'serverVersion', t.server_version,
-        'revision', json_build_object('clock', t.clock, 'hlc', t.hlc, 'opId', t.op_id),
+        'revision', pg_catalog.json_build_object('clock', t.clock, 'hlc', t.hlc, 'opId', t.op_id),
         'owner', nullif(t.owner, '')
       )
       from target as t
     ),
-    'ops', (select coalesce(json_agg(o.told order by o.server_version), '[]') from op as o),
+    'ops', (select coalesce(pg_catalog.json_agg(o.told order by o.server_version), '[]') from op as o),
     'devices', (
-      select coalesce(json_agg(json_build_object(
+      select coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
         'deviceId', d.device_id,
         'userId', nullif(d.user_id, ''),
         'lastSeenVersion', d.last_seen_version,
@@ -111,12 +111,12 @@ begin atomic
       cross join target as t
     ),
     'purge', (
-      select json_build_object(
+      select pg_catalog.json_build_object(
         'dueAt', m.due_at,
-        'isDue', m.due_at <= clock_timestamp(),
+        'isDue', m.due_at <= pg_catalog.clock_timestamp(),
         'isHead', m.server_version = m.head,
         'heldBy', (
-          select coalesce(json_agg(d.device_id order by d.last_seen_version, d.device_id), '[]')
+          select coalesce(pg_catalog.json_agg(d.device_id order by d.last_seen_version, d.device_id), '[]')
           from device as d
           where d.active and d.last_seen_version <= m.server_version
         )

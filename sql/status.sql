@@ -149,7 +149,7 @@ language sql stable security definer parallel restricted
 set search_path = pg_catalog, pg_temp
 begin atomic
   select case when $1 is not null then sync_ext.require_owner($1) end;
-  select json_build_object('counters', case when $1 is null then sync_ext.counters() end, 'workspaces', coalesce(json_agg(json_build_object(
+  select pg_catalog.json_build_object('counters', case when $1 is null then sync_ext.counters() end, 'workspaces', coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
     'workspaceId', s.workspace_id,
     'serverVersion', s.head,
     'oldestRetainedVersion', s.horizon + 1,
@@ -163,12 +163,12 @@ begin atomic
     'pinnedAt', s.pinned_at,
     'pinnedBy', s.pinned_by,
     'devices', (
-      select coalesce(json_agg(json_build_object(
+      select coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
         'deviceId', d.device_id,
         'userId', nullif(d.user_id, ''),
         'lastSeenVersion', d.last_seen_version,
         'lag', d.lag,
-        'heartbeatAgeSeconds', trunc(extract(epoch from d.heartbeat_age)),
+        'heartbeatAgeSeconds', pg_catalog.trunc(extract(epoch from d.heartbeat_age)),
         'active', d.active,
         'pinsGc', d.pins_gc
       ) order by d.device_id, d.user_id), '[]')

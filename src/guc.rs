@@ -11,12 +11,6 @@ use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use crate::error::SyncError;
 use crate::store;
 
-static MAX_OPS_PER_PUSH: GucSetting<i32> = GucSetting::<i32>::new(1000);
-static MAX_PAYLOAD_BYTES: GucSetting<i32> = GucSetting::<i32>::new(256 * 1024);
-static MAX_PAGE_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(1000);
-static MAX_PAGE_BYTES: GucSetting<i32> = GucSetting::<i32>::new(8 * 1024 * 1024);
-static RETENTION: GucSetting<i32> = GucSetting::<i32>::new(30 * 24 * 3600);
-static DEVICE_TTL: GucSetting<i32> = GucSetting::<i32>::new(90 * 24 * 3600);
 /// What listeners are told when a push commits.
 #[derive(Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
 pub enum Notify {
@@ -28,11 +22,16 @@ pub enum Notify {
     Changes,
 }
 
+static MAX_OPS_PER_PUSH: GucSetting<i32> = GucSetting::<i32>::new(1000);
+static MAX_PAYLOAD_BYTES: GucSetting<i32> = GucSetting::<i32>::new(256 * 1024);
+static MAX_PAGE_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(1000);
+static MAX_PAGE_BYTES: GucSetting<i32> = GucSetting::<i32>::new(8 * 1024 * 1024);
+static RETENTION: GucSetting<i32> = GucSetting::<i32>::new(30 * 24 * 3600);
+static DEVICE_TTL: GucSetting<i32> = GucSetting::<i32>::new(90 * 24 * 3600);
 static NOTIFY: GucSetting<Notify> = GucSetting::<Notify>::new(Notify::Off);
 static NOTIFY_CHANNEL: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(DEFAULT_CHANNEL));
 const DEFAULT_CHANNEL: &CStr = c"sync_ext";
-
 static USER_ID: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static REQUIRE_USER: GucSetting<bool> = GucSetting::<bool>::new(false);
 static MEMBERSHIP_FUNCTION: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);

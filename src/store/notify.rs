@@ -29,19 +29,20 @@ thread_local! {
 pub fn at_commit(workspace_id: &str, head: Version, changes: Changes) {
     // SAFETY: reads a variable of this backend.
     let by = unsafe { pg_sys::GetCurrentSubTransactionId() };
-    PENDING.with_borrow_mut(|pending| {
-        let same = |known: &&mut Pending| known.by == by && known.workspace_id == workspace_id;
-        match pending.iter_mut().find(same) {
-            Some(known) => {
-                known.head = head;
-                known.changes.append(changes);
-            }
-            None => {
-                let workspace_id = workspace_id.to_owned();
-                pending.push(Pending { by, workspace_id, head, changes });
-            }
+    let workspace_id = workspace_id.to_owned();
+    PENDING.with_borrow_mut(|pending| add(pending, Pending { by, workspace_id, head, changes }));
+}
+
+/// One for each workspace and (sub)transaction, in the order of their first pushes.
+fn add(pending: &mut Vec<Pending>, later: Pending) {
+    let same = |one: &&mut Pending| one.by == later.by && one.workspace_id == later.workspace_id;
+    match pending.iter_mut().find(same) {
+        Some(one) => {
+            one.head = later.head;
+            one.changes.append(later.changes);
         }
-    });
+        None => pending.push(later),
+    }
 }
 
 /// Has Postgres call us when transactions end. Once per backend.
@@ -63,7 +64,7 @@ unsafe extern "C-unwind" fn at_transaction(
 ) {
     use pg_sys::XactEvent::*;
     match event {
-        XACT_EVENT_PRE_COMMIT => merged(PENDING.take()).iter().for_each(tell),
+        XACT_EVENT_PRE_COMMIT => PENDING.take().iter().for_each(tell),
         // A prepared transaction cannot notify; Postgres would refuse to prepare.
         XACT_EVENT_PRE_PREPARE | XACT_EVENT_ABORT => PENDING.with_borrow_mut(Vec::clear),
         _ => {}
@@ -82,26 +83,15 @@ unsafe extern "C-unwind" fn at_subtransaction(
     use pg_sys::SubXactEvent::*;
     PENDING.with_borrow_mut(|pending| match event {
         SUBXACT_EVENT_COMMIT_SUB => {
-            pending.iter_mut().filter(|one| one.by == this).for_each(|one| one.by = parent);
+            // Those of a subtransaction came after those of its parent.
+            let first = pending.iter().position(|one| one.by == this).unwrap_or(pending.len());
+            for one in pending.split_off(first) {
+                add(pending, Pending { by: parent, ..one });
+            }
         }
         SUBXACT_EVENT_ABORT_SUB => pending.retain(|one| one.by != this),
         _ => {}
     });
-}
-
-/// One for each workspace, in the order of their first pushes.
-fn merged(pending: Vec<Pending>) -> Vec<Pending> {
-    let mut merged: Vec<Pending> = Vec::with_capacity(pending.len());
-    for one in pending {
-        match merged.iter_mut().find(|known| known.workspace_id == one.workspace_id) {
-            Some(known) => {
-                known.head = one.head;
-                known.changes.append(one.changes);
-            }
-            None => merged.push(one),
-        }
-    }
-    merged
 }
 
 fn tell(one: &Pending) {

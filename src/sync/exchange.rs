@@ -5,6 +5,7 @@ use super::caller::Caller;
 use super::cursor::acknowledge;
 use super::pull::{self, Pull};
 use super::push::push;
+use crate::rules::access::Action;
 use crate::rules::op::Version;
 use crate::store::server;
 use crate::store::snapshot::Snapshot;
@@ -29,10 +30,11 @@ pub fn exchange(
     let pull = Pull::new(request)?;
     let device_id = DeviceId::new(device_id)?.as_str();
 
-    // Who may push may do the rest.
     let pushed = push(workspace_id, ops)?;
-    // Not the statement's snapshot, in which nothing is pushed yet.
+    // Not the statement's snapshot, in which nothing is pushed yet. Where nothing
+    // was stored, nothing is locked either: the user may have been removed since.
     let snapshot = Snapshot::fresh();
+    caller.require_still(Action::Pull, pull.workspace_id, &snapshot)?;
     let (pulled, goes_on) = pull::answer(&caller, &pull, &snapshot)?;
     drop(snapshot);
     if goes_on && pull.cursor > Version::ZERO {

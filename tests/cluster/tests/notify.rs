@@ -89,8 +89,9 @@ fn each_workspace_is_told_once_and_savepoints_count(pair: &mut Pair) {
     let mut kept = transaction.savepoint("kept").unwrap();
     push(&mut kept, "w", &[put(4, "d", 1)]);
     kept.commit().unwrap();
+    push(&mut transaction, "w", &[put(6, "e", 1)]);
     transaction.commit().unwrap();
-    assert_eq!(pair.told(), [hint("w", 3), hint("v", 1)]);
+    assert_eq!(pair.told(), [hint("w", 4), hint("v", 1)]);
 
     // A rollback, a replay and a refusal are nothing to tell.
     let mut transaction = pair.pusher.transaction().unwrap();
@@ -104,7 +105,7 @@ fn each_workspace_is_told_once_and_savepoints_count(pair: &mut Pair) {
     // A large push, which stores in a subtransaction of its own, once in vain.
     let many: Vec<String> = (10..40).map(|n| put(n, &format!("pk-{}", n % 20), 1)).collect();
     push(&mut pair.pusher, "w", &many);
-    assert_eq!(pair.told(), [hint("w", 33)]);
+    assert_eq!(pair.told(), [hint("w", 34)]);
 
     // Postgres lets no prepared transaction notify: it must prepare all the same,
     // and what comes after it is not told for it.
@@ -120,14 +121,17 @@ fn each_workspace_is_told_once_and_savepoints_count(pair: &mut Pair) {
 fn changes_are_those_of_a_pull(pair: &mut Pair) {
     let mut transaction = pair.pusher.transaction().unwrap();
     push(&mut transaction, "w", &[put(1, "a", 2), put(2, "a", 1)]);
-    push(&mut transaction, "w", &[delete(3, "b", 1)]);
+    let mut released = transaction.savepoint("released").unwrap();
+    push(&mut released, "w", &[delete(3, "b", 1)]);
+    released.commit().unwrap();
+    push(&mut transaction, "w", &[put(4, "c", 1)]);
     transaction.commit().unwrap();
     let sql = "select (sync_pull('w') -> 'changes')::text";
     let pulled: String = pair.pusher.query_one(sql, &[]).unwrap().get(0);
     let pulled: Value = serde_json::from_str(&pulled).unwrap();
-    assert_eq!(pulled.as_array().unwrap().len(), 3);
+    assert_eq!(pulled.as_array().unwrap().len(), 4);
     let told = pair.told();
-    assert_eq!(told, [json!({"workspaceId": "w", "serverVersion": 3, "changes": pulled})]);
+    assert_eq!(told, [json!({"workspaceId": "w", "serverVersion": 4, "changes": pulled})]);
 }
 
 fn what_is_too_large_is_no_error(pair: &mut Pair) {

@@ -2,6 +2,7 @@
 //! caller's own, where a statement of ours might find them instead of Postgres'.
 
 use postgres::Client;
+use sync_ext_cluster::batch::{delete, push, put};
 use sync_ext_cluster::cluster::Cluster;
 
 use super::{database, refused, server, web};
@@ -21,6 +22,7 @@ fn nothing_that_somebody_plants_is_found() {
     an_unqualified_table_in_a_body_is_none_of_those_planted(&cluster, &mut admin);
     every_function_fixes_where_it_looks(&mut admin);
     a_schema_that_is_there_already_is_not_adopted(&cluster);
+    what_is_planted_before_is_not_adopted(&cluster);
 }
 
 /// Operators and functions that the path prefers to Postgres' own, types and
@@ -284,4 +286,40 @@ fn a_schema_that_is_there_already_is_not_adopted(cluster: &Cluster) {
     web(cluster, "squatted").batch_execute("create schema sync_ext").unwrap();
     let mut admin = cluster.connect("squatted").unwrap();
     assert_eq!(refused(&mut admin, "create extension sync_ext").0, "42P06");
+}
+
+/// Where CREATE EXTENSION installs, functions that fit better than Postgres' own:
+/// those take any arguments. A body that is parsed then would keep them for good.
+const FITTING: &str = "
+    create function public.json_build_object(text, bigint, text, text, text, text, text, uuid)
+      returns json language plpgsql as $$ begin raise 'sprung as %', current_user; end $$;
+    create function public.sprung(json, json) returns json
+      language plpgsql as $$ begin raise 'sprung as %', current_user; end $$;
+    create aggregate public.json_agg(json) (sfunc = public.sprung, stype = json);";
+
+fn what_is_planted_before_is_not_adopted(cluster: &Cluster) {
+    let mut admin = cluster.connect("postgres").unwrap();
+    admin.batch_execute("create database planted owner web").unwrap();
+    web(cluster, "planted").batch_execute(FITTING).unwrap();
+    let mut admin = cluster.connect("planted").unwrap();
+    let springs = "select json_build_object('a', 1::bigint, 'b', 'c'::text, 'd', 'e'::text, 'f',
+                     '00000000-0000-4000-8000-000000000000'::uuid)";
+    admin.batch_execute("set search_path = public, pg_catalog").unwrap();
+    assert_eq!(refused(&mut admin, springs).1, "sprung as postgres");
+    admin.batch_execute("reset search_path").unwrap();
+    assert_eq!(refused(&mut admin, springs).1, "sprung as postgres", "without a path of its own");
+
+    admin.batch_execute("create extension sync_ext; select sync_register_table('notes')").unwrap();
+    push(&mut admin, "w", &[put(1, "a", 1), delete(2, "a", 2)]);
+    for sql in [
+        "select sync_update_cursor('w', 'd', 1)",
+        "select sync_status()",
+        "select sync_status('w')",
+        "select sync_explain('w', 'notes', 'a')",
+        "select * from sync_ext.current_record, sync_ext.tombstone, sync_ext.conflict",
+        "select * from sync_ext.workspace_status, sync_ext.device_status, sync_ext.counter",
+        "call sync_gc_all()",
+    ] {
+        runs(&mut admin, sql);
+    }
 }
