@@ -94,6 +94,8 @@ pub struct Answered {
 #[derive(Clone, Debug)]
 pub struct LostToDelete {
     pub op: Pending,
+    /// The record's latest op in the outbox: what the user sees.
+    pub latest: Pending,
     pub winner: Revision,
 }
 
@@ -166,7 +168,12 @@ impl Device {
                 && Some(*server_version) < result.server_version
             {
                 let op = self.outbox[place].clone();
-                lost.push(LostToDelete { op, winner: revision.clone() });
+                let of_record = self
+                    .outbox
+                    .iter()
+                    .filter(|other| (&other.table, &other.pk) == (&op.table, &op.pk));
+                let latest = of_record.max_by_key(|other| &other.revision).unwrap_or(&op).clone();
+                lost.push(LostToDelete { op, latest, winner: revision.clone() });
             }
             if !result.success || self.has_passed(result) {
                 self.outbox.remove(place);
@@ -404,6 +411,21 @@ mod tests {
         let result = r#"{"opId":"a","success":true,"serverVersion":5,"applied":false"#;
         let reply = format!("{{\"results\":[{result},\"replayed\":true{winner}}}]}}");
         device.push_answered(&["a".to_owned()], &reply).unwrap().1.len()
+    }
+
+    #[test]
+    fn what_lost_to_a_delete_is_told_with_the_latest_op_of_its_record() {
+        let mut device = Device::new("phone", "team");
+        for (op_id, pk, clock) in [("a", "n", 1), ("b", "n", 2), ("c", "m", 3)] {
+            let (table, pk) = ("notes".to_owned(), pk.to_owned());
+            let revision = Revision { clock, hlc: "h".to_owned(), op_id: op_id.to_owned() };
+            device.outbox.push(Pending { json: String::new(), table, pk, revision, told: None });
+        }
+        let winner = format!(r#"{{"kind":"delete","serverVersion":4,"revision":{REVISION}}}"#);
+        let result = format!(r#"{{"success":true,"serverVersion":5,"winner":{winner}}}"#);
+        let reply = format!(r#"{{"results":[{result}]}}"#);
+        let (_, lost) = device.push_answered(&["a".to_owned()], &reply).unwrap();
+        assert_eq!(lost[0].latest.revision.op_id, "b");
     }
 
     #[test]
