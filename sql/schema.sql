@@ -1,5 +1,5 @@
--- The tables. Names and columns are described in the README; the Rust side
--- (src/store) addresses columns by position, so new columns go at the end.
+-- The tables; docs/operations.md tells what each is for. The Rust side (src/store)
+-- addresses columns by position, so new columns go at the end.
 
 do $$
 begin

@@ -1,5 +1,5 @@
 //! The SQL surface: one thin extern per function. `sql/functions.sql` declares
-//! them (arguments, defaults, volatility, rights); the README documents them.
+//! them (arguments, defaults, volatility, rights); docs/functions.md documents them.
 //!
 //! `json` arguments arrive as `&str`: json and text have the same layout.
 

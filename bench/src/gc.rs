@@ -28,7 +28,7 @@ const PUSH: &str = "select pg_column_size(sync_push($1, json_agg(json_build_obje
 impl Bench {
     /// p99 of a push of ten while sync_gc purges entries, over the same
     /// without: in the workspace that is purged, and in another. By batches of
-    /// 100, as the README advises, and in a long run of 10,000, the default.
+    /// 100, and in a long run of 10,000, the default.
     pub fn gc(&mut self) -> Result<Vec<Row>> {
         let mut rows = Vec::new();
         let mut ways = vec![
@@ -111,7 +111,7 @@ fn collect(client: &mut Client, batch_size: i32) -> Result<i64> {
         if !row.get::<_, bool>(1) {
             return Ok(purged);
         }
-        // As the README advises: who asks for the lock again at once overtakes
+        // As sync_gc_all does: who asks for the lock again at once overtakes
         // those who wait for it.
         thread::sleep(Duration::from_millis(2));
     }

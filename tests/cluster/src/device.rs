@@ -90,10 +90,12 @@ pub struct Answered {
     pub refused: usize,
 }
 
-/// A put that lost to a delete.
+/// An op that lost, at its turn, to a delete.
 #[derive(Clone, Debug)]
 pub struct LostToDelete {
     pub op: Pending,
+    /// The record's latest op in the outbox: what the user sees.
+    pub latest: Pending,
     pub winner: Revision,
 }
 
@@ -138,8 +140,8 @@ impl Device {
     /// The reply to a push of the ops with these opIds, in the order sent. A
     /// final refusal leaves the outbox at once; the rest stays until pulls, or a
     /// version that the cursor has passed already, show that it arrived. Gives
-    /// the puts that lost to a delete, too: if they were made without knowing
-    /// the record, they are to be made again.
+    /// the ops that lost to a delete, too: puts made without knowing the record
+    /// are to be made again. A delete that came later was somebody's who knew it.
     pub fn push_answered(
         &mut self,
         sent: &[String],
@@ -161,11 +163,17 @@ impl Device {
                 continue;
             };
             self.learn(place, result);
-            if let Some(Winner { kind, revision, .. }) = &result.winner
+            if let Some(Winner { kind, revision, server_version, .. }) = &result.winner
                 && kind == "delete"
+                && Some(*server_version) < result.server_version
             {
                 let op = self.outbox[place].clone();
-                lost.push(LostToDelete { op, winner: revision.clone() });
+                let of_record = self
+                    .outbox
+                    .iter()
+                    .filter(|other| (&other.table, &other.pk) == (&op.table, &op.pk));
+                let latest = of_record.max_by_key(|other| &other.revision).unwrap_or(&op).clone();
+                lost.push(LostToDelete { op, latest, winner: revision.clone() });
             }
             if !result.success || self.has_passed(result) {
                 self.outbox.remove(place);
@@ -382,4 +390,53 @@ pub fn call(
     // Prepared by name: a protocol statement that the server keeps per
     // connection, as drivers do.
     Ok(client.query_one(sql, arguments)?.get(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REVISION: &str = r#"{"clock":1,"hlc":"h","opId":"a"}"#;
+
+    /// How many ops lost to a delete, where `winner` is that of an op of version 5.
+    fn lost(winner: &str) -> usize {
+        let mut device = Device::new("phone", "team");
+        device.outbox.push(Pending {
+            json: String::new(),
+            table: "notes".to_owned(),
+            pk: "n".to_owned(),
+            revision: serde_json::from_str(REVISION).unwrap(),
+            told: None,
+        });
+        let result = r#"{"opId":"a","success":true,"serverVersion":5,"applied":false"#;
+        let reply = format!("{{\"results\":[{result},\"replayed\":true{winner}}}]}}");
+        device.push_answered(&["a".to_owned()], &reply).unwrap().1.len()
+    }
+
+    #[test]
+    fn what_lost_to_a_delete_is_told_with_the_latest_op_of_its_record() {
+        let mut device = Device::new("phone", "team");
+        for (op_id, pk, clock) in [("a", "n", 1), ("b", "n", 2), ("c", "m", 3)] {
+            let (table, pk) = ("notes".to_owned(), pk.to_owned());
+            let revision = Revision { clock, hlc: "h".to_owned(), op_id: op_id.to_owned() };
+            device.outbox.push(Pending { json: String::new(), table, pk, revision, told: None });
+        }
+        let winner = format!(r#"{{"kind":"delete","serverVersion":4,"revision":{REVISION}}}"#);
+        let result = format!(r#"{{"success":true,"serverVersion":5,"winner":{winner}}}"#);
+        let reply = format!(r#"{{"results":[{result}]}}"#);
+        let (_, lost) = device.push_answered(&["a".to_owned()], &reply).unwrap();
+        assert_eq!(lost[0].latest.revision.op_id, "b");
+    }
+
+    #[test]
+    fn an_op_lost_to_a_delete_only_where_the_delete_came_first() {
+        let winner = |kind: &str, version: i64| {
+            let kind = format!("\"kind\":\"{kind}\",\"serverVersion\":{version}");
+            format!(",\"winner\":{{{kind},\"revision\":{REVISION}}}")
+        };
+        assert_eq!(lost(&winner("delete", 4)), 1);
+        assert_eq!(lost(&winner("delete", 6)), 0);
+        assert_eq!(lost(&winner("put", 4)), 0);
+        assert_eq!(lost(""), 0);
+    }
 }

@@ -1,5 +1,5 @@
 //! Who may do what: every function called by everybody who may come, each time
-//! on the same state, and what comes of it as a table. It is the README's; with
+//! on the same state, and what comes of it as a table. It is that of docs/access.md; with
 //! SYNC_EXT_ACCEPT set it is written there instead: read the diff.
 
 use std::collections::BTreeSet;
@@ -130,17 +130,15 @@ fn who_may_do_what_is_what_the_readme_says() {
     let mut admin = world(&cluster, "own");
     let table = table(&matrix(&mut admin, Told::BySetting));
     println!("{table}");
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
-    let readme = fs::read_to_string(&path).unwrap();
-    let (_, section) = readme.split_once("\n## Who may do what\n").expect("the section");
-    let (section, _) = section.split_once("\n## ").expect("another section follows");
-    let (_, rest) = section.split_once("\n\n| ").expect("a table in the section");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/access.md");
+    let document = fs::read_to_string(&path).unwrap();
+    let (_, rest) = document.split_once("\n## Every call\n\n| ").expect("the table");
     let (told, _) = rest.split_once("\n\n").expect("the table ends");
     let told = format!("| {told}\n");
     if std::env::var_os("SYNC_EXT_ACCEPT").is_some() {
-        fs::write(&path, readme.replace(&told, &table)).unwrap();
+        fs::write(&path, document.replace(&told, &table)).unwrap();
     } else {
-        assert_eq!(told, table, "the README tells something else:\n{told}");
+        assert_eq!(told, table, "docs/access.md tells something else:\n{told}");
     }
 }
 

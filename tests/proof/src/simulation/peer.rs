@@ -224,16 +224,20 @@ impl Peer {
     }
 
     /// A put made without knowing the record that lost to a delete is made
-    /// again, after the delete.
-    pub fn make_again(&mut self, lost: Vec<LostToDelete>, now: i64) {
-        for LostToDelete { op, winner } in lost {
-            let id = &op.revision.op_id;
-            if !self.blind.remove(id) {
+    /// again, after the delete, as the user sees the record; once, and by the
+    /// first answer or never.
+    pub fn make_again(&mut self, answered: &[String], lost: Vec<LostToDelete>, now: i64) {
+        for LostToDelete { op, latest, winner } in lost {
+            if !self.blind.remove(&op.revision.op_id) {
                 continue;
             }
-            let Some(Op { table, pk, text, .. }) = self.ops.get(id).cloned() else { continue };
+            let latest = self.ops.get(&latest.revision.op_id).filter(|latest| !latest.delete);
+            let Some(Op { table, pk, text, .. }) = latest.cloned() else { continue };
             let again = self.op(table, &pk, false, text, winner.clock + 1, now);
             self.enqueue(again);
+        }
+        for op_id in answered {
+            self.blind.remove(op_id);
         }
     }
 }

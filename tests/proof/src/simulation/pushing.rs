@@ -218,7 +218,7 @@ impl World<'_> {
         let sent: Vec<String> =
             call.items.iter().map(|item| item.op_id().unwrap_or_default().to_owned()).collect();
         let (_, lost) = peer.device.push_answered(&sent, &told.push)?;
-        peer.make_again(lost, self.now);
+        peer.make_again(&sent, lost, self.now);
         told.exchanged.as_ref().map_or(Ok(()), |exchanged| self.exchanged(call, exchanged))
     }
 
