@@ -44,9 +44,12 @@ pub async fn live(
 }
 
 /// `cursor`, `tables` (once for each), `latest`, `pageLimit` and `proof`, and
-/// `Last-Event-ID`, which goes before `cursor`: a browser that connects again
-/// sends it with the URL of the first time. A proof of that time is passed on,
-/// too; an older one only proves less.
+/// `Last-Event-ID`, which goes before `cursor`: a browser that connects again by
+/// itself sends it with the URL of the first time, and so with a proof older than
+/// its cursor. That is passed on all the same. It misses a restore to between the
+/// two, as no proof would; it tells one to below itself, which no proof would miss
+/// once versions were used again. Once GC has purged its entry it brings a snapshot
+/// without need: that costs a download, a history mixed of two stays wrong.
 fn request(query: &str, headers: &HeaderMap) -> Result<Pull, Failure> {
     let mut pull = Pull { cursor: Some(0), ..Pull::default() };
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
