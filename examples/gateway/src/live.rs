@@ -31,9 +31,13 @@ pub async fn live(
     let heartbeat = call.gateway.config.heartbeat;
     // The bell first, then what there is: what is pushed in between rings.
     let bell = call.gateway.hub.subscribe(&call.workspace_id).ok_or_else(Failure::stopping)?;
-    let mut live = Live { call, pull, bell, page: None, has_more: false };
-    // Before the answer begins, so that a refusal has its status.
-    live.page = Some(live.pull().await?);
+    let mut live = Live { call, pull, bell, page: None, has_more: true };
+    // Before the answer begins, so that a refusal has its status. What may pass is
+    // no refusal: an EventSource gives up for good on any status but 200.
+    match live.pull().await {
+        Err(failure) if failure.is_passing() => {}
+        answer => live.page = Some(answer?),
+    }
 
     let hello = stream::once(async { Event::default().retry(RETRY) });
     let events = hello.chain(live.events()).map(Ok::<_, Infallible>);
@@ -80,6 +84,7 @@ struct Live {
     bell: Subscription,
     /// Pulled, but not sent yet.
     page: Option<Page>,
+    /// There is more to pull already; as far as is known at first.
     has_more: bool,
 }
 

@@ -152,10 +152,15 @@ fn streams_outlive_the_database(cluster: &mut Cluster) {
     for (version, stop) in (1..).zip([Stop::Cleanly, Stop::Immediately, Stop::Kill]) {
         cluster.stop_server(stop).unwrap();
         until("the gateway knows", || gateway.get("/health", None).status == 503);
+        let newcomer = Live::open(&gateway, TEAM, None);
         cluster.start_server().unwrap();
         let mut admin = cluster.connect("restarts").unwrap();
         // It may be back already, or not yet.
         push(&mut admin, "team", &[put(version, "a", version)]);
         assert_eq!(live.event().versions(), [version as i64]);
+        assert_eq!(
+            newcomer.versions_until(version as i64),
+            (1..=version as i64).collect::<Vec<i64>>()
+        );
     }
 }

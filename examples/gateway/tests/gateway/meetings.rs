@@ -105,8 +105,18 @@ fn what_keeps_a_pull_from_its_answer_passes(cluster: &Cluster) {
     until("it was tried again", || {
         stand.admin.query_one(pulls, &[]).unwrap().get::<_, i64>(0) >= 3
     });
+    // One who comes meanwhile is not sent away: an EventSource would not come again.
+    let newcomer = Live::open(&stand.gateway, TEAM, ANN);
     answer(&mut stand.admin, "return 'owner'");
     assert_eq!(live.event().versions(), [1]);
+    assert_eq!(newcomer.event().versions(), [1]);
+
+    answer(&mut stand.admin, "raise exception using errcode = 'disk_full'");
+    let stranger = Live::open(&stand.gateway, TEAM, ANN);
+    answer(&mut stand.admin, "return null");
+    assert_eq!(stranger.event().json()["error"]["code"], "42501");
+    assert_eq!(stranger.said(), Said::End { whole: true });
+    assert_eq!(stand.gateway.get(TEAM, ANN).status, 403);
 }
 
 fn a_stream_that_has_more_to_tell_ends_with_the_gateway(cluster: &Cluster) {
