@@ -21,6 +21,7 @@ fn nothing_is_lost_with_a_connection_or_a_process() {
     what_is_pushed_while_nobody_listens_arrives(&cluster);
     what_is_pushed_right_before_somebody_listens_arrives(&cluster);
     a_connection_that_does_not_answer_is_given_up(&cluster);
+    a_call_without_an_answer_is_given_up(&cluster);
     a_gateway_that_stops_answers_what_it_was_asked(&cluster);
     a_stop_waits_only_so_long(&cluster);
     streams_outlive_the_database(&mut cluster);
@@ -85,14 +86,53 @@ fn a_connection_that_does_not_answer_is_given_up(cluster: &Cluster) {
     let mut stand = Stand::new(cluster, "silent", &settings);
     let live = Live::open(&stand.gateway, TEAM, None);
     let listening = format!("select pid {LISTENING}");
-    let backend: i32 = stand.admin.query_one(&listening, &[]).unwrap().get(0);
-    // SAFETY: kill has no memory effects.
-    let signal = |signal| unsafe { libc::kill(backend, signal) };
-    signal(libc::SIGSTOP);
+    let _stopped = Stopped::new(stand.admin.query_one(&listening, &[]).unwrap().get(0));
     push(&mut stand.admin, "team", &[put(1, "a", 1)]);
-    let event = live.event();
-    signal(libc::SIGCONT);
-    assert_eq!(event.versions(), [1]);
+    assert_eq!(live.event().versions(), [1]);
+}
+
+/// The same with the connection of the calls: neither they nor streams wait for it.
+fn a_call_without_an_answer_is_given_up(cluster: &Cluster) {
+    let settings =
+        [("GATEWAY_TRUSTED", "on"), ("GATEWAY_POOL_SIZE", "1"), ("GATEWAY_CALL_TIMEOUT", "1")];
+    let mut stand = Stand::new(cluster, "unanswered", &settings);
+    let live = Live::open(&stand.gateway, TEAM, None);
+    let pull = || stand.gateway.post("/workspaces/team/pull", None, "{}");
+    let calling = "select pid from pg_stat_activity where datname = current_database()
+                    and application_name = 'sync_ext_gateway'";
+    assert_eq!(pull().status, 200);
+    let backend = stand.admin.query_one(calling, &[]).unwrap().get(0);
+    let stopped = Stopped::new(backend);
+    let answer = pull();
+    assert_eq!((answer.status, &*answer.code()), (503, "08006"), "{answer:?}");
+    assert_eq!(pull().status, 200);
+    drop(stopped);
+
+    let gone = "select count(*) from pg_stat_activity where pid = $1";
+    until("the backend notices", || {
+        stand.admin.query_one(gone, &[&backend]).unwrap().get::<_, i64>(0) == 0
+    });
+    let _stopped = Stopped::new(stand.admin.query_one(calling, &[]).unwrap().get(0));
+    push(&mut stand.admin, "team", &[put(1, "a", 1)]);
+    assert_eq!(live.event().versions(), [1]);
+}
+
+/// A backend that does nothing until this is dropped.
+struct Stopped(i32);
+
+impl Stopped {
+    fn new(backend: i32) -> Stopped {
+        // SAFETY: kill has no memory effects.
+        unsafe { libc::kill(backend, libc::SIGSTOP) };
+        Stopped(backend)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe { libc::kill(self.0, libc::SIGCONT) };
+    }
 }
 
 fn a_gateway_that_stops_answers_what_it_was_asked(cluster: &Cluster) {
