@@ -22,6 +22,7 @@ pub struct Config {
     /// Requests without a user are trusted.
     pub trusted: bool,
     pub heartbeat: Duration,
+    pub stream_age: Duration,
     pub write_timeout: Duration,
     pub stop_timeout: Duration,
     pub max_body_bytes: usize,
@@ -43,6 +44,7 @@ impl Config {
             user_header: setting("GATEWAY_USER_HEADER", "x-user-id")?,
             trusted: is_on("GATEWAY_TRUSTED")?,
             heartbeat: seconds("GATEWAY_HEARTBEAT", "15")?,
+            stream_age: seconds("GATEWAY_STREAM_AGE", "3600")?,
             write_timeout: seconds("GATEWAY_WRITE_TIMEOUT", "30")?,
             stop_timeout: seconds("GATEWAY_STOP_TIMEOUT", "10")?,
             max_body_bytes: setting("GATEWAY_MAX_BODY_BYTES", "16777216")?,
