@@ -1,6 +1,7 @@
 //! The listening connection lost, the database restarted, the gateway stopped and
 //! killed: nothing that was pushed is missed or told twice.
 
+use std::collections::BTreeSet;
 use std::thread;
 
 use postgres::Client;
@@ -9,7 +10,7 @@ use sync_ext_cluster::cluster::{Cluster, Stop};
 
 use crate::support::gate::Gate;
 use crate::support::kills;
-use crate::support::process::{Door, until};
+use crate::support::process::{Door, Gateway, until};
 use crate::support::stand::{SERVER, Stand};
 use crate::support::stream::{Live, Said};
 
@@ -20,6 +21,7 @@ fn nothing_is_lost_with_a_connection_or_a_process() {
     let mut cluster = Cluster::start("gateway-faults", &SERVER).unwrap();
     what_is_pushed_while_nobody_listens_arrives(&cluster);
     what_is_pushed_right_before_somebody_listens_arrives(&cluster);
+    who_listens_where_nothing_is_told_does_not_say_so(&cluster);
     a_connection_that_does_not_answer_is_given_up(&cluster);
     a_call_without_an_answer_is_given_up(&cluster);
     a_gateway_that_stops_answers_what_it_was_asked(&cluster);
@@ -77,6 +79,30 @@ fn what_is_pushed_right_before_somebody_listens_arrives(cluster: &Cluster) {
     assert_eq!(stand.gateway.post("/workspaces/team/pull", None, "{}").status, 200);
     push(&mut stand.admin, "team", &[put(1, "a", 1)]);
     drop(closed);
+    assert_eq!(live.event().versions(), [1]);
+}
+
+/// Streams then arrive late, when listening is tried again.
+fn who_listens_where_nothing_is_told_does_not_say_so(cluster: &Cluster) {
+    let mut stand = Stand::trusting(cluster, "told_here");
+    let mut elsewhere = cluster.create_database("heard_there").unwrap();
+    let url = cluster.connection_string("gateway", "heard_there");
+    let settings = [
+        ("GATEWAY_TRUSTED", "on"),
+        ("GATEWAY_DATABASE_TIMEOUT", "0.5"),
+        ("LISTEN_DATABASE_URL", url.as_str()),
+    ];
+    let gateway = Gateway::spawn(&stand.url(), "127.0.0.1:0", &settings);
+    let live = Live::open(&gateway, TEAM, None);
+    let listening = format!("select pid {LISTENING}");
+    let mut connections = BTreeSet::new();
+    until("it is tried again", || {
+        let backends = elsewhere.query(&listening, &[]).unwrap();
+        connections.extend(backends.iter().map(|row| row.get::<_, i32>(0)));
+        assert_eq!(gateway.get("/health", None).status, 503);
+        connections.len() >= 3
+    });
+    push(&mut stand.admin, "team", &[put(1, "a", 1)]);
     assert_eq!(live.event().versions(), [1]);
 }
 
