@@ -16,11 +16,13 @@ pub struct Config {
     pub channel: String,
     pub pool_size: usize,
     pub database_timeout: Duration,
+    pub call_timeout: Duration,
     pub address: String,
     pub user_header: HeaderName,
     /// Requests without a user are trusted.
     pub trusted: bool,
     pub heartbeat: Duration,
+    pub stream_age: Duration,
     pub write_timeout: Duration,
     pub stop_timeout: Duration,
     pub max_body_bytes: usize,
@@ -30,16 +32,19 @@ impl Config {
     pub fn from_environment() -> Result<Config> {
         let url = env::var("DATABASE_URL").context("DATABASE_URL is not set")?;
         let listen_url = env::var("LISTEN_DATABASE_URL").unwrap_or_else(|_| url.clone());
+        let database_timeout = seconds("GATEWAY_DATABASE_TIMEOUT", "10")?;
         Ok(Config {
-            database: database(&url, "sync_ext_gateway")?,
-            listen_database: database(&listen_url, "sync_ext_gateway listen")?,
+            database: database(&url, "sync_ext_gateway", database_timeout)?,
+            listen_database: database(&listen_url, "sync_ext_gateway listen", database_timeout)?,
             channel: setting("GATEWAY_CHANNEL", "sync_ext")?,
             pool_size: setting("GATEWAY_POOL_SIZE", "16")?,
-            database_timeout: seconds("GATEWAY_DATABASE_TIMEOUT", "10")?,
+            database_timeout,
+            call_timeout: seconds("GATEWAY_CALL_TIMEOUT", "40")?,
             address: setting("GATEWAY_ADDRESS", "127.0.0.1:8080")?,
             user_header: setting("GATEWAY_USER_HEADER", "x-user-id")?,
             trusted: is_on("GATEWAY_TRUSTED")?,
             heartbeat: seconds("GATEWAY_HEARTBEAT", "15")?,
+            stream_age: seconds("GATEWAY_STREAM_AGE", "3600")?,
             write_timeout: seconds("GATEWAY_WRITE_TIMEOUT", "30")?,
             stop_timeout: seconds("GATEWAY_STOP_TIMEOUT", "10")?,
             max_body_bytes: setting("GATEWAY_MAX_BODY_BYTES", "16777216")?,
@@ -47,9 +52,17 @@ impl Config {
     }
 }
 
-fn database(url: &str, name: &str) -> Result<tokio_postgres::Config> {
+fn database(url: &str, name: &str, patience: Duration) -> Result<tokio_postgres::Config> {
     let mut config: tokio_postgres::Config = url.parse().context("the URL of a database")?;
-    config.application_name(name);
+    // The kernel then ends, too, what waits on a machine that has gone. It counts
+    // in whole seconds, and refuses 0.
+    let patience = Duration::from_secs(patience.as_secs().max(1));
+    config
+        .application_name(name)
+        .tcp_user_timeout(patience)
+        .keepalives_idle(patience)
+        .keepalives_interval(patience)
+        .keepalives_retries(2);
     Ok(config)
 }
 
@@ -73,5 +86,23 @@ fn is_on(name: &str) -> Result<bool> {
         "on" => Ok(true),
         "" | "off" => Ok(false),
         other => bail!("{name} is {other:?}, not on or off"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_on_a_machine_that_has_gone_ends() {
+        for (patience, seconds) in [(10.0, 10), (0.5, 1)] {
+            let patience = Duration::from_secs_f64(patience);
+            let config = database("postgres://gateway@localhost/app", "name", patience).unwrap();
+            let seconds = Duration::from_secs(seconds);
+            assert_eq!(config.get_tcp_user_timeout(), Some(&seconds));
+            assert_eq!(config.get_keepalives_idle(), seconds);
+            assert_eq!(config.get_keepalives_interval(), Some(seconds));
+            assert!(config.get_keepalives());
+        }
     }
 }

@@ -1,7 +1,10 @@
 //! The database: each call in a transaction of its own, as the request's user.
 
+use std::time::Duration;
+
 use anyhow::Result;
-use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{Client, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use tokio::time::timeout;
 use tokio_postgres::NoTls;
 use tokio_postgres::types::{ToSql, Type};
 
@@ -18,6 +21,7 @@ const TRIES: u32 = 4;
 
 pub struct Database {
     pool: Pool,
+    call_timeout: Duration,
 }
 
 impl Database {
@@ -31,7 +35,7 @@ impl Database {
             .create_timeout(patience)
             .runtime(Runtime::Tokio1)
             .build()?;
-        Ok(Database { pool })
+        Ok(Database { pool, call_timeout: config.call_timeout })
     }
 
     /// Calls a function as `user`, or trusted without one; gives its reply.
@@ -57,16 +61,32 @@ impl Database {
         arguments: &[Argument<'_>],
     ) -> Result<String, Failure> {
         let mut client = self.pool.get().await?;
-        // Rolled back when dropped, also if whoever asked has gone away.
-        let transaction = client.transaction().await?;
-        if let Some(user) = user {
-            // Ends with the transaction: the connection's next call is somebody else's.
-            let set_user = "select set_config('sync_ext.user_id', $1, true)";
-            transaction.query_typed(set_user, &[(&user, Type::TEXT)]).await?;
+        match timeout(self.call_timeout, run(&mut client, user, sql, arguments)).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                // Back in the pool it would keep the next call waiting as long.
+                drop(Object::take(client));
+                Err(Failure::unanswered())
+            }
         }
-        let row = transaction.query_typed_one(sql, arguments).await?;
-        let reply = row.try_get(0)?;
-        transaction.commit().await?;
-        Ok(reply)
     }
+}
+
+async fn run(
+    client: &mut Client,
+    user: Option<&str>,
+    sql: &str,
+    arguments: &[Argument<'_>],
+) -> Result<String, Failure> {
+    // Rolled back when dropped, also if whoever asked has gone away.
+    let transaction = client.transaction().await?;
+    if let Some(user) = user {
+        // Ends with the transaction: the connection's next call is somebody else's.
+        let set_user = "select set_config('sync_ext.user_id', $1, true)";
+        transaction.query_typed(set_user, &[(&user, Type::TEXT)]).await?;
+    }
+    let row = transaction.query_typed_one(sql, arguments).await?;
+    let reply = row.try_get(0)?;
+    transaction.commit().await?;
+    Ok(reply)
 }

@@ -61,6 +61,13 @@ impl Failure {
         Failure::new(StatusCode::SERVICE_UNAVAILABLE, "08006", message, None)
     }
 
+    /// Nothing came back in time. Whether the call was done nobody knows.
+    pub fn unanswered() -> Failure {
+        eprintln!("the database did not answer in time");
+        let message = "the database did not answer in time";
+        Failure::new(StatusCode::SERVICE_UNAVAILABLE, "08006", message, None)
+    }
+
     /// Another transaction came in between: the same again may well succeed.
     pub fn is_conflict(&self) -> bool {
         matches!(self.code.as_str(), "40001" | "40P01")

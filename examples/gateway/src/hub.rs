@@ -30,7 +30,8 @@ impl Hub {
             return None;
         }
         let bell = rooms.bells.entry(workspace_id.to_owned()).or_default().subscribe();
-        Some(Subscription { hub: self.clone(), workspace_id: workspace_id.to_owned(), bell })
+        let (hub, workspace_id) = (self.clone(), workspace_id.to_owned());
+        Some(Subscription { hub, workspace_id, bell: Some(bell) })
     }
 
     /// Something was pushed to a workspace.
@@ -71,26 +72,31 @@ impl Hub {
 pub struct Subscription {
     hub: Arc<Hub>,
     workspace_id: String,
-    bell: watch::Receiver<()>,
+    /// None only while this is dropped.
+    bell: Option<watch::Receiver<()>>,
 }
 
 impl Subscription {
     /// Waits until it rings, if it has not since the last time; false when the
     /// hub is closed.
     pub async fn rung(&mut self) -> bool {
-        self.bell.changed().await.is_ok()
+        match &mut self.bell {
+            Some(bell) => bell.changed().await.is_ok(),
+            None => false,
+        }
     }
 
     pub fn is_closed(&self) -> bool {
-        self.bell.has_changed().is_err()
+        self.bell.as_ref().is_none_or(|bell| bell.has_changed().is_err())
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
         let mut rooms = self.hub.rooms();
-        // Ours is still counted.
-        if rooms.bells.get(&self.workspace_id).is_some_and(|bell| bell.receiver_count() == 1) {
+        // Under the lock: of two that leave at once, one is the last.
+        self.bell = None;
+        if rooms.bells.get(&self.workspace_id).is_some_and(|bell| bell.receiver_count() == 0) {
             rooms.bells.remove(&self.workspace_id);
         }
     }
@@ -98,6 +104,9 @@ impl Drop for Subscription {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+    use std::thread;
+
     use super::*;
 
     #[test]
@@ -110,6 +119,26 @@ mod tests {
         assert!(hub.rooms().bells.is_empty());
         hub.ring("w");
         assert!(hub.rooms().bells.is_empty());
+    }
+
+    #[test]
+    fn of_those_who_leave_at_once_one_is_the_last() {
+        let hub = Arc::new(Hub::default());
+        let rooms = || (0..500).map(|room| hub.subscribe(&room.to_string())).collect();
+        let ready = Barrier::new(2);
+        // One after the other, side by side with the other thread.
+        let leave = |subscriptions: Vec<Option<Subscription>>| {
+            ready.wait();
+            drop(subscriptions);
+        };
+        for _ in 0..200 {
+            let (first, second) = (rooms(), rooms());
+            thread::scope(|scope| {
+                scope.spawn(|| leave(first));
+                leave(second);
+            });
+            assert!(hub.rooms().bells.is_empty());
+        }
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream, StreamExt};
 use serde::Deserialize;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::calls::{Call, Pull};
 use crate::failure::Failure;
@@ -29,11 +29,16 @@ pub async fn live(
 ) -> Result<Response, Failure> {
     let pull = request(query.as_deref().unwrap_or(""), &headers)?;
     let heartbeat = call.gateway.config.heartbeat;
+    let ends_at = Instant::now() + call.gateway.config.stream_age;
     // The bell first, then what there is: what is pushed in between rings.
     let bell = call.gateway.hub.subscribe(&call.workspace_id).ok_or_else(Failure::stopping)?;
-    let mut live = Live { call, pull, bell, page: None, has_more: false };
-    // Before the answer begins, so that a refusal has its status.
-    live.page = Some(live.pull().await?);
+    let mut live = Live { call, pull, bell, page: None, has_more: true, ends_at };
+    // Before the answer begins, so that a refusal has its status. What may pass is
+    // no refusal: an EventSource gives up for good on any status but 200.
+    match live.pull().await {
+        Err(failure) if failure.is_passing() => {}
+        answer => live.page = Some(answer?),
+    }
 
     let hello = stream::once(async { Event::default().retry(RETRY) });
     let events = hello.chain(live.events()).map(Ok::<_, Infallible>);
@@ -44,9 +49,12 @@ pub async fn live(
 }
 
 /// `cursor`, `tables` (once for each), `latest`, `pageLimit` and `proof`, and
-/// `Last-Event-ID`, which goes before `cursor`: a browser that connects again
-/// sends it with the URL of the first time. A proof of that time is passed on,
-/// too; an older one only proves less.
+/// `Last-Event-ID`, which goes before `cursor`: a browser that connects again by
+/// itself sends it with the URL of the first time, and so with a proof older than
+/// its cursor. That is passed on all the same. It misses a restore to between the
+/// two, as no proof would; it tells one to below itself, which no proof would miss
+/// once versions were used again. Once GC has purged its entry it brings a snapshot
+/// without need: that costs a download, a history mixed of two stays wrong.
 fn request(query: &str, headers: &HeaderMap) -> Result<Pull, Failure> {
     let mut pull = Pull { cursor: Some(0), ..Pull::default() };
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -77,7 +85,11 @@ struct Live {
     bell: Subscription,
     /// Pulled, but not sent yet.
     page: Option<Page>,
+    /// There is more to pull already; as far as is known at first.
     has_more: bool,
+    /// Who is in front of the gateway authenticates requests, not streams: one that
+    /// went on for ever would outlive what its user may.
+    ends_at: Instant,
 }
 
 struct Page {
@@ -127,9 +139,9 @@ impl Live {
     }
 
     /// Waits for the next page, through all failures that may pass; `None` when
-    /// the gateway stops.
+    /// the stream is over.
     async fn next_page(&mut self) -> Option<Result<Page, Failure>> {
-        let goes_on = if self.has_more { !self.bell.is_closed() } else { self.bell.rung().await };
+        let goes_on = if self.has_more { !self.is_over() } else { self.rung().await };
         if !goes_on {
             return None;
         }
@@ -140,10 +152,25 @@ impl Live {
                 answer => return Some(answer),
             }
             tokio::select! {
-                rung = self.bell.rung() => if !rung { return None },
+                rung = self.rung() => if !rung { return None },
                 () = sleep(back_off) => back_off = (back_off * 2).min(LONGEST_BACK_OFF),
             }
         }
+    }
+
+    /// Waits until there may be something new; false when the stream is over.
+    async fn rung(&mut self) -> bool {
+        tokio::select! {
+            // A bell that rings all the time puts the end off no further.
+            biased;
+            () = sleep_until(self.ends_at) => false,
+            rung = self.bell.rung() => rung,
+        }
+    }
+
+    /// The gateway stops, or the stream's user is to be authenticated anew.
+    fn is_over(&self) -> bool {
+        self.bell.is_closed() || Instant::now() >= self.ends_at
     }
 
     async fn pull(&self) -> Result<Page, Failure> {

@@ -41,7 +41,7 @@ pub async fn run(config: Config) -> Result<()> {
     let listener =
         TcpListener::bind(address).await.with_context(|| format!("cannot bind {address}"))?;
     println!("http://{}", listener.local_addr()?);
-    tokio::spawn(listen::run(config.clone(), hub.clone()));
+    tokio::spawn(listen::run(gateway.clone()));
 
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

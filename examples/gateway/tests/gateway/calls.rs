@@ -184,8 +184,10 @@ fn errors_of_the_request_are_400(cluster: &Cluster) {
     assert_eq!(error(&latin), (400, "22023".into(), "invalid request".into()));
     let large = stand.gateway.post("/workspaces/w/push", None, &" ".repeat(100_001));
     assert_eq!((large.status, &*large.code()), (413, "54000"));
-    assert_eq!(stand.gateway.get("/workspaces/w/gc", None).status, 404);
-    assert_eq!(stand.gateway.get("/workspaces/w/pull", None).status, 405);
+    for (path, status) in [("/workspaces/w/gc", 404), ("/workspaces/w/pull", 405)] {
+        let answer = stand.gateway.get(path, None);
+        assert_eq!((answer.status, &*answer.code()), (status, "42883"), "{path}");
+    }
 
     // All of an error, as sync_ext raises it.
     let answer = stand.gateway.post("/workspaces/w/push", None, &too_many);
@@ -378,7 +380,7 @@ fn while_the_database_is_away_calls_are_503(cluster: &mut Cluster) {
     cluster.stop_server(Stop::Immediately).unwrap();
     let answer = pull();
     assert_eq!(answer.status, 503, "{answer:?}");
-    assert!(answer.code().starts_with("08"), "{answer:?}");
+    assert!(["08001", "08006"].contains(&&*answer.code()), "{answer:?}");
     until("the gateway knows", || gateway.get("/health", None).status == 503);
     cluster.start_server().unwrap();
     assert_eq!(pull().status, 200);

@@ -1,6 +1,7 @@
 //! The listening connection lost, the database restarted, the gateway stopped and
 //! killed: nothing that was pushed is missed or told twice.
 
+use std::collections::BTreeSet;
 use std::thread;
 
 use postgres::Client;
@@ -9,7 +10,7 @@ use sync_ext_cluster::cluster::{Cluster, Stop};
 
 use crate::support::gate::Gate;
 use crate::support::kills;
-use crate::support::process::{Door, until};
+use crate::support::process::{Door, Gateway, until};
 use crate::support::stand::{SERVER, Stand};
 use crate::support::stream::{Live, Said};
 
@@ -20,7 +21,9 @@ fn nothing_is_lost_with_a_connection_or_a_process() {
     let mut cluster = Cluster::start("gateway-faults", &SERVER).unwrap();
     what_is_pushed_while_nobody_listens_arrives(&cluster);
     what_is_pushed_right_before_somebody_listens_arrives(&cluster);
+    who_listens_where_nothing_is_told_does_not_say_so(&cluster);
     a_connection_that_does_not_answer_is_given_up(&cluster);
+    a_call_without_an_answer_is_given_up(&cluster);
     a_gateway_that_stops_answers_what_it_was_asked(&cluster);
     a_stop_waits_only_so_long(&cluster);
     streams_outlive_the_database(&mut cluster);
@@ -79,20 +82,83 @@ fn what_is_pushed_right_before_somebody_listens_arrives(cluster: &Cluster) {
     assert_eq!(live.event().versions(), [1]);
 }
 
+/// Streams then arrive late, when listening is tried again.
+fn who_listens_where_nothing_is_told_does_not_say_so(cluster: &Cluster) {
+    let mut stand = Stand::trusting(cluster, "told_here");
+    let mut elsewhere = cluster.create_database("heard_there").unwrap();
+    let url = cluster.connection_string("gateway", "heard_there");
+    let settings = [
+        ("GATEWAY_TRUSTED", "on"),
+        ("GATEWAY_DATABASE_TIMEOUT", "0.5"),
+        ("LISTEN_DATABASE_URL", url.as_str()),
+    ];
+    let gateway = Gateway::spawn(&stand.url(), "127.0.0.1:0", &settings);
+    let live = Live::open(&gateway, TEAM, None);
+    let listening = format!("select pid {LISTENING}");
+    let mut connections = BTreeSet::new();
+    until("it is tried again", || {
+        let backends = elsewhere.query(&listening, &[]).unwrap();
+        connections.extend(backends.iter().map(|row| row.get::<_, i32>(0)));
+        assert_eq!(gateway.get("/health", None).status, 503);
+        connections.len() >= 3
+    });
+    push(&mut stand.admin, "team", &[put(1, "a", 1)]);
+    assert_eq!(live.event().versions(), [1]);
+}
+
 /// As when the machine of the server has gone without a word.
 fn a_connection_that_does_not_answer_is_given_up(cluster: &Cluster) {
     let settings = [("GATEWAY_TRUSTED", "on"), ("GATEWAY_DATABASE_TIMEOUT", "1")];
     let mut stand = Stand::new(cluster, "silent", &settings);
     let live = Live::open(&stand.gateway, TEAM, None);
     let listening = format!("select pid {LISTENING}");
-    let backend: i32 = stand.admin.query_one(&listening, &[]).unwrap().get(0);
-    // SAFETY: kill has no memory effects.
-    let signal = |signal| unsafe { libc::kill(backend, signal) };
-    signal(libc::SIGSTOP);
+    let _stopped = Stopped::new(stand.admin.query_one(&listening, &[]).unwrap().get(0));
     push(&mut stand.admin, "team", &[put(1, "a", 1)]);
-    let event = live.event();
-    signal(libc::SIGCONT);
-    assert_eq!(event.versions(), [1]);
+    assert_eq!(live.event().versions(), [1]);
+}
+
+/// The same with the connection of the calls: neither they nor streams wait for it.
+fn a_call_without_an_answer_is_given_up(cluster: &Cluster) {
+    let settings =
+        [("GATEWAY_TRUSTED", "on"), ("GATEWAY_POOL_SIZE", "1"), ("GATEWAY_CALL_TIMEOUT", "1")];
+    let mut stand = Stand::new(cluster, "unanswered", &settings);
+    let live = Live::open(&stand.gateway, TEAM, None);
+    let pull = || stand.gateway.post("/workspaces/team/pull", None, "{}");
+    let calling = "select pid from pg_stat_activity where datname = current_database()
+                    and application_name = 'sync_ext_gateway'";
+    assert_eq!(pull().status, 200);
+    let backend = stand.admin.query_one(calling, &[]).unwrap().get(0);
+    let stopped = Stopped::new(backend);
+    let answer = pull();
+    assert_eq!((answer.status, &*answer.code()), (503, "08006"), "{answer:?}");
+    assert_eq!(pull().status, 200);
+    drop(stopped);
+
+    let gone = "select count(*) from pg_stat_activity where pid = $1";
+    until("the backend notices", || {
+        stand.admin.query_one(gone, &[&backend]).unwrap().get::<_, i64>(0) == 0
+    });
+    let _stopped = Stopped::new(stand.admin.query_one(calling, &[]).unwrap().get(0));
+    push(&mut stand.admin, "team", &[put(1, "a", 1)]);
+    assert_eq!(live.event().versions(), [1]);
+}
+
+/// A backend that does nothing until this is dropped.
+struct Stopped(i32);
+
+impl Stopped {
+    fn new(backend: i32) -> Stopped {
+        // SAFETY: kill has no memory effects.
+        unsafe { libc::kill(backend, libc::SIGSTOP) };
+        Stopped(backend)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe { libc::kill(self.0, libc::SIGCONT) };
+    }
 }
 
 fn a_gateway_that_stops_answers_what_it_was_asked(cluster: &Cluster) {
@@ -152,10 +218,15 @@ fn streams_outlive_the_database(cluster: &mut Cluster) {
     for (version, stop) in (1..).zip([Stop::Cleanly, Stop::Immediately, Stop::Kill]) {
         cluster.stop_server(stop).unwrap();
         until("the gateway knows", || gateway.get("/health", None).status == 503);
+        let newcomer = Live::open(&gateway, TEAM, None);
         cluster.start_server().unwrap();
         let mut admin = cluster.connect("restarts").unwrap();
         // It may be back already, or not yet.
         push(&mut admin, "team", &[put(version, "a", version)]);
         assert_eq!(live.event().versions(), [version as i64]);
+        assert_eq!(
+            newcomer.versions_until(version as i64),
+            (1..=version as i64).collect::<Vec<i64>>()
+        );
     }
 }

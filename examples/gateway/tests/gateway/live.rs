@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use sync_ext_cluster::batch::{op, push, put};
 use sync_ext_cluster::cluster::Cluster;
 use sync_ext_cluster::device::{Device, call};
+use sync_ext_cluster::steps::{age, gc};
 
 use crate::support::devices;
 use crate::support::process::Gateway;
@@ -27,6 +28,7 @@ fn streams_tell_changes() {
     a_stream_begins_where_it_is_told(&cluster);
     a_filtered_stream_passes_over_the_rest(&cluster);
     who_must_start_anew_is_told_and_the_stream_ends(&cluster);
+    an_older_proof_tells_what_it_can(&cluster);
     a_stream_ends_when_its_user_is_removed(&cluster);
     private_records_arrive_at_their_owner_alone(&cluster);
     idle_streams_beat(&cluster);
@@ -193,6 +195,56 @@ fn who_must_start_anew_is_told_and_the_stream_ends(cluster: &Cluster) {
     let event = live.event();
     assert_eq!((&*event.name, &event.json()["reason"]), ("snapshot", &json!("history_diverged")));
     assert_eq!(live.next(), None);
+}
+
+/// Of a restore, to a browser that connects again with the proof of its first URL;
+/// who opens anew with the last one is told of any.
+fn an_older_proof_tells_what_it_can(cluster: &Cluster) {
+    let mut stand = Stand::trusting(cluster, "proofs");
+    let restore = |admin: &mut Client, head: i64| {
+        for sql in [
+            "delete from sync_ext.change_log where server_version > $1",
+            "update sync_ext.workspace set head = $1",
+        ] {
+            admin.execute(sql, &[&head]).unwrap();
+        }
+    };
+    let puts = |ids: std::ops::RangeInclusive<u64>| -> Vec<String> {
+        ids.map(|id| put(id, &format!("r{id}"), 1)).collect()
+    };
+    let [first, last] = [1..=3, 4..=5].map(|ids| {
+        push(&mut stand.admin, "team", &puts(ids));
+        call(&mut stand.admin, "select sync_pull('team')->>'proof'", &[]).unwrap()
+    });
+    let gateway = &stand.gateway;
+    let again = || {
+        let path = format!("{TEAM}?cursor=3&proof={first}");
+        Live::resume(gateway, &path, None, "5").event()
+    };
+    let anew = || Live::open(gateway, &format!("{TEAM}?cursor=5&proof={last}"), None).event();
+    let is_told = |event: Event| {
+        assert_eq!(event.name, "snapshot", "{event:?}");
+        assert_eq!(event.json()["reason"], "history_diverged");
+    };
+
+    restore(&mut stand.admin, 4);
+    push(&mut stand.admin, "team", &puts(6..=8));
+    assert_eq!(again().versions(), [6, 7]);
+    is_told(anew());
+    restore(&mut stand.admin, 2);
+    push(&mut stand.admin, "team", &puts(9..=13));
+    is_told(again());
+    is_told(anew());
+
+    // What it costs: a snapshot once the proof's entry is purged.
+    push(&mut stand.admin, "purged", &[put(1, "a", 1)]);
+    let proof = call(&mut stand.admin, "select sync_pull('purged')->>'proof'", &[]).unwrap();
+    push(&mut stand.admin, "purged", &[put(2, "a", 2), put(3, "b", 1)]);
+    age(&mut stand.admin);
+    gc(&mut stand.admin, "purged");
+    let path = format!("/workspaces/purged/live?cursor=1&proof={proof}");
+    let event = Live::resume(&stand.gateway, &path, None, "3").event();
+    assert_eq!(event.json()["reason"], "cursor_expired");
 }
 
 fn a_stream_ends_when_its_user_is_removed(cluster: &Cluster) {

@@ -1,12 +1,14 @@
 //! Streams that begin, or are busy, while something is pushed.
 
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{TryRecvError, channel};
 use std::thread;
 
 use postgres::Client;
 use sync_ext_cluster::batch::{push, put};
 use sync_ext_cluster::cluster::Cluster;
+use sync_ext_cluster::device::Device;
 
+use crate::support::devices::Follower;
 use crate::support::process::{Gateway, until};
 use crate::support::stand::{SERVER, Stand};
 use crate::support::stream::{Live, Said};
@@ -22,6 +24,8 @@ fn streams_meet_pushes() {
     a_push_during_a_later_pull_arrives(&cluster);
     what_keeps_a_pull_from_its_answer_passes(&cluster);
     a_stream_that_has_more_to_tell_ends_with_the_gateway(&cluster);
+    a_stream_ends_when_it_has_come_of_age(&cluster);
+    streams_that_end_while_others_push_lose_nothing(&cluster);
     pushes_that_race_with_connecting_arrive_once(&cluster);
     streams_that_come_and_go_under_pushes_tell_each_version_once(&cluster);
 }
@@ -105,8 +109,18 @@ fn what_keeps_a_pull_from_its_answer_passes(cluster: &Cluster) {
     until("it was tried again", || {
         stand.admin.query_one(pulls, &[]).unwrap().get::<_, i64>(0) >= 3
     });
+    // One who comes meanwhile is not sent away: an EventSource would not come again.
+    let newcomer = Live::open(&stand.gateway, TEAM, ANN);
     answer(&mut stand.admin, "return 'owner'");
     assert_eq!(live.event().versions(), [1]);
+    assert_eq!(newcomer.event().versions(), [1]);
+
+    answer(&mut stand.admin, "raise exception using errcode = 'disk_full'");
+    let stranger = Live::open(&stand.gateway, TEAM, ANN);
+    answer(&mut stand.admin, "return null");
+    assert_eq!(stranger.event().json()["error"]["code"], "42501");
+    assert_eq!(stranger.said(), Said::End { whole: true });
+    assert_eq!(stand.gateway.get(TEAM, ANN).status, 403);
 }
 
 fn a_stream_that_has_more_to_tell_ends_with_the_gateway(cluster: &Cluster) {
@@ -129,6 +143,53 @@ fn a_stream_that_has_more_to_tell_ends_with_the_gateway(cluster: &Cluster) {
     assert_eq!(live.event().versions(), [1]);
     assert_eq!(live.said(), Said::End { whole: true });
     assert!(stand.gateway.until_stopped().success());
+}
+
+/// Between two events, however much there is to tell, and when there is nothing.
+fn a_stream_ends_when_it_has_come_of_age(cluster: &Cluster) {
+    let settings = [("GATEWAY_TRUSTED", "on"), ("GATEWAY_STREAM_AGE", "0.000001")];
+    let mut stand = Stand::new(cluster, "ages", &settings);
+    let ops: Vec<String> = (1..=5).map(|id| put(id, &format!("r{id}"), 1)).collect();
+    push(&mut stand.admin, "team", &ops);
+    let one_event = |after: &str| {
+        let path = format!("{TEAM}?pageLimit=2&cursor={after}");
+        let live = Live::open(&stand.gateway, &path, None);
+        let versions = live.event().versions();
+        assert_eq!(live.said(), Said::End { whole: true });
+        versions
+    };
+    assert_eq!(["0", "2", "4"].map(one_event), [vec![1, 2], vec![3, 4], vec![5]]);
+    let idle = Live::open(&stand.gateway, &format!("{TEAM}?cursor=5"), None);
+    assert_eq!(idle.said(), Said::End { whole: true });
+}
+
+fn streams_that_end_while_others_push_lose_nothing(cluster: &Cluster) {
+    let settings = [("GATEWAY_TRUSTED", "on"), ("GATEWAY_STREAM_AGE", "0.05")];
+    let Stand { gateway, mut admin, .. } = Stand::new(cluster, "aging", &settings);
+    let mut follower = Follower::new(Device::new("laptop", "team"));
+    let head = thread::scope(|scope| {
+        let (told, enough) = channel::<()>();
+        let pushing = scope.spawn(move || {
+            let ids = 1..;
+            ids.take_while(|id| {
+                push(&mut admin, "team", &[put(*id, &format!("r{}", id % 7), *id)]);
+                enough.try_recv() == Err(TryRecvError::Empty)
+            })
+            .count() as i64
+                + 1
+        });
+        until("streams end", || {
+            follower.follow(&gateway);
+            follower.connections >= 10
+        });
+        drop(told);
+        pushing.join().unwrap()
+    });
+    until("the rest is told", || {
+        follower.follow(&gateway);
+        follower.device.cursor == head
+    });
+    assert_eq!(follower.seen, (1..=head).collect::<Vec<i64>>());
 }
 
 /// One push each round, so that no later hint covers for one that was missed.

@@ -23,7 +23,8 @@ pub fn push(device: &mut Device, gateway: &Door) -> bool {
     }
 }
 
-/// A device on a stream, from its own cursor.
+/// A device on a stream, which it opens as the README says: each time anew, from
+/// the cursor and the proof that it holds.
 pub struct Follower {
     pub device: Device,
     /// All versions that it was told, in order.
@@ -42,9 +43,10 @@ impl Follower {
     /// to be opened again.
     pub fn follow(&mut self, gateway: &Door) -> Option<Event> {
         if self.live.is_none() {
-            let path = format!("/workspaces/{}/live?cursor=0", self.device.workspace);
-            let last = self.device.cursor.to_string();
-            match Live::try_open(gateway, &path, None, Some(&last)) {
+            let Device { workspace, cursor, proof, .. } = &self.device;
+            let proof = proof.iter().map(|proof| format!("&proof={proof}")).collect::<String>();
+            let path = format!("/workspaces/{workspace}/live?cursor={cursor}{proof}");
+            match Live::try_open(gateway, &path, None, None) {
                 Ok(live) => self.live = Some(live),
                 Err(Some(answer)) => assert_eq!(answer.status, 503, "{answer:?}"),
                 Err(None) => {}

@@ -61,7 +61,8 @@ impl Gateway {
         Gateway::spawn(database_url, &address, settings)
     }
 
-    fn spawn(database_url: &str, address: &str, settings: &[(&str, &str)]) -> Gateway {
+    /// The same without waiting.
+    pub fn spawn(database_url: &str, address: &str, settings: &[(&str, &str)]) -> Gateway {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let log = std::env::temp_dir().join(format!("gateway-{}-{count}.log", std::process::id()));
