@@ -129,16 +129,19 @@ install_perf() {
   fi
 }
 
-# For the test of GC by pg_cron, which tells where there is none.
-install_pg_cron() {
-  local bin=/usr/lib/postgresql/$pg/bin tree=$run/pg$pg lib
+# Extensions of others that are tested against, where the system's Postgres has
+# them; a test prints that it has not found the one it needs.
+install_neighbours() {
+  local bin=/usr/lib/postgresql/$pg/bin tree=$run/pg$pg name
   [ -x "$bin/postgres" ] && [ ! -L "$tree" ] || return 0
-  lib=$("$tree/bin/pg_config" --pkglibdir)
-  [ -e "$lib/pg_cron.so" ] && return
-  apt-cache show "postgresql-$pg-cron" >/dev/null 2>&1 || return 0
-  install_packages "postgresql-$pg-cron"
-  link_all "$("$bin/pg_config" --pkglibdir)" "$lib"
+  for name in cron repack; do
+    [ -e "$("$tree/bin/pg_config" --pkglibdir)/pg_$name.so" ] && continue
+    apt-cache show "postgresql-$pg-$name" >/dev/null 2>&1 || continue
+    install_packages "postgresql-$pg-$name"
+  done
+  link_all "$("$bin/pg_config" --pkglibdir)" "$("$tree/bin/pg_config" --pkglibdir)"
   link_all "$("$bin/pg_config" --sharedir)/extension" "$("$tree/bin/pg_config" --sharedir)/extension"
+  link_all "$bin" "$tree/bin"
 }
 
 # Drivers of other languages, those that tests/clients names.
@@ -172,7 +175,7 @@ case "${1:-}" in
     ;;
   tests)
     pg=$(choose_pg) run=$(run_dir)
-    install_pg_cron
+    install_neighbours
     install_clients
     exit
     ;;

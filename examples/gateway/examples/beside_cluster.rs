@@ -56,7 +56,7 @@ fn serve(gateway: &mut Child, mut is_over: impl FnMut() -> bool) -> Result<()> {
         "\nThe gateway serves the team of ann, bob and vic (who may only read). Watch as ann:\n\n  \
          curl -N -H 'x-user-id: ann' {url}/live\n\n\
          and push as bob, from another terminal, as often as you like:\n\n  \
-         curl -H 'x-user-id: bob' {url}/push -d '[{{\"tableName\":\"notes\",\"operation\":\"put\",\
+         curl -H 'x-user-id: bob' -H 'content-type: application/json' {url}/push -d '[{{\"tableName\":\"notes\",\"operation\":\"put\",\
          \"pk\":\"n1\",\"payload\":{{\"text\":\"milk\"}},\"stamp\":{{\"deviceId\":\"phone\",\
          \"opId\":\"'$(cat /proc/sys/kernel/random/uuid)'\",\"hlc\":\"h\",\
          \"clock\":'$(date +%s)'}}}}]'\n\n\

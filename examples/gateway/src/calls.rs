@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::http::HeaderName;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
-use axum::http::{HeaderName, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use tokio_postgres::types::Type;
 
+use crate::body;
 use crate::caller::user;
 use crate::database::Argument;
 use crate::failure::Failure;
@@ -37,8 +38,7 @@ impl FromRequestParts<Arc<Gateway>> for Call {
     }
 }
 
-/// A call with its body, which is read whole before anything is answered: who is
-/// answered while still sending may never read the answer.
+/// A call with its body.
 pub struct Posted {
     call: Call,
     body: String,
@@ -49,14 +49,9 @@ impl FromRequest<Arc<Gateway>> for Posted {
 
     async fn from_request(request: Request, gateway: &Arc<Gateway>) -> Result<Posted, Failure> {
         let (mut parts, body) = request.into_parts();
-        let request = Request::from_parts(parts.clone(), body);
-        let body = String::from_request(request, gateway).await;
+        let body = body::read(&parts.headers, body, &gateway.config).await;
         let call = Call::from_request_parts(&mut parts, gateway).await?;
-        let body = body.map_err(|rejection| match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => Failure::too_large(rejection.body_text()),
-            _ => Failure::request(rejection.body_text()),
-        })?;
-        Ok(Posted { call, body })
+        Ok(Posted { call, body: body? })
     }
 }
 

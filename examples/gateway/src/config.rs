@@ -7,6 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use axum::http::HeaderName;
+use nix::sys::resource::{Resource, getrlimit};
+use tokio::sync::Semaphore;
+
+/// For standard streams, the runtime, the listening sockets, name resolution.
+const OWN_FILES: usize = 32;
 
 pub struct Config {
     /// For the calls.
@@ -25,6 +30,9 @@ pub struct Config {
     pub stream_age: Duration,
     pub write_timeout: Duration,
     pub stop_timeout: Duration,
+    pub header_timeout: Duration,
+    pub body_timeout: Duration,
+    pub max_connections: usize,
     pub max_body_bytes: usize,
 }
 
@@ -33,11 +41,12 @@ impl Config {
         let url = env::var("DATABASE_URL").context("DATABASE_URL is not set")?;
         let listen_url = env::var("LISTEN_DATABASE_URL").unwrap_or_else(|_| url.clone());
         let database_timeout = seconds("GATEWAY_DATABASE_TIMEOUT", "10")?;
+        let pool_size = setting("GATEWAY_POOL_SIZE", "16")?;
         Ok(Config {
             database: database(&url, "sync_ext_gateway", database_timeout)?,
             listen_database: database(&listen_url, "sync_ext_gateway listen", database_timeout)?,
             channel: setting("GATEWAY_CHANNEL", "sync_ext")?,
-            pool_size: setting("GATEWAY_POOL_SIZE", "16")?,
+            pool_size,
             database_timeout,
             call_timeout: seconds("GATEWAY_CALL_TIMEOUT", "40")?,
             address: setting("GATEWAY_ADDRESS", "127.0.0.1:8080")?,
@@ -47,6 +56,9 @@ impl Config {
             stream_age: seconds("GATEWAY_STREAM_AGE", "3600")?,
             write_timeout: seconds("GATEWAY_WRITE_TIMEOUT", "30")?,
             stop_timeout: seconds("GATEWAY_STOP_TIMEOUT", "10")?,
+            header_timeout: seconds("GATEWAY_HEADER_TIMEOUT", "10")?,
+            body_timeout: seconds("GATEWAY_BODY_TIMEOUT", "30")?,
+            max_connections: max_connections(pool_size)?,
             max_body_bytes: setting("GATEWAY_MAX_BODY_BYTES", "16777216")?,
         })
     }
@@ -64,6 +76,27 @@ fn database(url: &str, name: &str, patience: Duration) -> Result<tokio_postgres:
         .keepalives_interval(patience)
         .keepalives_retries(2);
     Ok(config)
+}
+
+/// The setting, or fewer where the file limit is low: calls that have been accepted
+/// still need connections to the database.
+fn max_connections(pool_size: usize) -> Result<usize> {
+    let wanted: usize = setting("GATEWAY_MAX_CONNECTIONS", "1000")?;
+    let (files, _) = getrlimit(Resource::RLIMIT_NOFILE).context("cannot read the file limit")?;
+    let files = usize::try_from(files).unwrap_or(usize::MAX);
+    let max = wanted.min(files_left(files, pool_size)).min(Semaphore::MAX_PERMITS);
+    if max == 0 {
+        bail!("no connections: GATEWAY_MAX_CONNECTIONS is {wanted}, the file limit {files}");
+    }
+    if max < wanted {
+        eprintln!("GATEWAY_MAX_CONNECTIONS is {max}, not {wanted}: the file limit is {files}");
+    }
+    Ok(max)
+}
+
+/// Twice the pool: while a lost connection ends, its successor may be open already.
+fn files_left(files: usize, pool_size: usize) -> usize {
+    files.saturating_sub(OWN_FILES).saturating_sub(pool_size.saturating_mul(2))
 }
 
 fn setting<T: FromStr<Err: Display>>(name: &str, default: &str) -> Result<T> {
@@ -92,6 +125,13 @@ fn is_on(name: &str) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connections_leave_files_for_the_database() {
+        assert_eq!(files_left(1024, 16), 960);
+        assert_eq!(files_left(32, 0), 0);
+        assert_eq!(files_left(1024, usize::MAX), 0);
+    }
 
     #[test]
     fn what_waits_on_a_machine_that_has_gone_ends() {

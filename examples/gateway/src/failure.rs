@@ -1,6 +1,8 @@
 //! Errors as HTTP answers: `{"error":{"code","message","detail","hint"}}`, with
 //! the SQLSTATE as code.
 
+use std::time::Duration;
+
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use deadpool_postgres::PoolError;
@@ -32,8 +34,21 @@ impl Failure {
         Failure::new(StatusCode::UNAUTHORIZED, "28000", "no user is given", Some(detail))
     }
 
-    pub fn too_large(detail: String) -> Failure {
-        Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "54000", "request is too large", Some(detail))
+    pub fn too_large(limit: usize) -> Failure {
+        let detail = Some(format!("A body has at most {limit} bytes."));
+        Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "54000", "request is too large", detail)
+    }
+
+    /// Not of class 22: the ops are not at fault, and stay in their outbox.
+    pub fn not_json() -> Failure {
+        let detail = Some("The Content-Type must be application/json.".to_owned());
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        Failure::new(status, "0A000", "media type is not supported", detail)
+    }
+
+    pub fn too_slow(timeout: Duration) -> Failure {
+        let detail = Some(format!("The body did not arrive within {timeout:?}."));
+        Failure::new(StatusCode::REQUEST_TIMEOUT, "57014", "request timed out", detail)
     }
 
     pub fn not_found() -> Failure {
@@ -117,10 +132,16 @@ impl From<PoolError> for Failure {
 
 fn status(code: &str) -> StatusCode {
     match code {
-        // What sync_ext raises: limits, access, "snapshot expired" and its like.
-        "54000" => StatusCode::BAD_REQUEST,
+        "54000" | "54001" => StatusCode::BAD_REQUEST,
         "42501" => StatusCode::FORBIDDEN,
-        "55000" => StatusCode::CONFLICT,
+        // "snapshot expired" and "version is above the head": the client has to do
+        // something else first.
+        "SX001" | "SX003" => StatusCode::CONFLICT,
+        // "standby is behind the snapshot".
+        "SX002" => StatusCode::SERVICE_UNAVAILABLE,
+        // Nothing that a client did: a tool is at work on the tables of sync_ext, or
+        // something in the database is not ready.
+        "55000" => StatusCode::SERVICE_UNAVAILABLE,
         // Serialization and deadlocks after some tries, timeouts of locks, a standby.
         "40001" | "40P01" | "55P03" | "25006" => StatusCode::SERVICE_UNAVAILABLE,
         _ => match code.get(..2) {
@@ -143,5 +164,36 @@ impl IntoResponse for Failure {
                 .insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whose fault it is, and whether the same call may succeed later.
+    #[test]
+    fn each_sqlstate_has_its_status() {
+        for (status_of, codes) in [
+            (400, &["22012", "22021", "22023", "22P02", "54000", "54001"][..]),
+            (403, &["42501"]),
+            (409, &["SX001", "SX003"]),
+            (500, &["42883", "42P01", "38000", "SX000", "XX000", "XX001", "P0001"]),
+            (503, &["SX002", "55000", "40001", "40P01", "55P03", "25006"]),
+            (503, &["53100", "53200", "53300", "57014", "57P01", "08000", "08006"]),
+        ] {
+            for code in codes {
+                assert_eq!(status(code).as_u16(), status_of, "{code}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_may_succeed_later_says_when() {
+        for (code, retry_after) in [("SX002", Some("1")), ("55000", Some("1")), ("SX001", None)] {
+            let response = Failure::new(status(code), code, "message", None).into_response();
+            let header = response.headers().get(header::RETRY_AFTER);
+            assert_eq!(header.map(|value| value.to_str().unwrap()), retry_after, "{code}");
+        }
     }
 }

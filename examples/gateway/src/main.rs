@@ -2,6 +2,8 @@
 //!
 //! * [`config`]: settings, from the environment
 //! * [`server`]: the routes, and the life of the process
+//! * [`connections`]: their number and their timeouts
+//! * [`body`]: the body of a request, in bounds
 //! * [`caller`]: who a request speaks for
 //! * [`calls`]: push, pull, snapshot, cursor, exchange
 //! * [`live`]: a stream of changes
@@ -10,9 +12,11 @@
 //! * [`database`]: a call in a transaction of its own
 //! * [`failure`]: SQLSTATEs as HTTP answers
 
+mod body;
 mod caller;
 mod calls;
 mod config;
+mod connections;
 mod database;
 mod failure;
 mod hub;

@@ -207,7 +207,7 @@ fn an_expired_snapshot_is_409(cluster: &Cluster) {
     gc(&mut stand.admin, "w");
     let next = json!({"pageToken": first["nextPageToken"], "pageLimit": 1}).to_string();
     let answer = stand.gateway.post("/workspaces/w/snapshot", None, &next);
-    assert_eq!(error(&answer), (409, "55000".into(), "snapshot expired".into()));
+    assert_eq!(error(&answer), (409, "SX001".into(), "snapshot expired".into()));
 }
 
 fn a_request_without_one_user_is_401(cluster: &Cluster) {
@@ -285,35 +285,42 @@ fn a_connection_forgets_its_user_with_the_call(cluster: &Cluster) {
     assert_eq!(changes(None), 1);
 }
 
-/// A membership function can raise anything.
+/// Has the gateway's role find a function in the place of sync_pull.
 fn raise(admin: &mut Client, code: &str) {
     admin
         .batch_execute(&format!(
-            "create or replace function raise(text, text) returns text language plpgsql as
-               $$ begin raise exception using errcode = '{code}', message = 'as told'; end $$;
-             grant execute on function raise to gateway"
+            "create or replace function instead.sync_pull
+               (text, bigint, integer, text[], boolean, text) returns json language plpgsql as
+               $$ begin raise exception using errcode = '{code}', message = 'as told'; end $$"
         ))
         .unwrap();
 }
 
 fn each_sqlstate_has_its_status(cluster: &Cluster) {
     let mut stand = Stand::new(cluster, "states", &[]);
-    raise(&mut stand.admin, "XX000");
     stand
         .admin
-        .batch_execute("alter database states set sync_ext.membership_function = 'public.raise'")
+        .batch_execute(
+            "create schema instead;
+             grant usage on schema instead to gateway;
+             alter role gateway in database states set search_path = instead, public",
+        )
         .unwrap();
     let gateway = Gateway::start(&stand.url(), &[]);
     for (code, status, message) in [
         ("22012", 400, "as told"),
         ("54000", 400, "as told"),
         ("42501", 403, "as told"),
-        ("55000", 409, "as told"),
+        ("SX001", 409, "as told"),
+        ("SX003", 409, "as told"),
+        ("SX002", 503, "as told"),
+        ("55000", 503, "as told"),
         ("40001", 503, "as told"),
         ("40P01", 503, "as told"),
         ("55P03", 503, "as told"),
         ("57014", 503, "as told"),
         ("53100", 503, "as told"),
+        ("53200", 503, "as told"),
         ("25006", 503, "as told"),
         // What is not for callers stays here.
         ("XX001", 500, "internal error"),

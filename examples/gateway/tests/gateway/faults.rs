@@ -11,7 +11,7 @@ use sync_ext_cluster::cluster::{Cluster, Stop};
 use crate::support::gate::Gate;
 use crate::support::kills;
 use crate::support::process::{Door, Gateway, until};
-use crate::support::stand::{SERVER, Stand};
+use crate::support::stand::{SERVER, Stand, until_a_push_waits};
 use crate::support::stream::{Live, Said};
 
 const TEAM: &str = "/workspaces/team/live";
@@ -203,12 +203,6 @@ fn a_stop_waits_only_so_long(cluster: &Cluster) {
         assert!(stand.gateway.until_stopped().success());
         assert!(asked.join().unwrap().is_err());
     });
-}
-
-fn until_a_push_waits(admin: &mut Client) {
-    let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'
-                    and application_name = 'sync_ext_gateway'";
-    until("a push waits", || admin.query_one(waiting, &[]).unwrap().get::<_, i64>(0) == 1);
 }
 
 fn streams_outlive_the_database(cluster: &mut Cluster) {

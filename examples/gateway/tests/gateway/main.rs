@@ -4,7 +4,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bodies;
 mod calls;
+mod connections;
 mod faults;
 mod live;
 mod meetings;
+mod readme;

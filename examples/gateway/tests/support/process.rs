@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use ureq::Agent;
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_sync_ext_gateway");
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct Gateway {
@@ -61,12 +62,30 @@ impl Gateway {
         Gateway::spawn(database_url, &address, settings)
     }
 
-    /// The same without waiting.
+    /// Starts it where a process may open so many files.
+    pub fn start_with_files(database_url: &str, settings: &[(&str, &str)], files: u32) -> Gateway {
+        let mut program = Command::new("sh");
+        program.args(["-c", &format!("ulimit -n {files} && exec \"$0\""), PROGRAM]);
+        let gateway = Gateway::spawn_by(program, database_url, "127.0.0.1:0", settings);
+        gateway.until_listening();
+        gateway
+    }
+
+    /// Starts it without waiting.
     pub fn spawn(database_url: &str, address: &str, settings: &[(&str, &str)]) -> Gateway {
+        Gateway::spawn_by(Command::new(PROGRAM), database_url, address, settings)
+    }
+
+    fn spawn_by(
+        mut program: Command,
+        database_url: &str,
+        address: &str,
+        settings: &[(&str, &str)],
+    ) -> Gateway {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let log = std::env::temp_dir().join(format!("gateway-{}-{count}.log", std::process::id()));
-        let mut process = Command::new(env!("CARGO_BIN_EXE_sync_ext_gateway"))
+        let mut process = program
             .env("DATABASE_URL", database_url)
             .env("GATEWAY_ADDRESS", address)
             .envs(settings.iter().copied())
@@ -143,9 +162,21 @@ impl Door {
 
     /// The same with anything for a body and any number of users.
     pub fn post_bytes(&self, path: &str, users: &[&[u8]], body: &[u8]) -> Result<Answer, String> {
+        let users = users.iter().map(|user| ("x-user-id", *user));
+        let headers = [("content-type", &b"application/json"[..])].into_iter().chain(users);
+        self.post_with(path, headers, body)
+    }
+
+    /// The same with these headers.
+    pub fn post_with<'h>(
+        &self,
+        path: &str,
+        headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
+        body: &[u8],
+    ) -> Result<Answer, String> {
         let mut request = self.agent.post(format!("{}{path}", self.url));
-        for user in users {
-            request = request.header("x-user-id", *user);
+        for (name, value) in headers {
+            request = request.header(name, value);
         }
         answer(request.send(body))
     }

@@ -3,7 +3,7 @@
 use postgres::Client;
 use sync_ext_cluster::cluster::Cluster;
 
-use super::process::Gateway;
+use super::process::{Gateway, until};
 use super::team;
 
 /// Settings of a server for tests. All its sessions tell of their commits, those
@@ -48,4 +48,10 @@ impl<'a> Stand<'a> {
 pub fn trust_gateway(admin: &mut Client, database: &str) {
     let sql = format!("alter role gateway in database {database} set sync_ext.require_user = off");
     admin.batch_execute(&sql).unwrap();
+}
+
+pub fn until_a_push_waits(admin: &mut Client) {
+    let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'
+                    and application_name = 'sync_ext_gateway'";
+    until("a push waits", || admin.query_one(waiting, &[]).unwrap().get::<_, i64>(0) == 1);
 }
