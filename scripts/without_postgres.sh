@@ -1,6 +1,5 @@
 # What decides, and what reads and writes JSON, knows nothing of Postgres, so it
-# can be built without: a crate of src/rules, src/wire and the enum of
-# src/error.rs takes a tenth of the time. To be sourced after env.sh.
+# can be built without: a crate of src/rules, src/wire and src/error.rs takes a tenth of the time. To be sourced after env.sh.
 
 make_crate_without_postgres() { # TREE
   local tree=$1
@@ -9,10 +8,7 @@ make_crate_without_postgres() { # TREE
   cp -r "$root/src/rules" "$root/src/wire" "$tree/src/"
   cp "$root/Cargo.lock" "$tree/"
   printf '%s\n' 'mod error;' 'mod rules;' 'mod wire;' >"$tree/src/lib.rs"
-  {
-    echo 'use thiserror::Error;'
-    sed -n '/^#\[derive(Debug, Error)\]/,/^}/p' "$root/src/error.rs"
-  } >"$tree/src/error.rs"
+  cp "$root/src/error.rs" "$tree/src/"
   {
     printf '%s\n' '[package]' 'name = "sync_ext_without_postgres"' 'edition = "2024"' '' '[workspace]' ''
     sed -n '/^\[\(dev-\)\?dependencies\]/,/^$/p' "$root/Cargo.toml" | grep -v '^pgrx'

@@ -1,8 +1,9 @@
 -- What became of one record and why. There is no index for it: this reads the
--- whole log of the workspace.
+-- whole log of the workspace. The reply is bounded: the newest ops, and their
+-- payloads as long as these stay within a page.
 --
--- What lost is told with what it lost to at its turn, or, if that is purged, to
--- the record's winner.
+-- An op that lost is listed with the one that it lost to at its turn, or, if that
+-- is purged, with the record's winner.
 
 create function sync_explain(workspace_id text, table_name text, pk text) returns json
 language sql stable security definer parallel restricted
@@ -25,6 +26,13 @@ begin atomic
     from target as t
     join sync_ext.change_log as l using (workspace_key, table_name, pk)
   ),
+  newest as (
+    select
+      e.*,
+      pg_catalog.octet_length(e.payload::text) as payload_bytes,
+      pg_catalog.sum(pg_catalog.octet_length(e.payload::text)) over (order by e.server_version desc) as bytes
+    from (select * from entry order by server_version desc limit 1000) as e
+  ),
   op as (
     select
       e.server_version,
@@ -42,13 +50,18 @@ begin atomic
           when o.hlc <> e.hlc then 'hlc'
           when o.op_id <> e.op_id then 'opId'
         end,
+        'overwrote', e.overwrote,
         'supersededBy', (select s.server_version from entry as s where s.supersedes = e.server_version),
         'stamp', pg_catalog.json_build_object('clock', e.clock, 'hlc', e.hlc, 'deviceId', e.device_id, 'opId', e.op_id),
         'createdAt', e.created_at,
-        'payload', e.payload
-      ) as told
-    from entry as e
+        'payload', case when e.bytes < page.max_bytes then e.payload end,
+        'payloadBytes', e.payload_bytes
+      ) as item
+    from newest as e
     cross join target as t
+    cross join (
+      select s.setting::bigint as max_bytes from pg_catalog.pg_settings as s where s.name = 'sync_ext.max_page_bytes'
+    ) as page
     left join lateral (
       -- The other op: the replaced winner, or the winner that it lost to.
       select o.clock, o.hlc, o.op_id
@@ -99,7 +112,8 @@ begin atomic
       )
       from target as t
     ),
-    'ops', (select coalesce(pg_catalog.json_agg(o.told order by o.server_version), '[]') from op as o),
+    'opsLogged', (select pg_catalog.count(*) from entry),
+    'ops', (select coalesce(pg_catalog.json_agg(o.item order by o.server_version), '[]') from op as o),
     'devices', (
       select coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
         'deviceId', d.device_id,
@@ -131,24 +145,31 @@ end;
 -- a search_path of its own, as a procedure that commits cannot be: so every name
 -- is qualified.
 create procedure sync_gc_all(
-  time_budget interval default interval '1 minute',
+  workspace_id text default null,
+  retention interval default null,
   batch_size integer default 1000,
-  pause interval default interval '5 milliseconds',
-  retention interval default null
+  time_budget interval default interval '1 minute',
+  pause interval default interval '5 milliseconds'
 )
 language plpgsql
 as $$
 declare
   begun constant pg_catalog.timestamptz := pg_catalog.clock_timestamp();
-  told pg_catalog.timestamptz := begun;
+  reported_at pg_catalog.timestamptz := begun;
   batches bigint := 0;
   scanned bigint := 0;
   deleted bigint := 0;
+  statement pg_catalog.text;
   reply pg_catalog.json;
   has_more boolean;
 begin
   loop
-    reply := @extschema@.sync_gc(null, retention, batch_size);
+    -- By the present name of its schema, which may be renamed.
+    select pg_catalog.format('select %I.sync_gc($1, $2, $3)', n.nspname) into strict statement
+    from pg_catalog.pg_extension as e
+    join pg_catalog.pg_namespace as n on n.oid operator(pg_catalog.=) e.extnamespace
+    where e.extname operator(pg_catalog.=) 'sync_ext';
+    execute statement into reply using workspace_id, retention, batch_size;
     -- A batch at a time: who waits for a workspace waits no longer than for one.
     commit;
     batches := batches operator(pg_catalog.+) 1;
@@ -162,9 +183,9 @@ begin
     then
       exit;
     end if;
-    if pg_catalog.clock_timestamp() operator(pg_catalog.-) told operator(pg_catalog.>=) interval '5 seconds' then
+    if pg_catalog.clock_timestamp() operator(pg_catalog.-) reported_at operator(pg_catalog.>=) interval '5 seconds' then
       raise notice 'sync_gc_all: % entries read, % deleted, batch %', scanned, deleted, batches;
-      told := pg_catalog.clock_timestamp();
+      reported_at := pg_catalog.clock_timestamp();
     end if;
     perform pg_catalog.pg_sleep(extract(epoch from pause));
   end loop;
@@ -173,7 +194,5 @@ begin
 end
 $$;
 
-revoke execute on function sync_explain(text, text, text) from public;
-revoke execute on procedure sync_gc_all(interval, integer, interval, interval) from public;
 comment on function sync_explain(text, text, text) is 'all logged ops of a record, what each did and why, and what becomes of its tombstone';
-comment on procedure sync_gc_all(interval, integer, interval, interval) is 'runs sync_gc in batches, each committed, within a time budget';
+comment on procedure sync_gc_all(text, interval, integer, interval, interval) is 'runs sync_gc in batches, each committed, within a time budget';

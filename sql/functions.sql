@@ -97,26 +97,25 @@ language c volatile security definer parallel unsafe
 set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'sync_remove_member_wrapper';
 
+create function sync_list_members(workspace_id text) returns json
+language c stable security definer parallel restricted
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'sync_list_members_wrapper';
+
+create function sync_get_role(workspace_id text, user_id text default null) returns text
+language c stable security definer parallel restricted
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'sync_get_role_wrapper';
+
+create function sync_forget_device(workspace_id text, device_id text) returns boolean
+language c volatile security definer parallel unsafe
+set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'sync_forget_device_wrapper';
+
 create function sync_list_workspaces() returns json
 language c stable security definer parallel restricted
 set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'sync_list_workspaces_wrapper';
-
--- A new function may be executed by everybody; ours reach every workspace where
--- no user is set, so each is for the roles that an administrator names.
-revoke execute on function sync_push(text, json) from public;
-revoke execute on function sync_pull(text, bigint, integer, text[], boolean, text) from public;
-revoke execute on function sync_snapshot(text, text, integer, text[]) from public;
-revoke execute on function sync_update_cursor(text, text, bigint) from public;
-revoke execute on function sync_exchange(text, text, bigint, json, integer, text[], boolean, text) from public;
-revoke execute on function sync_gc(text, interval, integer) from public;
-revoke execute on function sync_register_table(text, text, text) from public;
-revoke execute on function sync_unregister_table(text) from public;
-revoke execute on function sync_create_workspace(text, text) from public;
-revoke execute on function sync_drop_workspace(text, integer) from public;
-revoke execute on function sync_set_member(text, text, text) from public;
-revoke execute on function sync_remove_member(text, text) from public;
-revoke execute on function sync_list_workspaces() from public;
 
 comment on function sync_push(text, json) is 'stores a batch of ops of a device and decides conflicts';
 comment on function sync_pull(text, bigint, integer, text[], boolean, text) is 'the changes after a cursor, in order of version';
@@ -130,4 +129,7 @@ comment on function sync_create_workspace(text, text) is 'makes a workspace and 
 comment on function sync_drop_workspace(text, integer) is 'makes a workspace unreachable and erases it, batch by batch';
 comment on function sync_set_member(text, text, text) is 'makes a user owner, editor or viewer of a workspace';
 comment on function sync_remove_member(text, text) is 'takes a user out of a workspace, their devices too';
+comment on function sync_list_members(text) is 'the members of a workspace, with the role of each';
+comment on function sync_get_role(text, text) is 'a user''s role in a workspace, null if they are no member';
+comment on function sync_forget_device(text, text) is 'deletes a lost device, which from then on holds back nothing';
 comment on function sync_list_workspaces() is 'the workspaces of the current user, with the role in each';

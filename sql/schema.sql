@@ -44,7 +44,8 @@ create table sync_ext.synced_table (
 -- The compacted log: every op at the version it got, until GC finds that
 -- nobody needs it. The winner's entry of a live record is never purged. Owner is
 -- the record's, empty where it is everybody's; filled_field is the field that
--- the server added to the payload to tell the owner, empty if it added none.
+-- the server added to the payload to tell the owner, empty if it added none;
+-- overwrote is the op that this one replaced although its author had not seen it.
 create table sync_ext.change_log (
   workspace_key bigint not null,
   server_version bigint not null,
@@ -61,6 +62,7 @@ create table sync_ext.change_log (
   created_at timestamptz not null,
   owner text collate "C" not null default '',
   filled_field text collate "C" not null default '',
+  overwrote uuid,
   constraint change_log_pkey primary key (workspace_key, server_version),
   constraint change_log_workspace_key_op_id_key unique (workspace_key, op_id),
   constraint change_log_operation_check check (operation in ('put', 'delete'))

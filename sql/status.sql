@@ -109,9 +109,10 @@ cross join lateral (
 ) as d
 where (select sync_ext.is_caller_known()) and sync_ext.may_govern(w.workspace_id);
 
--- Every logged loser beside the winner of its record as it is now. Decided_by is
--- NULL where the loser is the winner's own op, sent again after its entry was
--- purged.
+-- Every logged edit that somebody may miss, beside the winner of its record as it
+-- is now: what lost, and what won at its turn but was then overwritten by an op whose
+-- author had not seen it. Decided_by is NULL where the loser is the winner's own op,
+-- sent again after its entry was purged.
 create view sync_ext.conflict with (security_barrier) as
 select
   w.workspace_id,
@@ -122,6 +123,7 @@ select
     when l.hlc <> r.hlc then 'hlc'
     when l.op_id <> r.op_id then 'opId'
   end as decided_by,
+  e.applied as overwritten,
   l.server_version as loser_version,
   l.operation as loser_operation,
   l.payload as loser_payload,
@@ -134,12 +136,16 @@ select
   v.device_id as winner_device_id,
   v.created_at as winner_at,
   pg_catalog.json_build_object('clock', r.clock, 'hlc', r.hlc, 'opId', r.op_id) as winner_revision
-from sync_ext.change_log as l
-join sync_ext.record as r using (workspace_key, table_name, pk)
-join sync_ext.workspace as w using (workspace_key)
+from sync_ext.change_log as e
+join sync_ext.change_log as l
+  on l.workspace_key = e.workspace_key
+  and l.server_version = case when e.applied then e.supersedes else e.server_version end
+join sync_ext.record as r
+  on r.workspace_key = l.workspace_key and r.table_name = l.table_name and r.pk = l.pk
+join sync_ext.workspace as w on w.workspace_key = l.workspace_key
 left join sync_ext.change_log as v
   on v.workspace_key = r.workspace_key and v.server_version = r.server_version
-where not l.applied
+where (not e.applied or e.overwrote is not null)
   and (select sync_ext.is_caller_known())
   and sync_ext.may_read(w.workspace_id)
   and ((select sync_ext.calling_user()) is null or r.owner in ('', (select sync_ext.calling_user())));
@@ -184,22 +190,13 @@ begin atomic
   ) as s;
 end;
 
-revoke execute on function sync_status(text) from public;
 comment on function sync_status(text) is 'how far workspaces have come, what they hold and what holds GC back';
 comment on function sync_ext.counters() is 'what was done in this database since the server started';
 comment on view sync_ext.counter is 'what was done in this database since the server started, by name';
 comment on view sync_ext.device_status is 'every device: how far behind, since when silent, and whether it holds GC back';
 comment on view sync_ext.workspace_status is 'every workspace: its versions, records, log and devices';
-comment on view sync_ext.conflict is 'every logged op that lost, with the winner of its record';
+comment on view sync_ext.conflict is 'every logged op that lost or was overwritten unseen, with the winner of its record';
 comment on function sync_ext.may_govern(text) is 'is the calling user an owner of this workspace, or trusted?';
 comment on function sync_ext.require_owner(text) is 'raises 42501 unless the calling user is an owner of this workspace, or trusted';
 comment on function sync_ext.is_active(timestamptz, bigint, bigint) is 'does a device with this heartbeat and cursor hold sync_gc back?';
 comment on function sync_ext.due_at(timestamptz) is 'when sync_ext.retention lets an entry of that time go';
-revoke all on sync_ext.counter, sync_ext.device_status, sync_ext.workspace_status, sync_ext.conflict from public;
-grant execute on function
-  sync_ext.may_govern(text),
-  sync_ext.require_owner(text),
-  sync_ext.is_active(timestamptz, bigint, bigint),
-  sync_ext.due_at(timestamptz),
-  sync_ext.counters()
-to public;

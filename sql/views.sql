@@ -38,7 +38,8 @@ select
   case when r.deleted then null else l.payload end as payload,
   r.deleted,
   pg_catalog.json_build_object('clock', r.clock, 'hlc', r.hlc, 'opId', r.op_id) as revision,
-  r.server_version
+  r.server_version,
+  l.created_at as updated_at
 from sync_ext.record as r
 join sync_ext.workspace as w using (workspace_key)
 left join sync_ext.change_log as l using (workspace_key, server_version)
@@ -66,14 +67,3 @@ comment on function sync_ext.calling_user() is 'the user that the caller speaks 
 comment on function sync_ext.may_read(text) is 'may the calling user pull from this workspace?';
 comment on view sync_ext.current_record is 'one row per record; payload is null for tombstones and graves';
 comment on view sync_ext.tombstone is 'records whose winner is a delete; deleted_at is null for a grave';
-
--- Default privileges may give PUBLIC what is created; ours is granted to nobody.
-revoke all on schema sync_ext from public;
-revoke all on all tables in schema sync_ext from public;
-revoke all on all sequences in schema sync_ext from public;
--- The other way round: default privileges may have taken what the views need.
-grant execute on function
-  sync_ext.is_caller_known(),
-  sync_ext.calling_user(),
-  sync_ext.may_read(text)
-to public;

@@ -1,10 +1,6 @@
 //! Errors that end a call. The primary message is fixed; what varies is in
 //! the DETAIL.
 
-use std::panic::AssertUnwindSafe;
-
-use pgrx::pg_sys::panic::{CaughtError, ErrorReport, ErrorReportWithLevel};
-use pgrx::{PgSqlErrorCode, PgTryBuilder};
 use thiserror::Error;
 
 use crate::rules::access::{Action, Role};
@@ -22,6 +18,8 @@ pub enum SyncError {
     OpsNotAnArray,
     #[error("too many ops in one push")]
     TooManyOps { max: usize },
+    #[error("too many names in tables")]
+    TooManyTables { given: usize, max: usize },
     #[error("invalid cursor")]
     Cursor { given: Option<i64> },
     #[error("invalid proof")]
@@ -48,7 +46,7 @@ pub enum SyncError {
     // What the caller may not do. Nothing in these tells a user who is not a
     // member whether a workspace exists.
     #[error("no user is set")]
-    UserRequired,
+    UserRequired { why: &'static str },
     #[error("a setting was refused")]
     SettingRefused { name: String },
     #[error("permission denied for workspace")]
@@ -69,8 +67,6 @@ pub enum SyncError {
     MembersElsewhere,
     #[error("sync_ext.membership_function returned no role")]
     NoRole,
-    #[error("sync_ext.membership_function failed")]
-    MembershipFailed { what: String },
     #[error("sync_ext.membership_function is not to be trusted")]
     MembershipFunctionsOwner,
 
@@ -83,77 +79,87 @@ pub enum SyncError {
     ConcurrentSync,
     #[error("reply is too large")]
     ReplyTooLarge { max: usize },
+    #[error("out of memory")]
+    OutOfMemory,
+
+    // Somebody, or some tool, has changed our tables.
+    #[error("sync_ext table is not as installed")]
+    NotAsInstalled { found: String, mend: &'static str },
+    #[error("versions of the workspace are exhausted")]
+    VersionsExhausted { head: i64 },
 
     // SPI's own complaint about a statement of ours; errors that the statement
     // itself raises keep their SQLSTATE and never arrive here.
     #[error("sync_ext statement failed")]
     Sql { what: String },
 
-    // Our tables are not as this extension left them.
+    // The contents of our tables are not what this extension wrote.
     #[error("sync_ext tables are damaged")]
     Damaged { what: String },
 }
 
 impl SyncError {
-    pub fn sql(error: pgrx::spi::Error) -> SyncError {
+    pub fn sql(error: impl std::fmt::Display) -> SyncError {
         SyncError::Sql { what: error.to_string() }
     }
 
-    fn code(&self) -> PgSqlErrorCode {
-        use PgSqlErrorCode::*;
+    /// Class SX is ours: what a client's program must tell apart has a code that
+    /// nothing else raises.
+    pub fn sqlstate(&self) -> &'static str {
         match self {
             SyncError::WorkspaceId
             | SyncError::DeviceId
             | SyncError::RegistryName { .. }
             | SyncError::OpsNotAnArray
+            | SyncError::TooManyTables { .. }
             | SyncError::Cursor { .. }
             | SyncError::Proof
             | SyncError::PageToken
             | SyncError::AcknowledgedVersion { .. }
-            | SyncError::AcknowledgedAboveHead { .. }
             | SyncError::Retention
             | SyncError::BatchSize
             | SyncError::UserId
             | SyncError::Role
             | SyncError::OwnerFieldTaken
-            | SyncError::Claims => ERRCODE_INVALID_PARAMETER_VALUE,
-            SyncError::UserRequired
+            | SyncError::Claims => "22023",
+            SyncError::SnapshotExpired => "SX001",
+            SyncError::StandbyBehindSnapshot => "SX002",
+            SyncError::AcknowledgedAboveHead { .. } => "SX003",
+            SyncError::UserRequired { .. }
             | SyncError::SettingRefused { .. }
             | SyncError::AccessDenied { .. }
             | SyncError::TrustedOnly
-            | SyncError::MembershipFunctionsOwner => ERRCODE_INSUFFICIENT_PRIVILEGE,
-            SyncError::UnknownWorkspace => ERRCODE_UNDEFINED_OBJECT,
-            SyncError::WorkspaceExists => ERRCODE_DUPLICATE_OBJECT,
-            SyncError::MembershipFailed { .. } => ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
-            SyncError::NoRole => ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION,
-            SyncError::TooManyOps { .. } | SyncError::ReplyTooLarge { .. } => {
-                ERRCODE_PROGRAM_LIMIT_EXCEEDED
-            }
-            SyncError::SnapshotExpired
-            | SyncError::StandbyBehindSnapshot
-            | SyncError::LastOwner
+            | SyncError::MembershipFunctionsOwner => "42501",
+            SyncError::UnknownWorkspace => "42704",
+            SyncError::WorkspaceExists => "42710",
+            SyncError::NoRole => "39000",
+            SyncError::TooManyOps { .. } | SyncError::ReplyTooLarge { .. } => "54000",
+            SyncError::OutOfMemory => "53200",
+            SyncError::LastOwner
             | SyncError::OwnerFieldKept
-            | SyncError::MembersElsewhere => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            SyncError::ConcurrentSync => ERRCODE_T_R_SERIALIZATION_FAILURE,
-            SyncError::Sql { .. } => ERRCODE_INTERNAL_ERROR,
-            SyncError::Damaged { .. } => ERRCODE_DATA_CORRUPTED,
+            | SyncError::MembersElsewhere
+            | SyncError::NotAsInstalled { .. }
+            | SyncError::VersionsExhausted { .. } => "55000",
+            SyncError::ConcurrentSync => "40001",
+            SyncError::Sql { .. } => "XX000",
+            SyncError::Damaged { .. } => "XX001",
         }
     }
 
-    fn detail(&self) -> Option<String> {
+    pub fn detail(&self) -> Option<String> {
         let given = |value: &Option<i64>| match value {
             Some(value) => format!("It is {value}."),
             None => "It is NULL.".to_owned(),
         };
         Some(match self {
-            SyncError::WorkspaceId => "A workspace_id has 1 to 256 bytes.".to_owned(),
-            SyncError::DeviceId => "A device_id has 1 to 256 bytes.".to_owned(),
-            SyncError::RegistryName { argument } => {
-                let article = if argument.starts_with('o') { "An" } else { "A" };
-                format!("{article} {argument} has 1 to 128 bytes.")
-            }
+            SyncError::WorkspaceId => "workspace_id must be 1 to 256 bytes.".to_owned(),
+            SyncError::DeviceId => "device_id must be 1 to 256 bytes.".to_owned(),
+            SyncError::RegistryName { argument } => format!("{argument} must be 1 to 128 bytes."),
             SyncError::TooManyOps { max } => {
                 format!("sync_ext.max_ops_per_push allows {max}.")
+            }
+            SyncError::TooManyTables { given, max } => {
+                format!("There are {given}; {max} are allowed.")
             }
             SyncError::Cursor { given: cursor } => given(cursor),
             SyncError::AcknowledgedVersion { given: version } => given(version),
@@ -163,7 +169,7 @@ impl SyncError {
             SyncError::ReplyTooLarge { max } => {
                 format!("It would pass {max} bytes.")
             }
-            SyncError::UserId => "A user_id has 1 to 256 bytes.".to_owned(),
+            SyncError::UserId => "user_id must be 1 to 256 bytes.".to_owned(),
             SyncError::Role => "A role is owner, editor or viewer.".to_owned(),
             SyncError::OwnerFieldTaken => {
                 "It must be neither pk_field nor workspace_id.".to_owned()
@@ -172,7 +178,7 @@ impl SyncError {
                 "It must be a JSON object; its sub, if it has one, a text of 1 to 256 bytes."
                     .to_owned()
             }
-            SyncError::UserRequired => "sync_ext.require_user is on.".to_owned(),
+            SyncError::UserRequired { why } => (*why).to_owned(),
             SyncError::SettingRefused { name } => {
                 format!("What {name} began with is not valid, or was not the caller's to set.")
             }
@@ -194,9 +200,10 @@ impl SyncError {
                 "It belongs neither to a superuser nor to the owner of sync_ext.".to_owned()
             }
             SyncError::NoRole => "It must return owner, editor, viewer or NULL.".to_owned(),
-            SyncError::MembershipFailed { what }
-            | SyncError::Sql { what }
-            | SyncError::Damaged { what } => what.clone(),
+            SyncError::Sql { what } | SyncError::Damaged { what } => what.clone(),
+            SyncError::OutOfMemory => "The call needs more than the process can have.".to_owned(),
+            SyncError::NotAsInstalled { found, .. } => found.clone(),
+            SyncError::VersionsExhausted { head } => format!("Its head is {head}."),
             SyncError::OpsNotAnArray
             | SyncError::Proof
             | SyncError::PageToken
@@ -212,7 +219,7 @@ impl SyncError {
         })
     }
 
-    fn hint(&self) -> Option<&'static str> {
+    pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
             SyncError::OpsNotAnArray => {
                 "Pass an array of ops, in most drivers as a string with $2::json."
@@ -238,10 +245,8 @@ impl SyncError {
                 "Retry later, or on the server that sent the last page."
             }
             SyncError::ConcurrentSync => "Retry the transaction.",
-            SyncError::ReplyTooLarge { .. } => {
-                "Winners are told with their payloads: push smaller batches."
-            }
-            SyncError::UserRequired => {
+            SyncError::ReplyTooLarge { .. } => "Push fewer ops at once, or ask for smaller pages.",
+            SyncError::UserRequired { .. } => {
                 "Set sync_ext.user_id for the transaction, or request.jwt.claims with a sub."
             }
             SyncError::SettingRefused { .. } => "Connect without it, or have it corrected.",
@@ -253,7 +258,12 @@ impl SyncError {
             }
             SyncError::LastOwner => "Make somebody else an owner first.",
             SyncError::Sql { .. } => "This is a bug in sync_ext; please report it.",
-            SyncError::Damaged { .. } => "Somebody wrote to them, or a restore was incomplete.",
+            SyncError::Damaged { .. } | SyncError::VersionsExhausted { .. } => {
+                "Somebody wrote to the tables, or a restore was incomplete."
+            }
+            SyncError::NotAsInstalled { mend, .. } => mend,
+            SyncError::OutOfMemory => "Send less at a time, or give the server more memory.",
+            SyncError::TooManyTables { .. } => "Name fewer tables, or pass NULL for all of them.",
             SyncError::WorkspaceId
             | SyncError::DeviceId
             | SyncError::RegistryName { .. }
@@ -264,52 +274,7 @@ impl SyncError {
             | SyncError::AccessDenied { .. }
             | SyncError::MembersElsewhere
             | SyncError::MembershipFunctionsOwner
-            | SyncError::MembershipFailed { .. }
             | SyncError::NoRole => return None,
         })
     }
-}
-
-impl From<SyncError> for ErrorReport {
-    #[track_caller]
-    fn from(error: SyncError) -> ErrorReport {
-        let mut report = ErrorReport::new(error.code(), error.to_string(), "sync_ext");
-        if let Some(detail) = error.detail() {
-            report = report.set_detail(detail);
-        }
-        if let Some(hint) = error.hint() {
-            report = report.set_hint(hint);
-        }
-        report
-    }
-}
-
-/// Makes a call and gives its error as pgrx reports it.
-///
-/// Errors that Postgres raised inside, an expired lock_timeout say, are made anew:
-/// where pgrx passes one on as it caught it, it leaks a copy of its message
-/// domain, for which the error leaves no time to be freed. A few bytes; but they
-/// lie between larger chunks that are free, which then cannot be used again, and
-/// a session that retries long enough takes megabytes.
-#[expect(clippy::result_large_err, reason = "pgrx reports an error of this type alone")]
-pub fn reported<T>(call: impl FnOnce() -> Result<T, SyncError>) -> Result<T, ErrorReport> {
-    // Of what unwinds nothing is used afterwards.
-    PgTryBuilder::new(AssertUnwindSafe(|| call().map_err(ErrorReport::from)))
-        .catch_others(|cause| match cause {
-            CaughtError::PostgresError(raised) => Err(without_domain(&raised)),
-            other => other.rethrow(),
-        })
-        .execute()
-}
-
-fn without_domain(raised: &ErrorReportWithLevel) -> ErrorReport {
-    let message = raised.message().to_owned();
-    let mut report = ErrorReport::new(raised.sql_error_code(), message, "sync_ext");
-    if let Some(detail) = raised.detail() {
-        report = report.set_detail(detail);
-    }
-    if let Some(hint) = raised.hint() {
-        report = report.set_hint(hint);
-    }
-    report
 }

@@ -10,6 +10,7 @@ use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 
 use crate::error::SyncError;
 use crate::store;
+use crate::wire::ids::UserId;
 
 /// What listeners are told when a push commits.
 #[derive(Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
@@ -24,6 +25,7 @@ pub enum Notify {
 
 static MAX_OPS_PER_PUSH: GucSetting<i32> = GucSetting::<i32>::new(1000);
 static MAX_PAYLOAD_BYTES: GucSetting<i32> = GucSetting::<i32>::new(256 * 1024);
+static MAX_PAYLOAD_DEPTH: GucSetting<i32> = GucSetting::<i32>::new(100);
 static MAX_PAGE_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(1000);
 static MAX_PAGE_BYTES: GucSetting<i32> = GucSetting::<i32>::new(8 * 1024 * 1024);
 static RETENTION: GucSetting<i32> = GucSetting::<i32>::new(30 * 24 * 3600);
@@ -40,9 +42,10 @@ static MEMBERSHIP_FUNCTION: GucSetting<Option<CString>> = GucSetting::<Option<CS
 pub const MIN_RETENTION_SECONDS: i32 = 3600;
 
 /// Those that are not for callers to set.
-const GUARDED: [&CStr; 10] = [
+const GUARDED: [&CStr; 11] = [
     c"sync_ext.max_ops_per_push",
     c"sync_ext.max_payload_bytes",
+    c"sync_ext.max_payload_depth",
     c"sync_ext.max_page_limit",
     c"sync_ext.max_page_bytes",
     c"sync_ext.retention",
@@ -100,9 +103,17 @@ fn define() {
         c"An op with a larger one is refused as OVERSIZED; its neighbours are not.",
         &MAX_PAYLOAD_BYTES,
         2,
-        // A reply tells a winner's payload twice and must stay below 1 GB.
         256 * 1024 * 1024,
         bytes,
+    );
+    define(
+        c"sync_ext.max_payload_depth",
+        c"Deepest nesting of the payload of one op; the payload itself is level 1.",
+        c"An op with a deeper one is refused as OVERSIZED; its neighbours are not.",
+        &MAX_PAYLOAD_DEPTH,
+        1,
+        1_000_000,
+        count,
     );
     define(
         c"sync_ext.max_page_limit",
@@ -191,6 +202,10 @@ pub fn max_payload_bytes() -> usize {
     count_of(&MAX_PAYLOAD_BYTES)
 }
 
+pub fn max_payload_depth() -> usize {
+    count_of(&MAX_PAYLOAD_DEPTH)
+}
+
 /// A caller's page_limit, or `default` for NULL, clamped to what is allowed.
 pub fn page_limit(given: Option<i32>, default: i32) -> usize {
     let limit = given.unwrap_or(default).clamp(1, MAX_PAGE_LIMIT.get());
@@ -211,7 +226,15 @@ pub fn device_ttl_micros() -> i64 {
 
 /// The user who is set; `None` if none is.
 pub fn user_id() -> Result<Option<String>, SyncError> {
-    text_of(&USER_ID).map_err(|_| SyncError::UserId)
+    let user = store::caller::setting(c"sync_ext.user_id", |user| {
+        if user.is_empty() {
+            return Ok(None);
+        }
+        // It may be of any size and encoding.
+        let user = user.to_str().ok();
+        UserId::new(user).map(|user| Some(user.as_str().to_owned()))
+    });
+    user.unwrap_or(Ok(None))
 }
 
 pub fn require_user() -> bool {

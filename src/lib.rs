@@ -31,6 +31,7 @@ mod tests;
 ::pgrx::extension_sql_file!("../sql/functions.sql", name = "functions", requires = ["views"]);
 ::pgrx::extension_sql_file!("../sql/status.sql", name = "status", requires = ["functions"]);
 ::pgrx::extension_sql_file!("../sql/explain.sql", name = "explain", requires = ["status"]);
+::pgrx::extension_sql_file!("../sql/grants.sql", name = "grants", requires = ["explain"]);
 
 #[::pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {

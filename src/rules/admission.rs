@@ -11,6 +11,7 @@ use super::refusal::Refusal;
 pub struct Limits<'a> {
     pub workspace_id: &'a str,
     pub max_payload_bytes: usize,
+    pub max_payload_depth: usize,
 }
 
 /// A registered table.
@@ -25,6 +26,8 @@ pub struct Table {
 /// whether its value equals what it must equal; and whose the record is.
 #[derive(Clone, Debug)]
 pub struct PayloadClaims<'a> {
+    /// Is it nested no deeper than is allowed?
+    pub is_shallow: bool,
     pub pk_matches: Option<bool>,
     pub workspace_matches: Option<bool>,
     pub owner: Claim<'a>,
@@ -48,6 +51,9 @@ pub fn admit<'a>(
         return Err(Refusal::Oversized { size: payload.len(), max: limits.max_payload_bytes });
     }
     let claims = claims(payload, table);
+    if !claims.is_shallow {
+        return Err(Refusal::TooDeep { max: limits.max_payload_depth });
+    }
     if claims.pk_matches == Some(false) {
         return Err(Refusal::PkField { field: table.pk_field.clone() });
     }
@@ -62,8 +68,12 @@ mod tests {
     use super::*;
     use crate::rules::model::{delete, op};
 
-    const NOTHING: PayloadClaims<'static> =
-        PayloadClaims { pk_matches: None, workspace_matches: None, owner: Claim::Unasked };
+    const NOTHING: PayloadClaims<'static> = PayloadClaims {
+        is_shallow: true,
+        pk_matches: None,
+        workspace_matches: None,
+        owner: Claim::Unasked,
+    };
 
     fn table(pk_field: &str, owner_field: Option<&str>) -> Table {
         Table { pk_field: pk_field.into(), owner_field: owner_field.map(str::to_owned) }
@@ -74,14 +84,14 @@ mod tests {
         max: usize,
         claims: PayloadClaims<'static>,
     ) -> Result<(), Refusal> {
-        let limits = Limits { workspace_id: "w", max_payload_bytes: max };
+        let limits = Limits { workspace_id: "w", max_payload_bytes: max, max_payload_depth: 7 };
         let table = pk_field.map(|pk_field| table(pk_field, None));
         admit(&op(1, "a", 1), table.as_ref(), limits, |_, _| claims).map(|_| ())
     }
 
     #[test]
     fn without_a_payload_nothing_is_claimed() {
-        let limits = Limits { workspace_id: "w", max_payload_bytes: 0 };
+        let limits = Limits { workspace_id: "w", max_payload_bytes: 0, max_payload_depth: 0 };
         let claim = |owner_field| {
             let table = table("id", owner_field);
             admit(&delete(1, "a", 1), Some(&table), limits, |_, _| unreachable!())
@@ -105,6 +115,14 @@ mod tests {
             verdict(Some("id"), length - 1, NOTHING),
             Err(Refusal::Oversized { size: length, max: length - 1 })
         );
+    }
+
+    #[test]
+    fn a_payload_that_is_too_deep_is_refused_as_one_that_is_too_large() {
+        let deep = PayloadClaims { is_shallow: false, ..NOTHING };
+        let refusal = verdict(Some("id"), 100, deep).unwrap_err();
+        assert_eq!(refusal, Refusal::TooDeep { max: 7 });
+        assert_eq!(refusal.code(), crate::rules::refusal::RefusalCode::Oversized);
     }
 
     #[test]

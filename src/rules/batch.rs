@@ -23,10 +23,11 @@ pub enum Item {
 
 impl<'a> Batch<'a> {
     /// Ops with the same opId and equal content are one op; different content
-    /// makes all of them conflicts, whichever came first.
-    pub fn gather(
+    /// makes all of them conflicts, whichever came first. `digest` is of a payload's
+    /// value, and asked once for each payload at most.
+    pub fn gather<D: PartialEq>(
         parsed: impl IntoIterator<Item = Result<Op<'a>, Refusal>>,
-        same_payload: impl Fn(&str, &str) -> bool,
+        digest: impl Fn(&str) -> D,
     ) -> Batch<'a> {
         let mut items = Vec::new();
         let mut ops: Vec<Option<Op<'a>>> = Vec::new();
@@ -37,19 +38,22 @@ impl<'a> Batch<'a> {
                 Err(refusal) => Item::Refused(refusal),
                 Ok(op) => match seen.entry(op.op_id()) {
                     Entry::Vacant(entry) => {
-                        entry.insert(ops.len());
+                        entry.insert((ops.len(), None));
                         ops.push(Some(op));
                         conflicting.push(false);
                         Item::Op(ops.len() - 1)
                     }
-                    Entry::Occupied(entry) => {
-                        let first = *entry.get();
+                    Entry::Occupied(mut entry) => {
+                        let (first, first_digest) = entry.get_mut();
+                        let is_same = |first: &str, other: &str| {
+                            *first_digest.get_or_insert_with(|| digest(first)) == digest(other)
+                        };
                         // Once in conflict, always: no need to compare again.
-                        conflicting[first] = conflicting[first]
-                            || !ops[first]
+                        conflicting[*first] = conflicting[*first]
+                            || !ops[*first]
                                 .as_ref()
-                                .is_some_and(|known| known.same_content(&op, &same_payload));
-                        Item::Op(first)
+                                .is_some_and(|known| known.same_content(&op, is_same));
+                        Item::Op(*first)
                     }
                 },
             });
@@ -94,7 +98,7 @@ mod tests {
     use crate::rules::model::op;
 
     fn gather(ops: Vec<Result<Op<'static>, Refusal>>) -> Batch<'static> {
-        Batch::gather(ops, |a, b| a == b)
+        Batch::gather(ops, str::to_owned)
     }
 
     #[test]
@@ -123,16 +127,18 @@ mod tests {
     }
 
     #[test]
-    fn payloads_are_compared_no_more_once_in_conflict() {
-        let compared = std::cell::Cell::new(0);
-        let differ = |_: &str, _: &str| {
-            compared.set(compared.get() + 1);
-            false
-        };
-        let other = Op { payload: Some("{}"), ..op(1, "a", 1) };
-        let batch = vec![Ok(op(1, "a", 1)), Ok(other.clone()), Ok(other.clone()), Ok(other)];
-        Batch::gather(batch, differ);
-        assert_eq!(compared.get(), 1);
+    fn payloads_are_digested_once_and_no_more_once_in_conflict() {
+        let with = |payload| Op { payload: Some(payload), ..op(1, "a", 1) };
+        for (others, digests) in [(["{ }", "{ }", "{ }"], 4), (["[]", "{ }", "{ }"], 2)] {
+            let asked = std::cell::Cell::new(0);
+            let digest = |payload: &str| {
+                asked.set(asked.get() + 1);
+                payload.replace(' ', "")
+            };
+            let batch = [with("{}")].into_iter().chain(others.map(with)).map(Ok);
+            Batch::gather(batch, digest);
+            assert_eq!(asked.get(), digests, "{others:?}");
+        }
     }
 
     #[test]

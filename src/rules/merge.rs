@@ -1,6 +1,8 @@
 //! Versions and LWW for the new ops of one batch, in their order.
 
-use super::op::{Op, Operation, Revision, Version};
+use uuid::Uuid;
+
+use super::op::{Op, Operation, Parent, Revision, Version};
 use super::ownership::Owner;
 
 /// A record as LWW sees it: the winner's revision and version.
@@ -37,12 +39,16 @@ impl Turn<'_, '_> {
 }
 
 /// What the log will say about an op.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Decision {
     pub version: Version,
     pub applied: bool,
     /// The version of the winner that this op replaced.
     pub supersedes: Option<Version>,
+    /// It is a put that won where no live record was.
+    pub created: bool,
+    /// The winner that this op replaced, if the author had not seen it.
+    pub overwrote: Option<Uuid>,
 }
 
 /// The outcome of a batch: one decision per turn; the registers as they are
@@ -70,9 +76,14 @@ pub fn merge<'a>(
         head = head.next();
         let register = &mut registers[*record];
         let applied = register.as_ref().is_none_or(|winner| op.revision > winner.revision);
-        let mut supersedes = None;
+        let mut decision = Decision { version: head, applied, ..Decision::default() };
         if applied {
-            supersedes = register.as_ref().map(|winner| winner.version);
+            if let Some(winner) = register {
+                decision.supersedes = Some(winner.version);
+                decision.overwrote = unseen(op.parent, winner.revision.op_id);
+            }
+            decision.created = op.operation == Operation::Put
+                && register.as_ref().is_none_or(|winner| winner.deleted);
             *register = Some(Register {
                 revision: op.revision.clone(),
                 version: head,
@@ -81,9 +92,17 @@ pub fn merge<'a>(
             });
             changed[*record] = true;
         }
-        decisions.push(Decision { version: head, applied, supersedes });
+        decisions.push(decision);
     }
     Merge { decisions, registers, changed, head }
+}
+
+/// The newest entry's op, if an author who saw `parent` did not see it.
+fn unseen(parent: Option<Parent>, newest: Uuid) -> Option<Uuid> {
+    match parent? {
+        Parent::Op(seen) if seen == newest => None,
+        Parent::Op(_) | Parent::None => Some(newest),
+    }
 }
 
 #[cfg(test)]
@@ -149,7 +168,61 @@ mod tests {
     fn a_delete_of_an_unknown_record_is_a_tombstone() {
         let merge = on_one_record(&[delete(1, "a", 1)], None);
         assert!(merge.registers[0].as_ref().unwrap().deleted);
+        assert!(!merge.decisions[0].created);
     }
+
+    #[test]
+    fn a_put_creates_where_no_live_record_is() {
+        let ops = [
+            op(1, "a", 2),
+            op(2, "a", 3),
+            op(3, "a", 1),
+            delete(4, "a", 4),
+            op(5, "a", 3),
+            op(6, "a", 5),
+        ];
+        let created = |merge: Merge<'_>| -> Vec<bool> {
+            merge.decisions.iter().map(|decision| decision.created).collect()
+        };
+        assert_eq!(
+            created(on_one_record(&ops, None)),
+            [true, false, false, false, false, true],
+            "neither an update, nor what loses, nor a delete creates"
+        );
+        let live = register(&op(9, "a", 1), 4);
+        assert_eq!(created(on_one_record(&ops[..1], Some(live))), [false]);
+    }
+
+    #[test]
+    fn an_op_that_wins_tells_the_entry_that_its_author_had_not_seen() {
+        let by = |parent, op: Op<'static>| Op { parent, ..op };
+        let (seen, unseen) = (Uuid::from_u128(9), Uuid::from_u128(8));
+        let overwrote = |op: Op<'static>| {
+            let before = register(&super::super::model::op(9, "a", 1), 4);
+            on_one_record(&[op], Some(before)).decisions[0].overwrote
+        };
+        assert_eq!(overwrote(op(1, "a", 2)), None, "who does not tell is told nothing");
+        assert_eq!(overwrote(by(Some(Parent::Op(seen)), op(1, "a", 2))), None);
+        assert_eq!(overwrote(by(Some(Parent::Op(unseen)), op(1, "a", 2))), Some(seen));
+        assert_eq!(overwrote(by(Some(Parent::None), op(1, "a", 2))), Some(seen));
+        assert_eq!(overwrote(by(Some(Parent::None), delete(1, "a", 2))), Some(seen));
+        assert_eq!(overwrote(by(Some(Parent::None), op(1, "a", 0))), None, "it lost");
+        let first = by(Some(Parent::Op(unseen)), op(1, "a", 2));
+        assert_eq!(on_one_record(&[first], None).decisions[0].overwrote, None, "nothing was there");
+    }
+
+    #[test]
+    fn ops_of_a_batch_are_each_others_newest_entries() {
+        let ops = [
+            Op { parent: Some(Parent::None), ..op(1, "a", 1) },
+            Op { parent: Some(Parent::Op(Uuid::from_u128(1))), ..op(2, "a", 2) },
+            Op { parent: Some(Parent::Op(Uuid::from_u128(1))), ..delete(3, "a", 3) },
+        ];
+        let overwrote: Vec<_> =
+            on_one_record(&ops, None).decisions.iter().map(|d| d.overwrote).collect();
+        assert_eq!(overwrote, [None, None, Some(Uuid::from_u128(2))]);
+    }
+
     #[test]
     fn a_record_gets_its_owner_with_its_first_op_and_keeps_it() {
         let (put, gone) = (op(1, "a", 1), delete(2, "a", 2));

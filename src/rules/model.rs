@@ -22,6 +22,7 @@ pub fn op(id: u128, pk: &'static str, clock: i64) -> Op<'static> {
         payload: Some(if clock % 2 == 0 { r#"{"v":0}"# } else { r#"{"v":1}"# }),
         revision: Revision { clock, hlc: "h".into(), op_id: Uuid::from_u128(id) },
         device_id: "d".into(),
+        parent: None,
     }
 }
 
@@ -56,7 +57,7 @@ struct Workspace {
 
 impl Workspace {
     fn push(&mut self, ops: Vec<Result<Op<'static>, Refusal>>) -> Vec<Outcome> {
-        let batch = Batch::gather(ops, |a, b| a == b);
+        let batch = Batch::gather(ops, str::to_owned);
         let mut fates: Vec<Option<Outcome>> = vec![None; batch.ops.len()];
         let mut fresh = Vec::new();
         for (index, op) in batch.ops.iter().enumerate() {

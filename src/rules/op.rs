@@ -29,7 +29,12 @@ impl Version {
     }
 
     pub const fn next(self) -> Version {
-        Version(self.0 + 1)
+        Version(self.0.saturating_add(1))
+    }
+
+    /// Are there as many versions after this one?
+    pub fn has_room_for(self, ops: usize) -> bool {
+        i64::try_from(ops).is_ok_and(|ops| self.0.checked_add(ops).is_some())
     }
 }
 
@@ -78,6 +83,14 @@ pub struct RecordKey<'a> {
     pub pk: Cow<'a, str>,
 }
 
+/// What an op's author saw as its record's newest entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parent {
+    /// No entry: the record was unknown.
+    None,
+    Op(Uuid),
+}
+
 /// One well-formed put or delete. The payload is the JSON text as received.
 #[derive(Clone, Debug)]
 pub struct Op<'a> {
@@ -86,6 +99,9 @@ pub struct Op<'a> {
     pub payload: Option<&'a str>,
     pub revision: Revision<'a>,
     pub device_id: Cow<'a, str>,
+    /// `None` if the author does not tell. No part of the op's content: the same
+    /// edit may be sent again with another one.
+    pub parent: Option<Parent>,
 }
 
 impl<'a> Op<'a> {

@@ -37,6 +37,8 @@ pub enum Refusal {
     DeletePayload,
     #[error("opId must be a hyphenated UUID")]
     OpId,
+    #[error("parent must be an opId or \"none\"")]
+    Parent,
     #[error("clock must be an integer from 0 to 9007199254740991, without fraction or exponent")]
     Clock,
     #[error("table \"{table}\" is not registered; register it with sync_register_table")]
@@ -47,6 +49,8 @@ pub enum Refusal {
     WorkspaceField,
     #[error("the payload has {size} bytes, more than sync_ext.max_payload_bytes ({max})")]
     Oversized { size: usize, max: usize },
+    #[error("the payload is nested deeper than sync_ext.max_payload_depth ({max})")]
+    TooDeep { max: usize },
     #[error("without a user, the payload must name the record's owner")]
     NoOwner,
     #[error("the record is another user's, or the payload says so")]
@@ -67,12 +71,13 @@ impl Refusal {
             | Refusal::PutPayload
             | Refusal::DeletePayload
             | Refusal::OpId
+            | Refusal::Parent
             | Refusal::Clock
             | Refusal::Unregistered { .. }
             | Refusal::PkField { .. }
             | Refusal::WorkspaceField
             | Refusal::NoOwner => RefusalCode::Validation,
-            Refusal::Oversized { .. } => RefusalCode::Oversized,
+            Refusal::Oversized { .. } | Refusal::TooDeep { .. } => RefusalCode::Oversized,
             Refusal::Unauthorized => RefusalCode::Unauthorized,
             Refusal::ConflictInBatch | Refusal::ConflictWithLog => RefusalCode::Conflict,
         }

@@ -100,7 +100,7 @@ impl World {
     fn push(&mut self, state: &State, device: usize, start: usize, end: usize) -> State {
         self.pushes += 1;
         let batch = self.ops[device][start..end].iter().cloned().map(Ok);
-        let batch = Batch::gather(batch, |a, b| a == b);
+        let batch = Batch::gather(batch, str::to_owned);
         assert_eq!(batch.items, (0..end - start).map(Item::Op).collect::<Vec<_>>());
         let mut turns = Vec::new();
         let mut log = state.log.clone();

@@ -1,25 +1,30 @@
 //! The session that calls: what it says about its user, and its rights.
 
 use std::ffi::{CStr, c_int};
-use std::panic::AssertUnwindSafe;
 
-use pgrx::pg_sys::panic::CaughtError;
-use pgrx::{PgSqlErrorCode, PgTryBuilder, Spi, pg_sys};
+use pgrx::{Spi, pg_sys};
 
 use super::Result;
 use super::compat;
 use crate::error::SyncError;
 
-/// The JWT claims that PostgREST and its like set for a transaction; empty if
-/// there are none.
-pub fn jwt_claims() -> Result<String> {
+/// Reads a setting that a caller may set to anything, of any size; `None` if there
+/// is none. It is not copied.
+pub fn setting<T>(name: &CStr, read: impl FnOnce(&CStr) -> T) -> Option<T> {
     // SAFETY: the name is NUL-terminated, and may be unknown; what is returned
-    // lives until a setting changes, and is copied before.
-    let claims = unsafe {
-        let claims = pg_sys::GetConfigOption(c"request.jwt.claims".as_ptr(), true, false);
-        if claims.is_null() { c"" } else { CStr::from_ptr(claims) }
-    };
-    claims.to_str().map(str::to_owned).map_err(|_| SyncError::Claims)
+    // lives until a setting changes, which `read` cannot bring about.
+    unsafe {
+        let value = pg_sys::GetConfigOption(name.as_ptr(), true, false);
+        (!value.is_null()).then(|| read(CStr::from_ptr(value)))
+    }
+}
+
+/// Is this inside of a function that an index, a materialized view or ANALYZE
+/// evaluates? It runs with the rights of the table's owner, whoever's session it is,
+/// and may have been written by anybody.
+pub fn is_restricted() -> bool {
+    // SAFETY: reads variables of this process.
+    unsafe { pg_sys::InSecurityRestrictedOperation() }
 }
 
 /// What `function` says about a user in a workspace. It is called with the
@@ -36,26 +41,13 @@ pub fn membership(function: &CStr, user_id: &str, workspace_id: &str) -> Result<
     if !is_superusers && function.owner != rights.user {
         return Err(SyncError::MembershipFunctionsOwner);
     }
-    let ask = || {
-        let sql = format!("select ({}($1, $2))::pg_catalog.text", function.name);
-        let roles = Spi::connect(|spi| {
-            let rows = spi.select(&sql, None, &[user_id.into(), workspace_id.into()])?;
-            rows.map(|row| row.get::<String>(1)).collect::<std::result::Result<Vec<_>, _>>()
-        });
-        roles.map_err(SyncError::sql)
-    };
-    // A code of the app's own is none that pgrx knows: it would be passed on as an
-    // error of ours. Of what unwinds nothing is used afterwards.
-    let roles = PgTryBuilder::new(AssertUnwindSafe(ask))
-        .catch_when(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, |cause| match cause {
-            CaughtError::PostgresError(raised) => {
-                Err(SyncError::MembershipFailed { what: raised.message().to_owned() })
-            }
-            other => other.rethrow(),
-        })
-        .execute();
+    let sql = format!("select ({}($1, $2))::pg_catalog.text", function.name);
+    let roles = Spi::connect(|spi| {
+        let rows = spi.select(&sql, None, &[user_id.into(), workspace_id.into()])?;
+        rows.map(|row| row.get::<String>(1)).collect::<std::result::Result<Vec<_>, _>>()
+    });
     // It may return a set, of one role or none.
-    match roles?.as_mut_slice() {
+    match roles.map_err(SyncError::sql)?.as_mut_slice() {
         [] => Ok(None),
         [role] => Ok(role.take()),
         _ => Err(SyncError::NoRole),

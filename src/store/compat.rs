@@ -38,32 +38,101 @@ pub enum IndexesToUpdate {
     All,
 }
 
+/// Replaces the row at `tid`, waiting for whoever is changing it; then that one's
+/// change is what is told.
+///
 /// # Safety
-/// `table` is open for writing, `tid` is a live row of it that nobody else can
-/// be updating, and `slot` holds the new row in `table`'s shape.
-pub unsafe fn simple_table_tuple_update(
+/// `table` is open for writing, `tid` is a row of it, and `slot` holds the new row
+/// in `table`'s shape.
+pub unsafe fn table_tuple_update(
     table: pg_sys::Relation,
     tid: &mut pg_sys::ItemPointerData,
     slot: *mut pg_sys::TupleTableSlot,
     snapshot: pg_sys::Snapshot,
-) -> IndexesToUpdate {
+) -> Result<IndexesToUpdate, pg_sys::TM_Result::Type> {
+    let mut failure = pg_sys::TM_FailureData::default();
+    let mut lock = pg_sys::LockTupleMode::LockTupleExclusive;
     #[cfg(feature = "pg15")]
-    {
-        let mut all = false;
-        // SAFETY: the caller's promise.
-        unsafe { pg_sys::simple_table_tuple_update(table, tid, slot, snapshot, &mut all) };
-        if all { IndexesToUpdate::All } else { IndexesToUpdate::None }
-    }
+    let mut which = false;
     #[cfg(not(feature = "pg15"))]
-    {
-        let mut which = pg_sys::TU_UpdateIndexes::TU_None;
-        // SAFETY: the caller's promise.
-        unsafe { pg_sys::simple_table_tuple_update(table, tid, slot, snapshot, &mut which) };
-        match which {
-            pg_sys::TU_UpdateIndexes::TU_None => IndexesToUpdate::None,
-            pg_sys::TU_UpdateIndexes::TU_Summarizing => IndexesToUpdate::Summarizing,
-            _ => IndexesToUpdate::All,
-        }
+    let mut which = pg_sys::TU_UpdateIndexes::TU_None;
+    // SAFETY: the caller's promise, and as in table_multi_insert.
+    let result = unsafe {
+        let Some(update) = (*(*table).rd_tableam).tuple_update else {
+            return Err(pg_sys::TM_Result::TM_Invisible);
+        };
+        let command = pg_sys::GetCurrentCommandId(true);
+        let no_crosscheck = std::ptr::null_mut();
+        pg_guard_ffi_boundary(|| {
+            update(
+                table,
+                tid,
+                slot,
+                command,
+                snapshot,
+                no_crosscheck,
+                true,
+                &mut failure,
+                &mut lock,
+                &mut which,
+            )
+        })
+    };
+    if result != pg_sys::TM_Result::TM_Ok {
+        return Err(result);
+    }
+    #[cfg(feature = "pg15")]
+    return Ok(if which { IndexesToUpdate::All } else { IndexesToUpdate::None });
+    #[cfg(not(feature = "pg15"))]
+    Ok(match which {
+        pg_sys::TU_UpdateIndexes::TU_None => IndexesToUpdate::None,
+        pg_sys::TU_UpdateIndexes::TU_Summarizing => IndexesToUpdate::Summarizing,
+        _ => IndexesToUpdate::All,
+    })
+}
+
+/// The same for deleting it.
+///
+/// # Safety
+/// `table` is open for writing, and `tid` is a row of it.
+pub unsafe fn table_tuple_delete(
+    table: pg_sys::Relation,
+    tid: &mut pg_sys::ItemPointerData,
+    snapshot: pg_sys::Snapshot,
+) -> pg_sys::TM_Result::Type {
+    let mut failure = pg_sys::TM_FailureData::default();
+    // SAFETY: as in table_tuple_update.
+    unsafe {
+        let Some(delete) = (*(*table).rd_tableam).tuple_delete else {
+            return pg_sys::TM_Result::TM_Invisible;
+        };
+        let command = pg_sys::GetCurrentCommandId(true);
+        let no_crosscheck = std::ptr::null_mut();
+        pg_guard_ffi_boundary(|| {
+            delete(table, tid, command, snapshot, no_crosscheck, true, &mut failure, false)
+        })
+    }
+}
+
+/// A column's row of pg_attribute, by its place from 0.
+///
+/// # Safety
+/// `descriptor` is valid and has more columns than `place`.
+pub unsafe fn attribute(
+    descriptor: pg_sys::TupleDesc,
+    place: usize,
+) -> *const pg_sys::FormData_pg_attribute {
+    // SAFETY: the caller's promise. In 18 the rows come after as many compact ones.
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        return (*descriptor).attrs.as_ptr().add(place);
+        #[cfg(feature = "pg18")]
+        (*descriptor)
+            .compact_attrs
+            .as_ptr()
+            .add((*descriptor).natts as usize)
+            .cast::<pg_sys::FormData_pg_attribute>()
+            .add(place)
     }
 }
 
@@ -113,7 +182,9 @@ pub unsafe fn table_multi_insert(
     // SAFETY: an open relation with storage has a table access method, which
     // has this callback; the guard turns its errors into unwinding.
     unsafe {
-        let Some(multi_insert) = (*(*table).rd_tableam).multi_insert else { return };
+        let Some(multi_insert) = (*(*table).rd_tableam).multi_insert else {
+            panic!("the table access method cannot insert");
+        };
         let (slots, count) = (slots.as_mut_ptr(), slots.len() as i32);
         pg_guard_ffi_boundary(|| {
             multi_insert(table, slots, count, command, 0, std::ptr::null_mut());
@@ -146,22 +217,26 @@ pub unsafe fn table_tuple_lock(
     }
 }
 
-/// Reads the row at `tid` into `slot` and its values, whatever its visibility.
+/// Reads the row at `tid` into `slot` and its values, whatever its visibility. False
+/// if there is none.
 ///
 /// # Safety
-/// `table` is open, `tid` is a row of it that cannot go, `slot` one of its slots.
+/// `table` is open, `slot` one of its slots.
 pub unsafe fn fetch_row(
     table: pg_sys::Relation,
     tid: &mut pg_sys::ItemPointerData,
     slot: *mut pg_sys::TupleTableSlot,
-) {
+) -> bool {
     // SAFETY: as in table_multi_insert; SnapshotAny is a constant that Postgres
     // happens to declare as a variable.
     unsafe {
-        let Some(fetch) = (*(*table).rd_tableam).tuple_fetch_row_version else { return };
+        let Some(fetch) = (*(*table).rd_tableam).tuple_fetch_row_version else { return false };
         let any = &raw mut pg_sys::SnapshotAnyData;
-        pg_guard_ffi_boundary(|| fetch(table, tid, any, slot));
-        pg_sys::slot_getsomeattrs_int(slot, (*(*slot).tts_tupleDescriptor).natts);
+        let is_there = pg_guard_ffi_boundary(|| fetch(table, tid, any, slot));
+        if is_there {
+            pg_sys::slot_getsomeattrs_int(slot, (*(*slot).tts_tupleDescriptor).natts);
+        }
+        is_there
     }
 }
 

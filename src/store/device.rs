@@ -2,19 +2,30 @@
 
 use pgrx::Spi;
 
-use super::Result;
 use super::insert::Writer;
 use super::relation::{Access, Table};
-use super::row_lock::{self, Locked, RowId, Wait};
+use super::row_lock::{self, Locked, Wait};
 use super::scan::{By, Key, Row, Scan};
+use super::shape::{ColumnType, IndexShape, Shape};
 use super::snapshot::Snapshot;
 use super::values::Value;
+use super::{Result, memory};
 use crate::error::SyncError;
 use crate::rules::op::{Timestamp, Version};
 use crate::rules::retention::Heartbeat;
 
-const NAME: &std::ffi::CStr = c"device_cursor";
-const BY_DEVICE: &std::ffi::CStr = c"device_cursor_pkey";
+pub static TABLE: Shape = Shape {
+    name: c"device_cursor",
+    columns: &[
+        ("workspace_key", ColumnType::Int8),
+        ("device_id", ColumnType::Text),
+        ("last_seen_version", ColumnType::Int8),
+        ("updated_at", ColumnType::Time),
+        ("user_id", ColumnType::Text),
+    ],
+};
+pub static BY_DEVICE: IndexShape =
+    IndexShape { name: c"device_cursor_pkey", keys: &[0, 1, 4], is_unique: true };
 
 mod column {
     pub const LAST_SEEN_VERSION: usize = 3;
@@ -52,8 +63,8 @@ pub fn acknowledge(
     hold: impl Fn() -> Result<bool>,
 ) -> Result<Option<(Version, bool)>> {
     let DeviceKey { workspace_key, device_id, user_id } = device;
-    let table = Table::open(NAME, Access::Write)?;
-    let index = table.index(BY_DEVICE)?;
+    let table = Table::open(&TABLE, Access::Write)?;
+    let index = table.index(&BY_DEVICE)?;
     loop {
         let snapshot = Snapshot::fresh();
         let found = {
@@ -90,7 +101,7 @@ pub fn acknowledge(
                 Value::Time(now),
                 Value::Text(user_id),
             ],
-        );
+        )?;
         writer.finish();
         return Ok(Some((cursor, cursor > before.cursor)));
     }
@@ -120,11 +131,10 @@ fn register(device: DeviceKey<'_>, seen: Version, now: Timestamp) -> Result<bool
 
 /// The devices of a workspace.
 pub fn heartbeats(workspace_key: i64, snapshot: &Snapshot) -> Result<Vec<Heartbeat>> {
-    let table = Table::open(NAME, Access::Read)?;
+    let table = Table::open(&TABLE, Access::Read)?;
     let mut heartbeats = Vec::new();
-    visit(&table, workspace_key, snapshot, |row| {
-        heartbeats.push(heartbeat(&row)?);
-        Ok(())
+    visit(&table, &[Key::Int8(workspace_key)], snapshot, |row| {
+        memory::push(&mut heartbeats, heartbeat(&row)?)
     })?;
     Ok(heartbeats)
 }
@@ -137,55 +147,70 @@ pub fn forget(
     snapshot: &Snapshot,
     is_forgotten: impl Fn(Timestamp) -> bool,
 ) -> Result<usize> {
-    let table = Table::open(NAME, Access::Write)?;
-    let mut idle: Vec<RowId> = Vec::new();
-    visit(&table, workspace_key, snapshot, |row| {
-        if is_forgotten(heartbeat(&row)?.at) {
-            idle.push(row.id());
-        }
-        Ok(())
-    })?;
-    let mut deleted = 0;
-    for row in idle {
-        let still_idle = row_lock::lock(&table, row, snapshot, Wait::Skip, |row| {
-            Ok(is_forgotten(heartbeat(&row)?.at).then(|| row.id()))
-        })?;
-        if let Locked::Row(Some(row)) = still_idle {
-            row_lock::delete(&table, row, snapshot);
-            deleted += 1;
-        }
-    }
-    Ok(deleted)
+    let table = Table::open(&TABLE, Access::Write)?;
+    let is_idle = |row: &Row<'_>| Ok(is_forgotten(heartbeat(row)?.at));
+    delete_where(&table, &[Key::Int8(workspace_key)], snapshot, Wait::Skip, is_idle)
 }
 
-/// Deletes a user's devices; waits for those that are being acknowledged.
-pub fn forget_user(workspace_key: i64, user_id: &str, snapshot: &Snapshot) -> Result<()> {
-    let table = Table::open(NAME, Access::Write)?;
-    let mut theirs: Vec<RowId> = Vec::new();
-    visit(&table, workspace_key, snapshot, |row| {
-        if row.text(column::USER_ID)? == user_id {
-            theirs.push(row.id());
+/// Deletes all devices of a user; waits for those that are being acknowledged.
+pub fn remove_user(workspace_key: i64, user_id: &str, snapshot: &Snapshot) -> Result<usize> {
+    let table = Table::open(&TABLE, Access::Write)?;
+    let is_theirs = |row: &Row<'_>| Ok(row.text(column::USER_ID)? == user_id);
+    delete_where(&table, &[Key::Int8(workspace_key)], snapshot, Wait::Block, is_theirs)
+}
+
+/// Deletes the devices of this name, of one user or of all; waits for those that are
+/// being acknowledged. Gives how many there were.
+pub fn remove(
+    workspace_key: i64,
+    device_id: &str,
+    user_id: Option<&str>,
+    snapshot: &Snapshot,
+) -> Result<usize> {
+    let table = Table::open(&TABLE, Access::Write)?;
+    let keys = [Key::Int8(workspace_key), Key::Text(device_id)];
+    delete_where(&table, &keys, snapshot, Wait::Block, |row| {
+        let of = row.text(column::USER_ID)?;
+        Ok(user_id.is_none_or(|user_id| user_id == of))
+    })
+}
+
+/// Deletes the rows with these keys that are chosen, and still are when they are
+/// locked.
+fn delete_where(
+    table: &Table,
+    keys: &[Key<'_>],
+    snapshot: &Snapshot,
+    wait: Wait,
+    is_chosen: impl Fn(&Row<'_>) -> Result<bool>,
+) -> Result<usize> {
+    let mut deleted = 0;
+    visit(table, keys, snapshot, |row| {
+        if !is_chosen(&row)? {
+            return Ok(());
+        }
+        let locked = row_lock::lock(table, row.id(), snapshot, wait, |row| {
+            Ok(is_chosen(&row)?.then(|| row.id()))
+        })?;
+        if let Locked::Row(Some(row)) = locked {
+            row_lock::delete(table, row, snapshot)?;
+            deleted += 1;
         }
         Ok(())
     })?;
-    for row in theirs {
-        let locked = row_lock::lock(&table, row, snapshot, Wait::Block, |row| Ok(row.id()))?;
-        if let Locked::Row(row) = locked {
-            row_lock::delete(&table, row, snapshot);
-        }
-    }
-    Ok(())
+    Ok(deleted)
 }
 
 fn visit(
     table: &Table,
-    workspace_key: i64,
+    keys: &[Key<'_>],
     snapshot: &Snapshot,
     mut each: impl FnMut(Row<'_>) -> Result<()>,
 ) -> Result<()> {
-    let index = table.index(BY_DEVICE)?;
-    let mut scan = Scan::new(table, &index, snapshot, &[By::Int8]);
-    scan.seek(&[Key::Int8(workspace_key)]);
+    let index = table.index(&BY_DEVICE)?;
+    let by = &[By::Int8, By::Text][..keys.len()];
+    let mut scan = Scan::new(table, &index, snapshot, by);
+    scan.seek(keys);
     while let Some(row) = scan.next() {
         each(row)?;
     }

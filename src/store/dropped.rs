@@ -1,44 +1,47 @@
 //! `sync_ext.dropped_workspace`: what nobody can reach any more, until it is
 //! erased.
 
-use std::ffi::CStr;
-
 use pgrx::Spi;
 
 use super::Result;
 use super::relation::{Access, Table};
 use super::row_lock::{self, Locked, Wait};
 use super::scan::{By, Key, Scan};
+use super::shape::{ColumnType, IndexShape, Shape};
 use super::snapshot::Snapshot;
 use super::workspace::LockedWorkspace;
-use super::{device, member};
+use super::{device, log, member, memory, record};
 use crate::error::SyncError;
 
-const NAME: &CStr = c"dropped_workspace";
-const BY_KEY: &CStr = c"dropped_workspace_pkey";
+pub static TABLE: Shape = Shape {
+    name: c"dropped_workspace",
+    columns: &[("workspace_key", ColumnType::Int8), ("dropped_at", ColumnType::Time)],
+};
+pub static BY_KEY: IndexShape =
+    IndexShape { name: c"dropped_workspace_pkey", keys: &[0], is_unique: true };
 const WORKSPACE_KEY: usize = 1;
 
 /// Makes a workspace and its members unreachable; its rows are left to [`erase`].
 pub fn detach(locked: &LockedWorkspace) -> Result<()> {
     member::remove_all(locked.id(), &locked.snapshot)?;
+    let _open = Table::open(&TABLE, Access::Write)?;
     Spi::run_with_args(
         "insert into sync_ext.dropped_workspace (workspace_key) values ($1)",
         &[locked.workspace.key.into()],
     )
     .map_err(SyncError::sql)?;
-    locked.remove();
-    Ok(())
+    locked.remove()
 }
 
 /// The dropped workspaces that are not erased yet.
 pub fn keys(snapshot: &Snapshot) -> Result<Vec<i64>> {
-    let table = Table::open(NAME, Access::Read)?;
-    let index = table.index(BY_KEY)?;
+    let table = Table::open(&TABLE, Access::Read)?;
+    let index = table.index(&BY_KEY)?;
     let mut scan = Scan::new(&table, &index, snapshot, &[]);
     scan.seek(&[]);
     let mut keys = Vec::new();
     while let Some(row) = scan.next() {
-        keys.push(row.int8(WORKSPACE_KEY)?);
+        memory::push(&mut keys, row.int8(WORKSPACE_KEY)?)?;
     }
     Ok(keys)
 }
@@ -67,8 +70,8 @@ impl Erased {
 /// are read by a snapshot taken after the lock.
 pub fn erase(workspace_key: i64, budget: usize) -> Result<Erased> {
     let mut erased = Erased::default();
-    let table = Table::open(NAME, Access::Write)?;
-    let index = table.index(BY_KEY)?;
+    let table = Table::open(&TABLE, Access::Write)?;
+    let index = table.index(&BY_KEY)?;
     let before = Snapshot::latest();
     let row = {
         let mut scan = Scan::new(&table, &index, &before, &[By::Int8]);
@@ -81,8 +84,8 @@ pub fn erase(workspace_key: i64, budget: usize) -> Result<Erased> {
     let snapshot = &Snapshot::latest();
 
     let delete = |table, index, budget| delete_rows(table, index, workspace_key, budget, snapshot);
-    erased.entries = delete(c"change_log", c"change_log_pkey", budget)?;
-    erased.records = delete(c"record", c"record_pkey", budget - erased.entries)?;
+    erased.entries = delete(&log::TABLE, &log::BY_VERSION, budget)?;
+    erased.records = delete(&record::TABLE, &record::BY_NAME, budget - erased.entries)?;
     if erased.entries + erased.records == budget {
         erased.has_more = true;
         return Ok(erased);
@@ -91,14 +94,14 @@ pub fn erase(workspace_key: i64, budget: usize) -> Result<Erased> {
     erased.devices = device::forget(workspace_key, snapshot, |_| true)?;
     erased.has_more = erased.devices < devices;
     if !erased.has_more {
-        row_lock::delete(&table, row, snapshot);
+        row_lock::delete(&table, row, snapshot)?;
     }
     Ok(erased)
 }
 
 fn delete_rows(
-    table: &CStr,
-    index: &CStr,
+    table: &'static Shape,
+    index: &'static IndexShape,
     workspace_key: i64,
     budget: usize,
     snapshot: &Snapshot,
@@ -111,7 +114,7 @@ fn delete_rows(
     while deleted < budget
         && let Some(row) = scan.next().map(|row| row.id())
     {
-        row_lock::delete(&table, row, snapshot);
+        row_lock::delete(&table, row, snapshot)?;
         deleted += 1;
     }
     Ok(deleted)

@@ -2,15 +2,16 @@
 
 use pgrx::pg_sys;
 
+use super::Result;
 use super::arena::Arena;
 use super::compat::{self, IndexesToUpdate};
 use super::relation::Table;
-use super::row_lock::{RowId, Slot};
+use super::row_lock::{self, RowId, Slot};
 use super::snapshot::Snapshot;
 use super::values::{Value, fill_slot};
 
 /// Rows that are stored together: one page lock and one WAL record for many.
-/// As many as COPY's are more than a page holds of most rows.
+/// More rows than fit on a typical page.
 const CHUNK: usize = 64;
 
 /// Fewer if they are large: what is buffered is memory.
@@ -70,10 +71,11 @@ impl<'t> Writer<'t> {
         self.filled_bytes += values.iter().map(Value::bytes).sum::<usize>();
     }
 
-    /// Replaces the first columns of a row that nobody else can be changing: its
+    /// Replaces the first columns of a row that nobody else may be changing: its
     /// workspace or, for a device, the row itself is locked. Columns that were
     /// added after ours keep their values.
-    pub fn update(&mut self, row: RowId, values: &[Value<'_>]) {
+    pub fn update(&mut self, row: RowId, values: &[Value<'_>]) -> Result<()> {
+        self.table.require_updatable();
         let slot = self.update_slot.get_or_insert_with(|| Slot::new(self.table));
         let more = self.table.columns() > values.len();
         let before = more.then(|| Slot::new(self.table));
@@ -81,14 +83,16 @@ impl<'t> Writer<'t> {
         // SAFETY: as in `insert`; the arena keeps the values until the flush,
         // and `before` the old row's, which is after the row was stored.
         unsafe {
-            if let Some(before) = &before {
-                compat::fetch_row(self.table.as_ptr(), &mut tid, before.0);
+            if let Some(before) = &before
+                && !compat::fetch_row(self.table.as_ptr(), &mut tid, before.0)
+            {
+                return Err(row_lock::not_ours(pg_sys::TM_Result::TM_Invisible));
             }
             fill_slot(slot.0, &self.arena, values, before.as_ref().map(|before| before.0));
             let (table, snapshot) = (self.table.as_ptr(), self.snapshot.as_ptr());
-            let which = self
-                .arena
-                .enter(|| compat::simple_table_tuple_update(table, &mut tid, slot.0, snapshot));
+            let which =
+                self.arena.enter(|| compat::table_tuple_update(table, &mut tid, slot.0, snapshot));
+            let which = which.map_err(row_lock::not_ours)?;
             if which != IndexesToUpdate::None {
                 let indexes = self
                     .indexes
@@ -97,6 +101,7 @@ impl<'t> Writer<'t> {
             }
             compat::clear_slot(slot.0);
         }
+        Ok(())
     }
 
     /// False if there were duplicates.

@@ -5,6 +5,7 @@ use super::insert::Writer;
 use super::relation::{Access, Index, Table};
 use super::row_lock;
 use super::scan::{By, Key, Row, Scan};
+use super::shape::{ColumnType, IndexShape, Shape};
 use super::snapshot::Snapshot;
 use super::values::Value;
 use crate::error::SyncError;
@@ -12,6 +13,32 @@ use crate::rules::history::{Proof, ProofEntry};
 use crate::rules::merge::{Decision, Turn};
 use crate::rules::op::{Op, Operation, RecordKey, Revision, Timestamp, Version};
 use uuid::Uuid;
+
+pub static TABLE: Shape = Shape {
+    name: c"change_log",
+    columns: &[
+        ("workspace_key", ColumnType::Int8),
+        ("server_version", ColumnType::Int8),
+        ("table_name", ColumnType::Text),
+        ("pk", ColumnType::Text),
+        ("operation", ColumnType::Text),
+        ("payload", ColumnType::Json),
+        ("clock", ColumnType::Int8),
+        ("hlc", ColumnType::Text),
+        ("device_id", ColumnType::Text),
+        ("op_id", ColumnType::Uuid),
+        ("applied", ColumnType::Bool),
+        ("supersedes", ColumnType::Int8),
+        ("created_at", ColumnType::Time),
+        ("owner", ColumnType::Text),
+        ("filled_field", ColumnType::Text),
+        ("overwrote", ColumnType::Uuid),
+    ],
+};
+pub static BY_VERSION: IndexShape =
+    IndexShape { name: c"change_log_pkey", keys: &[0, 1], is_unique: true };
+static BY_OP: IndexShape =
+    IndexShape { name: c"change_log_workspace_key_op_id_key", keys: &[0, 9], is_unique: true };
 
 mod column {
     pub const SERVER_VERSION: usize = 2;
@@ -28,6 +55,7 @@ mod column {
     pub const CREATED_AT: usize = 13;
     pub const OWNER: usize = 14;
     pub const FILLED_FIELD: usize = 15;
+    pub const OVERWROTE: usize = 16;
 }
 
 /// The log of one workspace.
@@ -40,9 +68,9 @@ pub struct Log {
 
 impl Log {
     pub fn open(workspace_key: i64, access: Access) -> Result<Log> {
-        let table = Table::open(c"change_log", access)?;
-        let by_version = table.index(c"change_log_pkey")?;
-        let by_op = table.index(c"change_log_workspace_key_op_id_key")?;
+        let table = Table::open(&TABLE, access)?;
+        let by_version = table.index(&BY_VERSION)?;
+        let by_op = table.index(&BY_OP)?;
         Ok(Log { workspace_key, table, by_version, by_op })
     }
 
@@ -84,22 +112,17 @@ impl Log {
         LogWriter { log: self, writer: Writer::lenient(&self.table, snapshot), created_at }
     }
 
-    pub fn finds_duplicates(&self) -> bool {
-        self.by_op.finds_duplicates()
-    }
-
     /// Deletes the entry at `version`; false if there is none.
     pub fn delete(
         &self,
         version: Version,
         versions: &mut Versions<'_>,
         snapshot: &Snapshot,
-    ) -> bool {
+    ) -> Result<bool> {
         let Some(row) = versions.find(version).map(|entry| entry.row.id()) else {
-            return false;
+            return Ok(false);
         };
-        row_lock::delete(&self.table, row, snapshot);
-        true
+        row_lock::delete(&self.table, row, snapshot).map(|()| true)
     }
 }
 
@@ -214,6 +237,11 @@ impl<'r> Entry<'r> {
         self.row.text(column::FILLED_FIELD)
     }
 
+    /// The opId of the edit that this one replaced unseen.
+    pub fn overwrote(&self) -> Option<Uuid> {
+        self.row.uuid_or_null(column::OVERWROTE)
+    }
+
     /// The op as it was pushed, but for what was filled in.
     pub fn op(&self) -> Result<Op<'r>> {
         Ok(Op {
@@ -222,6 +250,7 @@ impl<'r> Entry<'r> {
             payload: self.payload(),
             revision: self.revision()?,
             device_id: self.row.text(column::DEVICE_ID)?.into(),
+            parent: None,
         })
     }
 
@@ -259,6 +288,7 @@ impl LogWriter<'_> {
             Value::Time(self.created_at),
             Value::Text(turn.owner.as_deref().unwrap_or("")),
             Value::Text(turn.filled.as_ref().map_or("", |filled| &filled.field)),
+            decision.overwrote.map_or(Value::Null, Value::Uuid),
         ]);
     }
 

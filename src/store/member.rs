@@ -6,13 +6,24 @@ use super::Result;
 use super::relation::{Access, Table};
 use super::row_lock;
 use super::scan::{By, Key, Row, Scan};
+use super::shape::{ColumnType, IndexShape, Shape};
 use super::snapshot::Snapshot;
 use crate::error::SyncError;
 use crate::rules::access::Role;
 
-const NAME: &std::ffi::CStr = c"member";
-const BY_WORKSPACE: &std::ffi::CStr = c"member_pkey";
-const BY_USER: &std::ffi::CStr = c"member_user_id_workspace_id_idx";
+static TABLE: Shape = Shape {
+    name: c"member",
+    columns: &[
+        ("workspace_id", ColumnType::Text),
+        ("user_id", ColumnType::Text),
+        ("role", ColumnType::Text),
+        ("added_at", ColumnType::Time),
+    ],
+};
+static BY_WORKSPACE: IndexShape =
+    IndexShape { name: c"member_pkey", keys: &[0, 1], is_unique: true };
+static BY_USER: IndexShape =
+    IndexShape { name: c"member_user_id_workspace_id_idx", keys: &[1, 0], is_unique: false };
 
 mod column {
     pub const WORKSPACE_ID: usize = 1;
@@ -28,8 +39,8 @@ fn role(row: &Row<'_>) -> Result<Role> {
 /// A user's role in a workspace. For who is not a member this does the same
 /// whether the workspace exists or not.
 pub fn find(workspace_id: &str, user_id: &str, snapshot: &Snapshot) -> Result<Option<Role>> {
-    let table = Table::open(NAME, Access::Read)?;
-    let index = table.index(BY_WORKSPACE)?;
+    let table = Table::open(&TABLE, Access::Read)?;
+    let index = table.index(&BY_WORKSPACE)?;
     let mut scan = Scan::new(&table, &index, snapshot, &[By::Text, By::Text]);
     scan.find(&[Key::Text(workspace_id), Key::Text(user_id)]).map(|row| role(&row)).transpose()
 }
@@ -40,8 +51,8 @@ pub fn for_each_of(
     snapshot: &Snapshot,
     mut visit: impl FnMut(&str, Role) -> Result<()>,
 ) -> Result<()> {
-    let table = Table::open(NAME, Access::Read)?;
-    let index = table.index(BY_USER)?;
+    let table = Table::open(&TABLE, Access::Read)?;
+    let index = table.index(&BY_USER)?;
     let mut scan = Scan::new(&table, &index, snapshot, &[By::Text]);
     scan.seek(&[Key::Text(user_id)]);
     while let Some(row) = scan.next() {
@@ -50,23 +61,36 @@ pub fn for_each_of(
     Ok(())
 }
 
-/// Has the workspace an owner besides this user? Asked under its lock, which
-/// whoever changes members holds.
-pub fn has_other_owner(workspace_id: &str, user_id: &str, snapshot: &Snapshot) -> Result<bool> {
-    let table = Table::open(NAME, Access::Read)?;
-    let index = table.index(BY_WORKSPACE)?;
+/// Calls `visit` with each member of a workspace, in byte order, and their role.
+pub fn for_each_in(
+    workspace_id: &str,
+    snapshot: &Snapshot,
+    mut visit: impl FnMut(&str, Role) -> Result<()>,
+) -> Result<()> {
+    let table = Table::open(&TABLE, Access::Read)?;
+    let index = table.index(&BY_WORKSPACE)?;
     let mut scan = Scan::new(&table, &index, snapshot, &[By::Text]);
     scan.seek(&[Key::Text(workspace_id)]);
     while let Some(row) = scan.next() {
-        if role(&row)? == Role::Owner && row.text(column::USER_ID)? != user_id {
-            return Ok(true);
-        }
+        visit(row.text(column::USER_ID)?, role(&row)?)?;
     }
-    Ok(false)
+    Ok(())
+}
+
+/// Has the workspace an owner besides this user? Asked under its lock, which
+/// whoever changes members holds.
+pub fn has_other_owner(workspace_id: &str, user_id: &str, snapshot: &Snapshot) -> Result<bool> {
+    let mut has_other = false;
+    for_each_in(workspace_id, snapshot, |user, role| {
+        has_other |= role == Role::Owner && user != user_id;
+        Ok(())
+    })?;
+    Ok(has_other)
 }
 
 /// Makes a user a member, or changes their role.
 pub fn set(workspace_id: &str, user_id: &str, role: Role) -> Result<()> {
+    let _open = Table::open(&TABLE, Access::Write)?;
     Spi::run_with_args(
         "insert into sync_ext.member (workspace_id, user_id, role) values ($1, $2, $3) \
          on conflict (workspace_id, user_id) do update set role = excluded.role",
@@ -76,6 +100,7 @@ pub fn set(workspace_id: &str, user_id: &str, role: Role) -> Result<()> {
 }
 
 pub fn remove(workspace_id: &str, user_id: &str) -> Result<()> {
+    let _open = Table::open(&TABLE, Access::Write)?;
     Spi::run_with_args(
         "delete from sync_ext.member where workspace_id = $1 and user_id = $2",
         &[workspace_id.into(), user_id.into()],
@@ -85,12 +110,12 @@ pub fn remove(workspace_id: &str, user_id: &str) -> Result<()> {
 
 /// Removes all members of a workspace that is locked and about to go.
 pub fn remove_all(workspace_id: &str, snapshot: &Snapshot) -> Result<()> {
-    let table = Table::open(NAME, Access::Write)?;
-    let index = table.index(BY_WORKSPACE)?;
+    let table = Table::open(&TABLE, Access::Write)?;
+    let index = table.index(&BY_WORKSPACE)?;
     let mut scan = Scan::new(&table, &index, snapshot, &[By::Text]);
     scan.seek(&[Key::Text(workspace_id)]);
     while let Some(row) = scan.next().map(|row| row.id()) {
-        row_lock::delete(&table, row, snapshot);
+        row_lock::delete(&table, row, snapshot)?;
     }
     Ok(())
 }

@@ -10,11 +10,13 @@
 //! an INSERT, DELETE or lock of a single row that no plan can spoil: a
 //! workspace's and a device's first row, members, the registry.
 //!
-//! What goes past the executor goes past what the executor adds: triggers,
-//! CHECK and NOT NULL constraints, defaults, generated columns, row security
-//! and foreign keys on these tables are not applied. `wire` and `rules`
-//! validate instead. Indexes that somebody adds are maintained; columns that
-//! somebody adds after ours are NULL in new rows and keep their values.
+//! Direct access bypasses what the executor adds. `wire` and `rules` validate
+//! instead of constraints, and each table and index is checked when it is opened
+//! ([`shape`]): where a trigger, a rule, a column or a changed index would make a
+//! direct write or read wrong, the call fails. Indexes that somebody adds are
+//! maintained; columns that somebody adds after ours are NULL in new rows and keep
+//! their values. Updates and deletes ask for the replica identity, as the executor
+//! does.
 //!
 //! # Locks and snapshots
 //!
@@ -39,14 +41,16 @@
 //!
 //! # Layout
 //!
+//! * [`entry`]: how Postgres calls us and how errors leave; [`memory`]: is there
+//!   enough of it?
 //! * [`compat`]: what differs between Postgres versions
-//! * [`arena`], [`relation`], [`snapshot`], [`scan`], [`values`], [`insert`],
+//! * [`arena`], [`shape`], [`relation`], [`snapshot`], [`scan`], [`values`], [`insert`],
 //!   [`row_lock`], [`subtransaction`]: tables, indexes, rows as safe types
 //! * [`workspace`], [`log`], [`record`], [`device`], [`registry`], [`member`],
-//!   [`dropped`]: our tables
+//!   [`dropped`]: our tables; [`keys`]: new keys of workspaces
 //! * [`server`]: the clock, the role of this server; [`settings`]: where their
 //!   values come from; [`caller`]: the session's user and rights; [`notify`]: NOTIFY
-//!   at commit; [`counters`]: what was done so far; [`reply`]: JSON to SQL
+//!   at commit; [`counters`]: what was done so far
 
 mod arena;
 pub mod caller;
@@ -54,18 +58,21 @@ mod compat;
 pub mod counters;
 pub mod device;
 pub mod dropped;
+pub mod entry;
 mod insert;
+mod keys;
 pub mod log;
 pub mod member;
+pub mod memory;
 pub mod notify;
 pub mod record;
 pub mod registry;
 mod relation;
-mod reply;
 mod row_lock;
 mod scan;
 pub mod server;
 pub mod settings;
+mod shape;
 pub mod snapshot;
 pub mod subtransaction;
 mod values;

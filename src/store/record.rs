@@ -5,11 +5,29 @@ use super::insert::Writer;
 use super::relation::{Access, Index, Table};
 use super::row_lock::RowId;
 use super::scan::{By, Key, Row, Scan};
+use super::shape::{ColumnType, IndexShape, Shape};
 use super::snapshot::Snapshot;
 use super::values::Value;
 use crate::rules::merge::Register;
 use crate::rules::op::{RecordKey, Revision, Version};
 use crate::rules::ownership::Owner;
+
+pub static TABLE: Shape = Shape {
+    name: c"record",
+    columns: &[
+        ("workspace_key", ColumnType::Int8),
+        ("table_name", ColumnType::Text),
+        ("pk", ColumnType::Text),
+        ("server_version", ColumnType::Int8),
+        ("clock", ColumnType::Int8),
+        ("hlc", ColumnType::Text),
+        ("op_id", ColumnType::Uuid),
+        ("deleted", ColumnType::Bool),
+        ("owner", ColumnType::Text),
+    ],
+};
+pub static BY_NAME: IndexShape =
+    IndexShape { name: c"record_pkey", keys: &[0, 1, 2], is_unique: true };
 
 mod column {
     pub const TABLE_NAME: usize = 2;
@@ -31,8 +49,8 @@ pub struct Records {
 
 impl Records {
     pub fn open(workspace_key: i64, access: Access) -> Result<Records> {
-        let table = Table::open(c"record", access)?;
-        let by_name = table.index(c"record_pkey")?;
+        let table = Table::open(&TABLE, access)?;
+        let by_name = table.index(&BY_NAME)?;
         Ok(Records { workspace_key, table, by_name })
     }
 
@@ -65,10 +83,6 @@ impl Records {
     /// For new records that may be stored already, see [`RecordWriter::finish`].
     pub fn lenient_writer<'s>(&'s self, snapshot: &'s Snapshot) -> RecordWriter<'s> {
         RecordWriter { records: self, writer: Writer::lenient(&self.table, snapshot) }
-    }
-
-    pub fn finds_duplicates(&self) -> bool {
-        self.by_name.finds_duplicates()
     }
 }
 
@@ -158,8 +172,13 @@ impl RecordWriter<'_> {
     }
 
     /// Stores a new version of the record at `row`.
-    pub fn update(&mut self, row: RowId, key: &RecordKey<'_>, register: &Register<'_>) {
-        self.writer.update(row, &values(self.records.workspace_key, key, register));
+    pub fn update(
+        &mut self,
+        row: RowId,
+        key: &RecordKey<'_>,
+        register: &Register<'_>,
+    ) -> Result<()> {
+        self.writer.update(row, &values(self.records.workspace_key, key, register))
     }
 
     /// False if a new record was stored already. Then the caller must roll back.

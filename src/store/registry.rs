@@ -7,9 +7,21 @@ use pgrx::Spi;
 use super::Result;
 use super::relation::{Access, Index, Table};
 use super::scan::{By, Key, Row, Scan};
+use super::shape::{ColumnType, IndexShape, Shape};
 use super::snapshot::Snapshot;
 use crate::error::SyncError;
 use crate::rules::admission as rules;
+
+static TABLE: Shape = Shape {
+    name: c"synced_table",
+    columns: &[
+        ("table_name", ColumnType::Text),
+        ("pk_field", ColumnType::Text),
+        ("registered_at", ColumnType::Time),
+        ("owner_field", ColumnType::Text),
+    ],
+};
+static BY_NAME: IndexShape = IndexShape { name: c"synced_table_pkey", keys: &[0], is_unique: true };
 
 mod column {
     pub const PK_FIELD: usize = 2;
@@ -25,8 +37,8 @@ pub struct Registry {
 
 impl Registry {
     pub fn open() -> Result<Registry> {
-        let table = Table::open(c"synced_table", Access::Read)?;
-        let by_name = table.index(c"synced_table_pkey")?;
+        let table = Table::open(&TABLE, Access::Read)?;
+        let by_name = table.index(&BY_NAME)?;
         Ok(Registry { table, by_name, known: BTreeMap::new() })
     }
 
@@ -50,6 +62,7 @@ fn read(row: &Row<'_>) -> Result<rules::Table> {
 
 /// False, and nothing is changed, if this would take an owner field away.
 pub fn register(table_name: &str, pk_field: &str, owner_field: Option<&str>) -> Result<bool> {
+    let _open = Table::open(&TABLE, Access::Write)?;
     Spi::connect_mut(|spi| {
         spi.update(
         "insert into sync_ext.synced_table as t (table_name, pk_field, owner_field) values ($1, $2, $3) \
@@ -65,6 +78,7 @@ pub fn register(table_name: &str, pk_field: &str, owner_field: Option<&str>) -> 
 }
 
 pub fn unregister(table_name: &str) -> Result<()> {
+    let _open = Table::open(&TABLE, Access::Write)?;
     Spi::run_with_args(
         "delete from sync_ext.synced_table where table_name = $1",
         &[table_name.into()],

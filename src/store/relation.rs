@@ -1,11 +1,12 @@
 //! Open tables and indexes.
 
+use std::cell::Cell;
 use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
 use super::Result;
-use crate::error::SyncError;
+use super::shape::{self, IndexShape, Shape};
 
 /// What an open relation is for, and so the lock it holds until the
 /// transaction ends, as a SELECT's or an INSERT's would.
@@ -24,32 +25,78 @@ impl Access {
     }
 }
 
-/// An open table of the schema sync_ext.
+/// An open table of the schema sync_ext, with the shape that it was installed with.
 pub struct Table {
     relation: pg_sys::Relation,
+    shape: &'static Shape,
     access: Access,
+    update_checked: Cell<bool>,
+    delete_checked: Cell<bool>,
 }
 
 impl Table {
     /// Looks the name up anew: nothing about relations outlives a call.
-    pub fn open(name: &CStr, access: Access) -> Result<Table> {
-        let oid = lookup(name)?;
+    pub fn open(shape: &'static Shape, access: Access) -> Result<Table> {
+        let oid = lookup(shape.name)?;
         // SAFETY: the oid is a relation's; should it be dropped in between,
         // table_open raises an error.
         let relation = unsafe { pg_sys::table_open(oid, access.lock()) };
-        Ok(Table { relation, access })
+        let (update_checked, delete_checked) = (Cell::new(false), Cell::new(false));
+        let table = Table { relation, shape, access, update_checked, delete_checked };
+        // SAFETY: it is open.
+        unsafe {
+            shape.check_for_reading(relation)?;
+            if access == Access::Write {
+                shape.check_for_writing(relation)?;
+            }
+        }
+        Ok(table)
     }
 
     /// Opens one of the table's own indexes.
-    pub fn index(&self, name: &CStr) -> Result<Index> {
-        let oid = lookup(name)?;
-        // SAFETY: as in `open`; index_open raises an error for what is no index.
-        let index = Index(unsafe { pg_sys::index_open(oid, self.access.lock()) });
-        // SAFETY: both relations are open; an index has rd_index.
-        if unsafe { (*(*index.0).rd_index).indrelid != (*self.relation).rd_id } {
-            return Err(damaged(name));
+    pub fn index(&self, shape: &'static IndexShape) -> Result<Index> {
+        let mut may_be_stale = true;
+        let mut oid = lookup(shape.name)?;
+        loop {
+            // SAFETY: as in `open`; index_open raises an error for what is no index.
+            let index = Index(unsafe { pg_sys::index_open(oid, self.access.lock()) });
+            // While the index is rebuilt concurrently, another one takes its name;
+            // the lock, once it is got, shows whether that has happened.
+            let named_now = lookup(shape.name)?;
+            if named_now == oid {
+                // SAFETY: both are open.
+                match unsafe { shape.check(index.0, self.relation, self.shape) } {
+                    Ok(()) => return Ok(index),
+                    Err(error) if !may_be_stale => return Err(error),
+                    // So may what this backend knows of it.
+                    Err(_) => {
+                        may_be_stale = false;
+                        // SAFETY: a transaction is in progress; what is open stays so.
+                        unsafe { pg_sys::AcceptInvalidationMessages() };
+                    }
+                }
+            }
+            oid = lookup(shape.name)?;
         }
-        Ok(index)
+    }
+
+    /// An error, as UPDATE would raise it, if the table is published and subscribers
+    /// could not tell which row was updated.
+    pub fn require_updatable(&self) {
+        self.check_identity(pg_sys::CmdType::CMD_UPDATE, &self.update_checked);
+    }
+
+    /// The same for DELETE.
+    pub fn require_deletable(&self) {
+        self.check_identity(pg_sys::CmdType::CMD_DELETE, &self.delete_checked);
+    }
+
+    fn check_identity(&self, command: pg_sys::CmdType::Type, is_checked: &Cell<bool>) {
+        if !is_checked.get() {
+            // SAFETY: the table is open.
+            unsafe { pg_sys::CheckCmdReplicaIdentity(self.relation, command) };
+            is_checked.set(true);
+        }
     }
 
     pub fn as_ptr(&self) -> pg_sys::Relation {
@@ -79,13 +126,6 @@ impl Index {
     pub fn as_ptr(&self) -> pg_sys::Relation {
         self.0
     }
-
-    /// Does it find a duplicate at once? Ours do, unless somebody made them anew.
-    pub fn finds_duplicates(&self) -> bool {
-        // SAFETY: an open index has its row of pg_index.
-        let index = unsafe { &*(*self.0).rd_index };
-        index.indisunique && index.indimmediate && index.indisvalid
-    }
 }
 
 impl Drop for Index {
@@ -97,16 +137,13 @@ impl Drop for Index {
     }
 }
 
-fn lookup(name: &CStr) -> Result<pg_sys::Oid> {
+/// The relation of this name in the schema sync_ext.
+pub fn lookup(name: &CStr) -> Result<pg_sys::Oid> {
     // SAFETY: catalog look-ups by NUL-terminated names; with missing_ok the
     // first gives InvalidOid, and so does the second.
     let oid = unsafe {
         let schema = pg_sys::get_namespace_oid(c"sync_ext".as_ptr(), true);
         pg_sys::get_relname_relid(name.as_ptr(), schema)
     };
-    if oid == pg_sys::InvalidOid { Err(damaged(name)) } else { Ok(oid) }
-}
-
-fn damaged(name: &CStr) -> SyncError {
-    SyncError::Damaged { what: format!("sync_ext.{} is missing.", name.to_string_lossy()) }
+    if oid == pg_sys::InvalidOid { shape::missing(name) } else { Ok(oid) }
 }

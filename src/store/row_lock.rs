@@ -78,17 +78,33 @@ pub fn lock<T>(
         }
         tm::TM_WouldBlock => Ok(Locked::Busy),
         tm::TM_Deleted if !repeatable => Ok(Locked::Gone),
-        // SelfModified: a trigger or a CTE of this very command changed it.
-        tm::TM_Updated | tm::TM_Deleted | tm::TM_SelfModified => Err(SyncError::ConcurrentSync),
-        _ => Err(SyncError::Damaged { what: "A row to lock is not visible.".to_owned() }),
+        other => Err(not_ours(other)),
     }
 }
 
-pub fn delete(table: &Table, row: RowId, snapshot: &Snapshot) {
+/// Deletes a row that nobody else may be changing: its workspace, or the row
+/// itself, is locked.
+pub fn delete(table: &Table, row: RowId, snapshot: &Snapshot) -> Result<()> {
+    table.require_deletable();
     let mut tid = row.0;
-    // SAFETY: the row is live and, by the lock on it or on its workspace, only
-    // ours to change; were it not, the call raises an error.
-    unsafe { pg_sys::simple_table_tuple_delete(table.as_ptr(), &mut tid, snapshot.as_ptr()) };
+    // SAFETY: the row was found in this table, which is open for writing.
+    match unsafe { compat::table_tuple_delete(table.as_ptr(), &mut tid, snapshot.as_ptr()) } {
+        pg_sys::TM_Result::TM_Ok => Ok(()),
+        other => Err(not_ours(other)),
+    }
+}
+
+/// What it means that a row could not be changed.
+pub fn not_ours(result: pg_sys::TM_Result::Type) -> SyncError {
+    use pg_sys::TM_Result as tm;
+    match result {
+        // By hand, past the lock.
+        tm::TM_Updated | tm::TM_Deleted => SyncError::ConcurrentSync,
+        tm::TM_SelfModified => {
+            SyncError::Damaged { what: "A row was changed twice in one command.".to_owned() }
+        }
+        _ => SyncError::Damaged { what: "A row to change is not visible.".to_owned() },
+    }
 }
 
 /// A slot of a table.

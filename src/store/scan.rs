@@ -1,7 +1,6 @@
 //! Reading rows through a named index, in its order.
 
 use pgrx::pg_sys;
-use pgrx::varlena::{varatt_is_1b_e, varatt_is_4b_c, varlena_to_byte_slice};
 use uuid::Uuid;
 
 use super::Result;
@@ -147,12 +146,15 @@ impl<'s> Scan<'s> {
 
     /// The next row, in index order; none before the first `seek`.
     pub fn next(&mut self) -> Option<Row<'_>> {
+        self.step(pg_sys::ScanDirection::ForwardScanDirection)
+    }
+
+    fn step(&mut self, direction: pg_sys::ScanDirection::Type) -> Option<Row<'_>> {
         pg_sys::check_for_interrupts!();
         let Begun { scan, slot } = self.begun?;
         self.row_values.reset();
-        let forward = pg_sys::ScanDirection::ForwardScanDirection;
         // SAFETY: scan and slot are valid and of the same table.
-        let found = unsafe { pg_sys::index_getnext_slot(scan, forward, slot) };
+        let found = unsafe { pg_sys::index_getnext_slot(scan, direction, slot) };
         if !found {
             return None;
         }
@@ -162,6 +164,12 @@ impl<'s> Scan<'s> {
             pg_sys::slot_getsomeattrs_int(slot, columns);
         }
         Some(Row { slot, values: &self.row_values })
+    }
+
+    /// The last row in index order.
+    pub fn last(&mut self) -> Option<Row<'_>> {
+        self.seek(&[]);
+        self.step(pg_sys::ScanDirection::BackwardScanDirection)
     }
 
     /// `seek` for a key that at most one row has.
@@ -236,9 +244,11 @@ impl<'r> Row<'r> {
     }
 
     pub fn uuid(&self, column: usize) -> Result<Uuid> {
-        let datum = self.required(column)?;
-        // SAFETY: a uuid is 16 bytes by reference, in the row's memory.
-        Ok(Uuid::from_bytes(unsafe { *datum.cast_mut_ptr::<[u8; 16]>() }))
+        self.required(column).map(as_uuid)
+    }
+
+    pub fn uuid_or_null(&self, column: usize) -> Option<Uuid> {
+        self.datum(column).map(as_uuid)
     }
 
     pub fn text(&self, column: usize) -> Result<&'r str> {
@@ -251,19 +261,17 @@ impl<'r> Row<'r> {
     }
 
     fn as_text(&self, datum: pg_sys::Datum) -> &'r str {
-        // SAFETY: text and json are varlenas in the row's memory, which the
-        // slot pins for 'r; what is compressed or stored apart is copied into
+        // SAFETY: the row's memory, which the slot pins for 'r; copies go into
         // `values`, which lives for 'r too.
-        let bytes: &'r [u8] = unsafe {
-            let mut varlena = datum.cast_mut_ptr::<pg_sys::varlena>();
-            if varatt_is_1b_e(varlena) || varatt_is_4b_c(varlena) {
-                varlena = self.values.enter(|| pg_sys::pg_detoast_datum_packed(varlena));
-            }
-            varlena_to_byte_slice(varlena)
-        };
-        // SAFETY: Postgres lets nothing into a text or json value that is not
-        // valid in the database's encoding, and the extension does not install
-        // where that is not UTF-8.
-        unsafe { std::str::from_utf8_unchecked(bytes) }
+        unsafe {
+            super::values::text_of(datum, |packed| {
+                self.values.enter(|| pg_sys::pg_detoast_datum_packed(packed))
+            })
+        }
     }
+}
+
+fn as_uuid(datum: pg_sys::Datum) -> Uuid {
+    // SAFETY: a uuid is 16 bytes by reference, in the row's memory.
+    Uuid::from_bytes(unsafe { *datum.cast_mut_ptr::<[u8; 16]>() })
 }

@@ -17,6 +17,12 @@ pub fn require_writable(function: &CStr) {
     }
 }
 
+/// Raises what ends a call from outside, a timeout say. For loops that a caller can
+/// make long; scans ask by themselves.
+pub fn check_interrupts() {
+    pg_sys::check_for_interrupts!();
+}
+
 /// Makes a misspelt setting an error instead of a setting that nobody reads.
 pub fn reserve_settings(prefix: &'static CStr) {
     // SAFETY: keeps a copy of a NUL-terminated name.

@@ -1,7 +1,7 @@
 //! Rust values as Postgres' datums, and rows of them in slots.
 
 use pgrx::pg_sys;
-use pgrx::varlena::set_varsize_4b;
+use pgrx::varlena::{set_varsize_4b, varatt_is_1b_e, varatt_is_4b_c, varlena_to_byte_slice};
 use uuid::Uuid;
 
 use super::arena::Arena;
@@ -34,6 +34,26 @@ impl Value<'_> {
             Value::Text(text) => text_datum(arena, text),
             Value::Uuid(uuid) => uuid_datum(arena, uuid),
         })
+    }
+}
+
+/// The text of a datum. What is compressed or stored apart is copied by `detoast`.
+///
+/// # Safety
+/// The datum is a text or json that lives for `'a`, as does what `detoast` gives.
+pub unsafe fn text_of<'a>(
+    datum: pg_sys::Datum,
+    detoast: impl FnOnce(*mut pg_sys::varlena) -> *mut pg_sys::varlena,
+) -> &'a str {
+    // SAFETY: text and json are varlenas. Postgres lets nothing into one that is
+    // not valid in the database's encoding, and the extension does not install
+    // where that is not UTF-8.
+    unsafe {
+        let mut varlena = datum.cast_mut_ptr::<pg_sys::varlena>();
+        if varatt_is_1b_e(varlena) || varatt_is_4b_c(varlena) {
+            varlena = detoast(varlena);
+        }
+        std::str::from_utf8_unchecked(varlena_to_byte_slice(varlena))
     }
 }
 

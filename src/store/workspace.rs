@@ -2,20 +2,32 @@
 
 use pgrx::Spi;
 
-use super::Result;
 use super::insert::Writer;
 use super::relation::{Access, Table};
 use super::row_lock::{self, Locked, RowId, Wait};
 use super::scan::{By, Key, Row, Scan};
+use super::shape::{ColumnType, IndexShape, Shape};
 use super::snapshot::Snapshot;
 use super::values::Value;
+use super::{Result, keys};
 use crate::error::SyncError;
 use crate::rules::history::Progress;
 use crate::rules::op::{Timestamp, Version};
 
-const NAME: &std::ffi::CStr = c"workspace";
-const BY_ID: &std::ffi::CStr = c"workspace_workspace_id_key";
-const BY_KEY: &std::ffi::CStr = c"workspace_pkey";
+pub static TABLE: Shape = Shape {
+    name: c"workspace",
+    columns: &[
+        ("workspace_key", ColumnType::Int8),
+        ("workspace_id", ColumnType::Text),
+        ("head", ColumnType::Int8),
+        ("horizon", ColumnType::Int8),
+        ("gc_through", ColumnType::Int8),
+        ("created_at", ColumnType::Time),
+    ],
+};
+static BY_ID: IndexShape =
+    IndexShape { name: c"workspace_workspace_id_key", keys: &[1], is_unique: true };
+pub static BY_KEY: IndexShape = IndexShape { name: c"workspace_pkey", keys: &[0], is_unique: true };
 
 mod column {
     pub const WORKSPACE_KEY: usize = 1;
@@ -47,8 +59,8 @@ impl Workspace {
 }
 
 pub fn find(workspace_id: &str, snapshot: &Snapshot) -> Result<Option<Workspace>> {
-    let table = Table::open(NAME, Access::Read)?;
-    let index = table.index(BY_ID)?;
+    let table = Table::open(&TABLE, Access::Read)?;
+    let index = table.index(&BY_ID)?;
     let mut scan = Scan::new(&table, &index, snapshot, &[By::Text]);
     scan.find(&[Key::Text(workspace_id)]).map(|row| Workspace::read(&row)).transpose()
 }
@@ -58,8 +70,8 @@ pub fn for_each(
     snapshot: &Snapshot,
     mut visit: impl FnMut(&str, Workspace) -> Result<()>,
 ) -> Result<()> {
-    let table = Table::open(NAME, Access::Read)?;
-    let index = table.index(BY_KEY)?;
+    let table = Table::open(&TABLE, Access::Read)?;
+    let index = table.index(&BY_KEY)?;
     let mut scan = Scan::new(&table, &index, snapshot, &[]);
     scan.seek(&[]);
     while let Some(row) = scan.next() {
@@ -82,11 +94,11 @@ pub struct LockedWorkspace {
 
 /// Locks a workspace; waits for whoever holds it, or skips.
 pub fn lock(workspace_id: &str, wait: Wait) -> Result<Locked<LockedWorkspace>> {
-    let table = Table::open(NAME, Access::Write)?;
+    let table = Table::open(&TABLE, Access::Write)?;
     // At READ COMMITTED the calling statement's snapshot may be older than
     // the workspace; this one sees what was committed before now.
     let before = Snapshot::fresh();
-    let index = table.index(BY_ID)?;
+    let index = table.index(&BY_ID)?;
     let row = {
         let mut scan = Scan::new(&table, &index, &before, &[By::Text]);
         match scan.find(&[Key::Text(workspace_id)]) {
@@ -95,11 +107,15 @@ pub fn lock(workspace_id: &str, wait: Wait) -> Result<Locked<LockedWorkspace>> {
         }
     };
     let locked = row_lock::lock(&table, row, &before, wait, |row| {
-        Ok((Workspace::read(&row)?, row.id(), row.timestamp(column::CREATED_AT)?))
+        // As UPDATE would, look again: somebody may have renamed it meanwhile.
+        if row.text(column::WORKSPACE_ID)? != workspace_id {
+            return Ok(None);
+        }
+        Ok(Some((Workspace::read(&row)?, row.id(), row.timestamp(column::CREATED_AT)?)))
     })?;
     let (workspace, row, created_at) = match locked {
-        Locked::Row(row) => row,
-        Locked::Gone => return Ok(Locked::Gone),
+        Locked::Row(Some(row)) => row,
+        Locked::Row(None) | Locked::Gone => return Ok(Locked::Gone),
         Locked::Busy => return Ok(Locked::Busy),
     };
     // What the last holder committed became visible while we waited.
@@ -112,7 +128,7 @@ pub fn lock(workspace_id: &str, wait: Wait) -> Result<Locked<LockedWorkspace>> {
 impl LockedWorkspace {
     /// Stores the counters as they are in `progress`; once, as the row is another
     /// version of itself then.
-    pub fn save(&self, progress: Progress) {
+    pub fn save(&self, progress: Progress) -> Result<()> {
         let mut writer = Writer::new(&self.table, &self.snapshot);
         writer.update(
             self.row,
@@ -124,8 +140,9 @@ impl LockedWorkspace {
                 Value::Int8(progress.gc_through.get()),
                 Value::Time(self.created_at),
             ],
-        );
+        )?;
         writer.finish();
+        Ok(())
     }
 
     pub fn id(&self) -> &str {
@@ -133,18 +150,20 @@ impl LockedWorkspace {
     }
 
     /// Makes the workspace unknown; what belongs to it is the caller's to remove.
-    pub fn remove(&self) {
-        row_lock::delete(&self.table, self.row, &self.snapshot);
+    pub fn remove(&self) -> Result<()> {
+        row_lock::delete(&self.table, self.row, &self.snapshot)
     }
 }
 
 /// Makes sure that the workspace exists; true if it did not. If another
 /// transaction is creating it, this waits for that one to end.
 pub fn create(workspace_id: &str) -> Result<bool> {
+    let _open = Table::open(&TABLE, Access::Write)?;
+    keys::bring_sequence_forward()?;
     Spi::connect_mut(|spi| {
         spi.update(
-            "insert into sync_ext.workspace (workspace_id) values ($1) \
-             on conflict (workspace_id) do nothing",
+            "insert into sync_ext.workspace (workspace_id, head, horizon, gc_through) \
+             values ($1, 0, 0, 0) on conflict (workspace_id) do nothing",
             None,
             &[workspace_id.into()],
         )

@@ -6,7 +6,7 @@ use crate::error::SyncError;
 use crate::guc;
 use crate::rules::access::{Action, Role};
 use crate::store::snapshot::Snapshot;
-use crate::store::{caller, counters, member};
+use crate::store::{caller, counters, member, memory};
 use crate::wire::ids::{UserId, WorkspaceId};
 use crate::wire::owner::subject;
 use crate::wire::reply::Reply;
@@ -22,14 +22,19 @@ impl Caller {
         guc::require_accepted()?;
         let user = match guc::user_id()? {
             Some(user) => Some(user),
-            None => {
-                let claims = caller::jwt_claims()?;
-                if claims.is_empty() { None } else { subject(&claims)? }
-            }
+            None => claimed()?,
         };
         match &user {
             Some(user) => UserId::new(Some(user)).map(|_| ())?,
-            None if guc::require_user() => return Err(SyncError::UserRequired),
+            None if guc::require_user() => {
+                return Err(SyncError::UserRequired { why: "sync_ext.require_user is on." });
+            }
+            // Whose session it is says nothing about who wrote what runs in it.
+            None if caller::is_restricted() => {
+                return Err(SyncError::UserRequired {
+                    why: "An index, a materialized view or ANALYZE evaluates the call.",
+                });
+            }
             None => {}
         }
         Ok(Caller { user })
@@ -58,10 +63,20 @@ impl Caller {
         self.user().is_none_or(|user| owner.is_empty() || owner == user)
     }
 
-    /// An error unless the caller may do this, as `snapshot` shows the members.
-    pub fn require(&self, action: Action, workspace_id: &str, snapshot: &Snapshot) -> Result<()> {
-        let Some(user) = self.user() else { return Ok(()) };
-        allow(action, role_of(user, workspace_id, snapshot)?)
+    /// An error unless the caller may do this, as `snapshot` shows the members. Gives
+    /// their role, which a trusted caller has none.
+    pub fn require(
+        &self,
+        action: Action,
+        workspace_id: &str,
+        snapshot: &Snapshot,
+    ) -> Result<Option<Role>> {
+        let Some(user) = self.user() else { return Ok(None) };
+        let role = role_of(user, workspace_id, snapshot)?;
+        match role {
+            Some(role) if role.may(action) => Ok(Some(role)),
+            _ => Err(SyncError::AccessDenied { role: role.map(|role| (role, action)) }),
+        }
     }
 
     /// The same, as it is now.
@@ -69,7 +84,7 @@ impl Caller {
         if self.user.is_none() {
             return Ok(());
         }
-        self.require(action, workspace_id, &Snapshot::fresh())
+        self.require(action, workspace_id, &Snapshot::fresh()).map(|_| ())
     }
 
     /// The same once more, when the workspace is locked and its members cannot
@@ -83,7 +98,7 @@ impl Caller {
         if members_are_elsewhere() {
             return Ok(());
         }
-        self.require(action, workspace_id, snapshot)
+        self.require(action, workspace_id, snapshot).map(|_| ())
     }
 
     /// The same where the workspace was dropped while the caller waited for it.
@@ -100,6 +115,18 @@ impl Caller {
     }
 }
 
+/// The user of the JWT claims that PostgREST and its like set for a transaction.
+fn claimed() -> Result<Option<String>> {
+    let claimed = caller::setting(c"request.jwt.claims", |claims| {
+        if claims.is_empty() {
+            return Ok(None);
+        }
+        memory::require(claims.count_bytes())?;
+        subject(claims.to_str().map_err(|_| SyncError::Claims)?)
+    });
+    claimed.unwrap_or(Ok(None))
+}
+
 pub fn members_are_elsewhere() -> bool {
     guc::membership_function().is_some()
 }
@@ -112,14 +139,6 @@ pub fn role_of(user: &str, workspace_id: &str, snapshot: &Snapshot) -> Result<Op
     caller::membership(&function, user, workspace_id)?
         .map(|word| Role::parse(&word).ok_or(SyncError::NoRole))
         .transpose()
-}
-
-fn allow(action: Action, role: Option<Role>) -> Result<()> {
-    match role {
-        Some(role) if role.may(action) => Ok(()),
-        Some(role) => Err(SyncError::AccessDenied { role: Some((role, action)) }),
-        None => Err(SyncError::AccessDenied { role: None }),
-    }
 }
 
 /// `sync_ext.calling_user`, for the views.
@@ -142,7 +161,7 @@ pub fn may(action: Action, workspace_id: Option<&str>) -> Result<bool> {
 pub fn require_owner(workspace_id: Option<&str>) -> Result<()> {
     let caller = Caller::identify()?;
     let workspace_id = WorkspaceId::new(workspace_id)?.as_str();
-    caller.require(Action::Govern, workspace_id, &Snapshot::of_statement())
+    caller.require(Action::Govern, workspace_id, &Snapshot::of_statement()).map(|_| ())
 }
 
 /// `sync_ext.counters`: of all users, so for trusted callers.

@@ -22,11 +22,12 @@ pub fn update_cursor(
     store::server::require_writable(c"sync_update_cursor()");
     let caller = Caller::identify()?;
     let workspace_id = WorkspaceId::new(workspace_id)?.as_str();
+    caller.require_now(Action::Pull, workspace_id)?;
     let device_id = DeviceId::new(device_id)?;
     let seen =
         version.and_then(Version::new).ok_or(SyncError::AcknowledgedVersion { given: version })?;
 
-    let acknowledged = acknowledge(&caller, workspace_id, device_id.as_str(), seen, true)?;
+    let acknowledged = acknowledge(&caller, workspace_id, device_id.as_str(), seen, false)?;
     let Acknowledged { cursor, advanced, progress } = acknowledged;
     Ok(cursor_reply(device_id.as_str(), cursor, advanced, progress))
 }

@@ -14,7 +14,7 @@ use crate::store::log::Log;
 use crate::store::record::Records;
 use crate::store::snapshot::Snapshot;
 use crate::store::workspace::{self, LockedWorkspace, Workspace};
-use crate::store::{Access, Locked, Wait, device, server};
+use crate::store::{Access, Locked, Wait, device, memory, server};
 use crate::wire::ids::WorkspaceId;
 use crate::wire::pages::{GcTally, gc_reply};
 use crate::wire::reply::Reply;
@@ -30,6 +30,11 @@ pub fn gc(
     server::require_writable(c"sync_gc()");
     let caller = Caller::identify()?;
     let workspace_id = workspace_id.map(|id| WorkspaceId::new(Some(id))).transpose()?;
+    match workspace_id {
+        Some(id) => caller.require_now(Action::Govern, id.as_str())?,
+        None if caller.user().is_some() => return Err(SyncError::TrustedOnly),
+        None => {}
+    }
     let budget = super::batch_size(batch_size)?;
     let clock = Clock {
         now: server::now(),
@@ -38,11 +43,7 @@ pub fn gc(
     };
     let mut run = Run { clock, budget, tally: GcTally::default() };
     match workspace_id {
-        Some(id) => {
-            caller.require_now(Action::Govern, id.as_str())?;
-            run.visit(id.as_str(), Wait::Block, &caller)?;
-        }
-        None if caller.user().is_some() => return Err(SyncError::TrustedOnly),
+        Some(id) => run.visit(id.as_str(), Wait::Block, &caller)?,
         None => {
             let has_more_to_erase = run.go_on_erasing()?;
             for id in due(&clock)? {
@@ -97,7 +98,7 @@ fn due(clock: &Clock) -> Result<Vec<String>> {
     let mut due = Vec::new();
     workspace::for_each(&snapshot, |id, workspace| {
         if has_work(workspace, clock, &snapshot)? {
-            due.push(id.to_owned());
+            memory::push(&mut due, id.to_owned())?;
         }
         Ok(())
     })?;
@@ -157,7 +158,7 @@ impl Run {
         let ceiling = retention::ceiling(locked.workspace.progress, &clock, devices);
         let progress = self.collect(&locked, ceiling)?;
         if progress != locked.workspace.progress {
-            locked.save(progress);
+            locked.save(progress)?;
         }
         drop(locked);
         server::end_command();
@@ -204,18 +205,18 @@ impl Run {
             };
             let purge = purge(&read, winner == Some(version));
             if let Some(superseded) = purge.superseded
-                && log.delete(superseded, &mut versions, snapshot)
+                && log.delete(superseded, &mut versions, snapshot)?
             {
                 self.tally.changes_deleted += 1;
             }
             match purge.itself {
                 None => {}
                 Some(PurgedKind::Loser) => {
-                    log.delete(version, &mut versions, snapshot);
+                    log.delete(version, &mut versions, snapshot)?;
                     self.tally.changes_deleted += 1;
                 }
                 Some(PurgedKind::Tombstone) => {
-                    log.delete(version, &mut versions, snapshot);
+                    log.delete(version, &mut versions, snapshot)?;
                     self.tally.tombstones_deleted += 1;
                     progress.horizon = version;
                 }

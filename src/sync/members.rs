@@ -1,19 +1,21 @@
-//! `sync_set_member`, `sync_remove_member`.
+//! `sync_set_member`, `sync_remove_member`, `sync_list_members`, `sync_get_role`.
 //!
-//! Both hold the workspace's lock: of two owners who remove each other at the
+//! The first two hold the workspace's lock: of two owners who remove each other at the
 //! same moment one finds the other gone, and a push that waited is refused when
 //! its user was removed meanwhile. And both write its row, unchanged: above READ
 //! COMMITTED, who waited would not see the members as they are now, and gets
 //! 40001.
 
 use super::Result;
-use super::caller::{Caller, members_are_elsewhere};
+use super::caller::{Caller, members_are_elsewhere, role_of};
 use crate::error::SyncError;
 use crate::rules::access::{Action, Role};
 use crate::store::snapshot::Snapshot;
 use crate::store::workspace::{self, LockedWorkspace};
 use crate::store::{Locked, Wait, device, member, server};
 use crate::wire::ids::{UserId, WorkspaceId};
+use crate::wire::reply::Reply;
+use crate::wire::workspaces::MembersReply;
 
 pub fn set_member(
     workspace_id: Option<&str>,
@@ -23,9 +25,9 @@ pub fn set_member(
     server::require_writable(c"sync_set_member()");
     let caller = Caller::identify()?;
     let workspace_id = WorkspaceId::new(workspace_id)?.as_str();
+    caller.require_now(Action::Govern, workspace_id)?;
     let user_id = UserId::new(user_id)?.as_str();
     let role = role.and_then(Role::parse).ok_or(SyncError::Role)?;
-    caller.require_now(Action::Govern, workspace_id)?;
     if members_are_elsewhere() {
         return Err(SyncError::MembersElsewhere);
     }
@@ -41,8 +43,8 @@ pub fn remove_member(workspace_id: Option<&str>, user_id: Option<&str>) -> Resul
     server::require_writable(c"sync_remove_member()");
     let caller = Caller::identify()?;
     let workspace_id = WorkspaceId::new(workspace_id)?.as_str();
-    let user_id = UserId::new(user_id)?.as_str();
     caller.require_now(Action::Govern, workspace_id)?;
+    let user_id = UserId::new(user_id)?.as_str();
     let Some(locked) = lock_and_touch(&caller, workspace_id)? else { return Ok(()) };
     if !members_are_elsewhere() {
         keep_an_owner(&locked, user_id)?;
@@ -51,10 +53,43 @@ pub fn remove_member(workspace_id: Option<&str>, user_id: Option<&str>) -> Resul
     // Acknowledging does not take the workspace's lock, but pins the member where
     // it registers a device: what it registered before is committed by now.
     let latest = Snapshot::latest();
-    device::forget_user(locked.workspace.key, user_id, &latest)?;
-    drop(latest);
+    device::remove_user(locked.workspace.key, user_id, &latest)?;
+    drop((latest, locked));
     server::end_command();
     Ok(())
+}
+
+/// The members of a workspace, for its owners; of an unknown one there are none.
+pub fn list_members(workspace_id: Option<&str>) -> Result<Reply> {
+    let caller = Caller::identify()?;
+    let workspace_id = WorkspaceId::new(workspace_id)?.as_str();
+    let snapshot = Snapshot::of_statement();
+    caller.require(Action::Govern, workspace_id, &snapshot)?;
+    if members_are_elsewhere() {
+        return Err(SyncError::MembersElsewhere);
+    }
+    let mut reply = MembersReply::new();
+    member::for_each_in(workspace_id, &snapshot, |user, role| reply.add(user, role))?;
+    Ok(reply.finish())
+}
+
+/// A user's role, by the membership function if there is one; `None` for who is no
+/// member. Everybody may ask for their own, which is what NULL stands for; a trusted
+/// caller has none.
+pub fn get_role(workspace_id: Option<&str>, user_id: Option<&str>) -> Result<Option<String>> {
+    let caller = Caller::identify()?;
+    let workspace_id = WorkspaceId::new(workspace_id)?.as_str();
+    let snapshot = Snapshot::of_statement();
+    let user_id = match user_id.or(caller.user()) {
+        Some(user) => user,
+        None => return Ok(None),
+    };
+    if caller.user().is_some_and(|user| user != user_id) {
+        caller.require(Action::Govern, workspace_id, &snapshot)?;
+    }
+    let user_id = UserId::new(Some(user_id))?.as_str();
+    let role = role_of(user_id, workspace_id, &snapshot)?;
+    Ok(role.map(|role| role.as_str().to_owned()))
 }
 
 /// The workspace, locked, with the caller still allowed; `None` if there is none.
@@ -63,7 +98,7 @@ fn lock_and_touch(caller: &Caller, workspace_id: &str) -> Result<Option<LockedWo
         return caller.require_still_now(Action::Govern, workspace_id).map(|()| None);
     };
     caller.require_still(Action::Govern, workspace_id, &locked.snapshot)?;
-    locked.save(locked.workspace.progress);
+    locked.save(locked.workspace.progress)?;
     Ok(Some(locked))
 }
 

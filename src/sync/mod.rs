@@ -3,6 +3,7 @@
 
 pub mod caller;
 pub mod cursor;
+pub mod devices;
 pub mod exchange;
 pub mod gc;
 pub mod members;

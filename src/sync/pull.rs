@@ -7,15 +7,16 @@ use crate::guc;
 use crate::rules::access::Action;
 use crate::rules::history::{Claim, Proof, ProofEntry, Verdict, judge};
 use crate::rules::op::Version;
-use crate::store::Access;
 use crate::store::counters::{Counter, count};
+use crate::store::entry::Texts;
 use crate::store::log::{Entry, Log};
 use crate::store::record::{Names, Records};
 use crate::store::server;
 use crate::store::snapshot::Snapshot;
 use crate::store::workspace::{self, Workspace};
-use crate::wire::ids::{TableFilter, WorkspaceId};
-use crate::wire::pages::{Page, PullEnd, pull_reply, write_change};
+use crate::store::{Access, memory};
+use crate::wire::ids::{MAX_TABLES, TableFilter, WorkspaceId};
+use crate::wire::pages::{Page, PullEnd, bounds, pull_reply, write_change};
 use crate::wire::reply::Reply;
 use crate::wire::token::{read_proof, write_proof};
 
@@ -24,7 +25,7 @@ pub struct Request<'r> {
     pub workspace_id: Option<&'r str>,
     pub cursor: Option<i64>,
     pub page_limit: Option<i32>,
-    pub tables: Option<Vec<Option<String>>>,
+    pub tables: Option<Texts<'r>>,
     pub latest: bool,
     pub proof: Option<&'r str>,
 }
@@ -40,16 +41,26 @@ pub struct Pull<'r> {
 }
 
 impl<'r> Pull<'r> {
-    pub fn new(request: Request<'r>) -> Result<Pull<'r>> {
-        let Request { cursor, proof: token, .. } = request;
+    pub fn new(request: &Request<'r>) -> Result<Pull<'r>> {
+        let Request { cursor, proof: token, .. } = *request;
         Ok(Pull {
             workspace_id: WorkspaceId::new(request.workspace_id)?.as_str(),
             cursor: cursor.and_then(Version::new).ok_or(SyncError::Cursor { given: cursor })?,
             token,
             proof: token.map(|token| read_proof(token).ok_or(SyncError::Proof)).transpose()?,
-            filter: Filter { tables: TableFilter::new(request.tables), latest: request.latest },
+            filter: Filter { tables: table_filter(&request.tables)?, latest: request.latest },
             limit: guc::page_limit(request.page_limit, 100),
         })
+    }
+}
+
+pub fn table_filter(tables: &Option<Texts<'_>>) -> Result<TableFilter> {
+    match tables {
+        Some(names) => {
+            memory::require(names.len().min(MAX_TABLES) * 256)?;
+            TableFilter::new(names.len(), names.iter())
+        }
+        None => Ok(TableFilter::All),
     }
 }
 
@@ -60,13 +71,14 @@ struct Filter {
     latest: bool,
 }
 
-pub fn pull(request: Request<'_>) -> Result<Reply> {
+pub fn pull(request: &Request<'_>) -> Result<Reply> {
     let caller = Caller::identify()?;
-    let pull = Pull::new(request)?;
+    let workspace_id = WorkspaceId::new(request.workspace_id)?.as_str();
     // One snapshot for all that follows, or the head and the changes could
     // tell of different moments and a puller would step over what lies between.
     let snapshot = Snapshot::of_statement();
-    caller.require(Action::Pull, pull.workspace_id, &snapshot)?;
+    caller.require(Action::Pull, workspace_id, &snapshot)?;
+    let pull = Pull::new(request)?;
     let (reply, _) = answer(&caller, &pull, &snapshot)?;
     Ok(reply)
 }
@@ -166,7 +178,10 @@ fn fill(
             return Ok(Some(last));
         }
         let (version, applied, op) = (entry.version()?, entry.applied()?, entry.op()?);
-        if !page.add(|out| write_change(out, version, applied, &op)) {
+        let texts = [&*op.key.table, &*op.key.pk, &*op.revision.hlc, &*op.device_id];
+        let overwrote = entry.overwrote();
+        let bounds = bounds(&texts, op.payload);
+        if !page.add(bounds, |out| write_change(out, version, applied, overwrote, &op))? {
             return Ok(Some(last));
         }
         last = version;

@@ -7,6 +7,7 @@
 
 use super::Result;
 use super::caller::Caller;
+use super::pull::table_filter;
 use crate::error::SyncError;
 use crate::guc;
 use crate::rules::access::Action;
@@ -14,13 +15,14 @@ use crate::rules::history::{Proof, ProofEntry};
 use crate::rules::op::Version;
 use crate::store::Access;
 use crate::store::counters::{Counter, count};
+use crate::store::entry::Texts;
 use crate::store::log::{Log, Versions};
 use crate::store::record::{Record, Records};
 use crate::store::server;
 use crate::store::snapshot::Snapshot;
 use crate::store::workspace::{self, Workspace};
 use crate::wire::ids::{TableFilter, WorkspaceId};
-use crate::wire::pages::{Page, SnapshotItem, snapshot_reply, write_snapshot_item};
+use crate::wire::pages::{Page, SnapshotItem, bounds, snapshot_reply, write_snapshot_item};
 use crate::wire::reply::Reply;
 use crate::wire::token::{self, Binding, read_page, write_page};
 
@@ -28,19 +30,19 @@ pub fn snapshot(
     workspace_id: Option<&str>,
     page_token: Option<&str>,
     page_limit: Option<i32>,
-    tables: Option<Vec<Option<String>>>,
+    tables: Option<Texts<'_>>,
 ) -> Result<Reply> {
     let caller = Caller::identify()?;
     let workspace_id = WorkspaceId::new(workspace_id)?.as_str();
-    let tables = TableFilter::new(tables);
+    // One snapshot: the proof is of the state that the page shows.
+    let view = Snapshot::of_statement();
+    caller.require(Action::Pull, workspace_id, &view)?;
+    let tables = table_filter(&tables)?;
     let bound_to = Binding { workspace_id, user: caller.user(), tables: &tables };
     let resumed = page_token
         .map(|token| read_page(token, &bound_to).ok_or(SyncError::PageToken))
         .transpose()?;
 
-    // One snapshot: the proof is of the state that the page shows.
-    let view = Snapshot::of_statement();
-    caller.require(Action::Pull, workspace_id, &view)?;
     let workspace = workspace::find(workspace_id, &view)?;
     let log = workspace.map(|found| Log::open(found.key, Access::Read)).transpose()?;
     if let Some(resumed) = &resumed {
@@ -186,8 +188,10 @@ fn add(items: &mut Page, record: &Record<'_>, versions: &mut Versions<'_>) -> Re
         SnapshotItem::Row { payload: entry.payload().unwrap_or("null") }
     };
     let name = (record.table()?, record.pk()?);
-    let added = items.add(|out| {
+    let payload = if register.deleted { None } else { entry.payload() };
+    let bounds = bounds(&[name.0, name.1, &register.revision.hlc], payload);
+    let added = items.add(bounds, |out| {
         write_snapshot_item(out, name, &register.revision, register.version, &item);
-    });
+    })?;
     Ok(if added { Added::Yes } else { Added::No })
 }

@@ -38,8 +38,8 @@ pub fn drop_workspace(workspace_id: Option<&str>, batch_size: Option<i32>) -> Re
     server::require_writable(c"sync_drop_workspace()");
     let caller = Caller::identify()?;
     let workspace_id = WorkspaceId::new(workspace_id)?.as_str();
-    let budget = super::batch_size(batch_size)?;
     caller.require_now(Action::Govern, workspace_id)?;
+    let budget = super::batch_size(batch_size)?;
     let Locked::Row(locked) = workspace::lock(workspace_id, Wait::Block)? else {
         caller.require_still_now(Action::Govern, workspace_id)?;
         return Ok(drop_reply(false, 0, false));
@@ -87,20 +87,15 @@ pub fn list_workspaces() -> Result<Reply> {
             member::for_each_of(user, &snapshot, |id, role| {
                 let found = workspace::find(id, &snapshot)?;
                 let head = found.map_or(Version::ZERO, |found| found.progress.head);
-                reply.add(id, Some(role), head);
-                Ok(())
+                reply.add(id, Some(role), head)
             })?;
         }
-        user => workspace::for_each(&snapshot, |id, Workspace { progress, .. }| {
-            match user {
-                None => reply.add(id, None, progress.head),
-                Some(user) => {
-                    if let Some(role) = role_of(user, id, &snapshot)? {
-                        reply.add(id, Some(role), progress.head);
-                    }
-                }
-            }
-            reply.check_size()
+        user => workspace::for_each(&snapshot, |id, Workspace { progress, .. }| match user {
+            None => reply.add(id, None, progress.head),
+            Some(user) => match role_of(user, id, &snapshot)? {
+                Some(role) => reply.add(id, Some(role), progress.head),
+                None => Ok(()),
+            },
         })?,
     }
     Ok(reply.finish())

@@ -19,7 +19,7 @@ mod tests {
         // while a push held its workspace's lock: each in a subtransaction.
         block(
             "begin perform sync_push('w', '{}'); exception when invalid_parameter_value then null; end;
-             begin perform sync_update_cursor('w', 'd', 5); exception when invalid_parameter_value then null; end;
+             begin perform sync_update_cursor('w', 'd', 5); exception when sqlstate 'SX003' then null; end;
              begin perform sync_push('w', '[1'); exception when invalid_text_representation then null; end;",
         );
         Spi::run("create unique index on sync_ext.record ((clock / 10))")
@@ -132,10 +132,10 @@ mod tests {
     }
 
     #[pg_test]
-    fn a_filter_may_name_very_many_tables() {
+    fn a_filter_may_name_a_thousand_tables() {
         register();
         push("w", &[put(1, "a", 1), put(2, "b", 1)]);
-        let names = "array(select 't' || n from generate_series(1, 30000) n) || '{notes}'";
+        let names = "array(select 't' || n from generate_series(1, 999) n) || '{notes}'";
         for (sql, expected) in [
             (
                 format!(

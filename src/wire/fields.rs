@@ -77,37 +77,39 @@ impl<const N: usize> Visitor<'_> for KeyOf<'_, N> {
 
 /// Reads an array of at most `max` elements, each by `element`. On one element
 /// more it stops, so that memory stays bounded by the limit, not by the input.
-pub struct ArrayOf<S> {
+pub struct ArrayOf<'e, S> {
     pub element: S,
     pub max: usize,
+    /// Called before each element.
+    pub each: &'e dyn Fn(),
 }
 
-/// What became of an array: its elements, or that it was too long.
+/// What became of an array.
 pub enum Elements<T> {
     All(Vec<T>),
+    /// It has more than `max` elements.
     TooMany,
+    /// There is no memory for its elements.
+    TooLarge,
 }
 
-impl<'a, S: DeserializeSeed<'a> + Copy> ArrayOf<S> {
+impl<'a, S: DeserializeSeed<'a> + Copy> ArrayOf<'_, S> {
     /// `None` when the text is not an array, or an element is not what `element` reads.
     pub fn read(self, array: &'a str) -> Option<Elements<S::Value>> {
-        let mut too_many = false;
-        let visitor = ArrayVisitor { array: &self, too_many: &mut too_many };
+        let mut cut = None;
+        let visitor = ArrayVisitor { array: &self, cut: &mut cut };
         let read = serde_json::Deserializer::from_str(array).deserialize_seq(visitor);
-        match (read, too_many) {
-            (_, true) => Some(Elements::TooMany),
-            (Ok(elements), false) => Some(Elements::All(elements)),
-            (Err(_), false) => None,
-        }
+        cut.or_else(|| read.ok().map(Elements::All))
     }
 }
 
-struct ArrayVisitor<'s, S> {
-    array: &'s ArrayOf<S>,
-    too_many: &'s mut bool,
+struct ArrayVisitor<'s, 'e, S, T> {
+    array: &'s ArrayOf<'e, S>,
+    /// Why it stopped before the end.
+    cut: &'s mut Option<Elements<T>>,
 }
 
-impl<'a, S: DeserializeSeed<'a> + Copy> Visitor<'a> for ArrayVisitor<'_, S> {
+impl<'a, S: DeserializeSeed<'a> + Copy> Visitor<'a> for ArrayVisitor<'_, '_, S, S::Value> {
     type Value = Vec<S::Value>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -117,12 +119,19 @@ impl<'a, S: DeserializeSeed<'a> + Copy> Visitor<'a> for ArrayVisitor<'_, S> {
     fn visit_seq<A: SeqAccess<'a>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         let mut elements = Vec::new();
         while elements.len() < self.array.max {
-            match seq.next_element_seed(self.array.element)? {
-                Some(element) => elements.push(element),
-                None => return Ok(elements),
+            (self.array.each)();
+            let Some(element) = seq.next_element_seed(self.array.element)? else {
+                return Ok(elements);
+            };
+            if elements.try_reserve(1).is_err() {
+                *self.cut = Some(Elements::TooLarge);
+                return Ok(elements);
             }
+            elements.push(element);
         }
-        *self.too_many = seq.next_element::<IgnoredAny>()?.is_some();
+        if seq.next_element::<IgnoredAny>()?.is_some() {
+            *self.cut = Some(Elements::TooMany);
+        }
         Ok(elements)
     }
 }
@@ -160,7 +169,9 @@ mod tests {
 
     #[test]
     fn an_array_is_read_up_to_its_limit() {
-        let read = |text: &'static str| ArrayOf { element: FieldsOf(&["a"]), max: 2 }.read(text);
+        let read = |text: &'static str| {
+            ArrayOf { element: FieldsOf(&["a"]), max: 2, each: &|| () }.read(text)
+        };
         assert!(matches!(read("[{},{}]"), Some(Elements::All(all)) if all.len() == 2));
         assert!(matches!(read("[{},{},{}]"), Some(Elements::TooMany)));
         assert!(matches!(read("[{},{},1]"), Some(Elements::TooMany)));

@@ -57,6 +57,11 @@ fn bounded(text: Option<&str>, max: usize) -> Option<&str> {
     text.filter(|text| (1..=max).contains(&text.len()))
 }
 
+const MAX_TABLE_BYTES: usize = 128;
+
+/// Names in one filter.
+pub const MAX_TABLES: usize = 1000;
+
 /// Which tables a reader wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TableFilter {
@@ -66,17 +71,23 @@ pub enum TableFilter {
 }
 
 impl TableFilter {
-    /// NULL and the empty array are all tables; a NULL element matches nothing.
-    pub fn new(tables: Option<Vec<Option<String>>>) -> TableFilter {
-        match tables {
-            Some(tables) if !tables.is_empty() => {
-                let mut names: Vec<String> = tables.into_iter().flatten().collect();
-                names.sort_unstable();
-                names.dedup();
-                TableFilter::Only(names)
-            }
-            _ => TableFilter::All,
+    /// The filter of as many names as `count` says. None is all tables; NULL and
+    /// what no table can be called match nothing.
+    pub fn new<'n>(
+        count: usize,
+        names: impl IntoIterator<Item = Option<&'n str>>,
+    ) -> Result<TableFilter, SyncError> {
+        if count > MAX_TABLES {
+            return Err(SyncError::TooManyTables { given: count, max: MAX_TABLES });
         }
+        if count == 0 {
+            return Ok(TableFilter::All);
+        }
+        let names = names.into_iter().flatten().filter(|name| name.len() <= MAX_TABLE_BYTES);
+        let mut names: Vec<String> = names.map(str::to_owned).collect();
+        names.sort_unstable();
+        names.dedup();
+        Ok(TableFilter::Only(names))
     }
 
     pub fn matches(&self, table: &str) -> bool {
@@ -117,10 +128,20 @@ mod tests {
 
     #[test]
     fn a_filter_of_nothing_is_not_an_empty_filter() {
-        assert_eq!(TableFilter::new(None), TableFilter::All);
-        assert_eq!(TableFilter::new(Some(vec![])), TableFilter::All);
-        assert!(!TableFilter::new(Some(vec![None])).matches("a"));
-        let filter = TableFilter::new(Some(vec![Some("b".into()), None, Some("a".into())]));
+        let filter =
+            |names: &[Option<&str>]| TableFilter::new(names.len(), names.iter().copied()).unwrap();
+        assert_eq!(filter(&[]), TableFilter::All);
+        assert!(!filter(&[None]).matches("a"));
+        let (longest, longer) = ("a".repeat(128), "a".repeat(129));
+        let filter = filter(&[Some("b"), None, Some("a"), Some(&longer), Some(&longest)]);
         assert!(filter.matches("a") && filter.matches("b") && !filter.matches("c"));
+        assert!(filter.matches(&longest) && !filter.matches(&longer));
+    }
+
+    #[test]
+    fn a_filter_has_at_most_a_thousand_names() {
+        assert!(TableFilter::new(1000, [Some("a")]).is_ok());
+        let refused = TableFilter::new(1001, std::iter::from_fn(|| unreachable!("not read")));
+        assert!(matches!(refused, Err(SyncError::TooManyTables { given: 1001, max: 1000 })));
     }
 }

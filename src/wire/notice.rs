@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use uuid::Uuid;
+
 use super::pages::write_change;
 use super::text::write_string;
 use crate::rules::op::{Op, Version};
@@ -21,14 +23,14 @@ pub enum Changes {
 
 impl Changes {
     /// Adds an entry of the log.
-    pub fn add(&mut self, version: Version, applied: bool, op: &Op<'_>) {
+    pub fn add(&mut self, version: Version, applied: bool, overwrote: Option<Uuid>, op: &Op<'_>) {
         let Changes::Few(json) = self else { return };
         if !json.is_empty() {
             json.push(',');
         }
         // What is too large is not even copied.
         if json.len() + op.payload.map_or(0, str::len) <= MAX_BYTES {
-            write_change(json, version, applied, op);
+            write_change(json, version, applied, overwrote, op);
             if json.len() <= MAX_BYTES {
                 return;
             }
@@ -82,7 +84,7 @@ mod tests {
     fn few(count: i64) -> Changes {
         let mut changes = Changes::Few(String::new());
         for n in 1..=count {
-            changes.add(Version::stored(n), true, &op(n as u128, "a", n));
+            changes.add(Version::stored(n), true, None, &op(n as u128, "a", n));
         }
         changes
     }
@@ -117,7 +119,7 @@ mod tests {
         }
         let mut changes = few(1);
         let large = format!("{{\"x\":\"{}\"}}", "é".repeat(3_700));
-        changes.add(Version::stored(2), true, &Op { payload: Some(&large), ..op(2, "a", 2) });
+        changes.add(Version::stored(2), true, None, &Op { payload: Some(&large), ..op(2, "a", 2) });
         assert_eq!(changes, Changes::TooMany);
         changes.append(few(1));
         assert_eq!(changes, Changes::TooMany);

@@ -6,15 +6,19 @@ use serde_json::value::RawValue;
 use super::fields::FieldsOf;
 use super::ids::UserId;
 use super::text::{self, write_string};
-use super::value::same_value;
+use super::value::Digests;
 use crate::error::SyncError;
 use crate::rules::ownership::Claim;
+
+/// Of a user's name.
+const MAX_BYTES: usize = 256;
 
 /// What the raw value of the owner field, if it is there, says. A number names
 /// the user that it is written as.
 pub fn claim(raw: Option<&str>) -> Claim<'_> {
     let Some(raw) = raw else { return Claim::Absent };
-    let user = if text::is_number(raw) { Some(raw.into()) } else { text::string(raw) };
+    let user =
+        if text::is_number(raw) { Some(raw.into()) } else { text::short_string(raw, MAX_BYTES) };
     match user {
         Some(user) if UserId::new(Some(&user)).is_ok() => Claim::User(user),
         _ => Claim::Nobody,
@@ -38,9 +42,15 @@ pub fn fill(payload: &str, field: &str, owner: &str) -> String {
 }
 
 /// Is `payload`, as received, what was stored with `field` filled in?
-pub fn same_filled(payload: &str, field: &str, owner: &str, stored: &str) -> bool {
+pub fn same_filled(
+    payload: &str,
+    field: &str,
+    owner: &str,
+    stored: &str,
+    digests: &Digests,
+) -> bool {
     let is_absent = FieldsOf(&[field]).read(payload).is_some_and(|[raw]| raw.is_none());
-    is_absent && same_value(&fill(payload, field, owner), stored)
+    is_absent && digests.same(&fill(payload, field, owner), stored)
 }
 
 /// The user of JWT claims: their `sub`. `None` if they have none. Claims that
@@ -50,13 +60,17 @@ pub fn subject(claims: &str) -> Result<Option<String>, SyncError> {
     let claims: &RawValue = serde_json::from_str(claims).map_err(|_| SyncError::Claims)?;
     let [sub] = FieldsOf(&["sub"]).read(claims.get()).ok_or(SyncError::Claims)?;
     let Some(raw) = sub else { return Ok(None) };
-    let sub = text::string(raw).filter(|sub| UserId::new(Some(sub)).is_ok());
+    let sub = text::short_string(raw, MAX_BYTES).filter(|sub| UserId::new(Some(sub)).is_ok());
     sub.map(|sub| Some(sub.into_owned())).ok_or(SyncError::Claims)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn is_filled(payload: &str, field: &str, owner: &str, stored: &str) -> bool {
+        same_filled(payload, field, owner, stored, &Digests::new(|| ()))
+    }
 
     #[test]
     fn an_owner_is_a_text_or_a_number() {
@@ -80,16 +94,16 @@ mod tests {
             ("{\"id\":{}}\n", r#"{"id":{},"by":"a\"n"}"#),
         ] {
             assert_eq!(fill(payload, "by", "a\"n"), filled);
-            assert!(same_filled(payload, "by", "a\"n", filled));
+            assert!(is_filled(payload, "by", "a\"n", filled));
         }
     }
 
     #[test]
     fn what_was_filled_is_the_same_op_only_without_the_field() {
         let stored = fill(r#"{"id":"n"}"#, "by", "ann");
-        assert!(same_filled(r#"{ "id" : "n" }"#, "by", "ann", &stored));
-        assert!(!same_filled(r#"{"id":"m"}"#, "by", "ann", &stored));
-        assert!(!same_filled(r#"{"id":"n","by":"bob"}"#, "by", "ann", &stored));
+        assert!(is_filled(r#"{ "id" : "n" }"#, "by", "ann", &stored));
+        assert!(!is_filled(r#"{"id":"m"}"#, "by", "ann", &stored));
+        assert!(!is_filled(r#"{"id":"n","by":"bob"}"#, "by", "ann", &stored));
     }
 
     #[test]

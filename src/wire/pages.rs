@@ -4,9 +4,10 @@ use std::fmt::Write;
 
 use uuid::Uuid;
 
-use super::push_reply::{epoch_seconds, write_revision};
+use super::push_reply::{epoch_seconds, write_overwrote, write_revision};
 use super::reply::Reply;
-use super::text::{write_string, write_uuid};
+use super::text::{longest_string, write_string, write_uuid};
+use crate::error::SyncError;
 use crate::rules::history::{Progress, Proof, Reason};
 use crate::rules::op::{Op, Revision, Timestamp, Version};
 use crate::wire::token::write_proof;
@@ -58,9 +59,18 @@ impl Page {
         self.rows == self.max_rows
     }
 
-    /// Adds what `write` writes, unless the page would pass its bytes by it. A
-    /// first element always fits: a page must not be empty while there is more.
-    pub fn add(&mut self, write: impl FnOnce(&mut String)) -> bool {
+    /// Adds what `write` writes, at least `least` and at most `most` bytes, unless
+    /// the page would pass its bytes by it. A first element always fits: a page must
+    /// not be empty while there is more.
+    pub fn add(
+        &mut self,
+        (least, most): (usize, usize),
+        write: impl FnOnce(&mut String),
+    ) -> Result<bool, SyncError> {
+        if self.rows > 0 && self.bytes + least > self.max_bytes {
+            return Ok(false);
+        }
+        self.json.make_room(most + ROOM)?;
         let before = self.json.len();
         if self.rows > 0 {
             self.json.push(',');
@@ -70,21 +80,39 @@ impl Page {
         let bytes = self.bytes + self.json.len() - start;
         if self.rows > 0 && bytes > self.max_bytes {
             self.json.truncate(before);
-            return false;
+            return Ok(false);
         }
         self.bytes = bytes;
         self.rows += 1;
-        true
+        Ok(true)
     }
 }
 
+/// For commas, and for what a reply tells after its elements.
+const ROOM: usize = 32 * 1024;
+
+/// How long an element with these texts and this payload is, at least and at most.
+pub fn bounds(texts: &[&str], payload: Option<&str>) -> (usize, usize) {
+    // Names of keys, numbers and UUIDs.
+    const REST: usize = 1024;
+    let payload = payload.map_or(0, str::len);
+    (payload, texts.iter().map(|text| longest_string(text)).sum::<usize>() + payload + REST)
+}
+
 /// One entry of the log as a change.
-pub fn write_change(out: &mut String, version: Version, applied: bool, op: &Op<'_>) {
+pub fn write_change(
+    out: &mut String,
+    version: Version,
+    applied: bool,
+    overwrote: Option<Uuid>,
+    op: &Op<'_>,
+) {
     let _ = write!(out, "{{\"serverVersion\":{},\"tableName\":", version.get());
     write_string(out, &op.key.table);
     out.push_str(",\"pk\":");
     write_string(out, &op.key.pk);
     let _ = write!(out, ",\"op\":\"{}\",\"applied\":{applied}", op.operation.as_str());
+    write_overwrote(out, overwrote);
     if let Some(payload) = op.payload {
         out.push_str(",\"payload\":");
         out.push_str(payload);
@@ -235,6 +263,30 @@ mod tests {
     use super::*;
     use crate::rules::model::{delete, op};
 
+    fn add(page: &mut Page, json: &str) -> bool {
+        page.add((0, json.len()), |out| out.push_str(json)).unwrap()
+    }
+
+    #[test]
+    fn an_element_is_written_in_the_room_that_was_made_for_it() {
+        let long = |length| "\u{1}".repeat(length);
+        let mut op = op(u128::MAX, "a", i64::MAX);
+        op.key = crate::rules::op::RecordKey { table: long(128).into(), pk: long(1024).into() };
+        op.revision.hlc = long(512).into();
+        op.device_id = long(256).into();
+        let version = Version::stored(i64::MAX);
+        let mut change = String::new();
+        write_change(&mut change, version, false, Some(Uuid::max()), &op);
+        let texts = [&*op.key.table, &*op.key.pk, &*op.revision.hlc, &*op.device_id];
+        let (least, most) = bounds(&texts, op.payload);
+        assert!(least <= change.len() && change.len() <= most, "{} in {most}", change.len());
+        let mut item = String::new();
+        let row = SnapshotItem::Row { payload: op.payload.unwrap() };
+        write_snapshot_item(&mut item, (&op.key.table, &op.key.pk), &op.revision, version, &row);
+        let (least, most) = bounds(&texts[..3], op.payload);
+        assert!(least <= item.len() && item.len() <= most, "{} in {most}", item.len());
+    }
+
     fn parsed(reply: &Reply) -> Value {
         serde_json::from_str(reply).unwrap()
     }
@@ -242,24 +294,25 @@ mod tests {
     #[test]
     fn a_page_ends_before_its_bytes_pass_the_limit_but_is_never_empty() {
         let mut page = Page::new(Reply::new(), 10, 4);
-        assert!(page.add(|out| out.push_str("12345")), "the first always fits");
-        assert!(!page.add(|out| out.push('6')));
+        assert!(add(&mut page, "12345"), "the first always fits");
+        assert!(!add(&mut page, "6"));
         assert_eq!(*page.json, "12345");
 
         let mut page = Page::new(Reply::new(), 3, 4);
-        assert!(page.add(|out| out.push_str("12")));
-        assert!(page.add(|out| out.push_str("34")), "exactly the limit; commas do not count");
-        assert!(!page.add(|out| out.push('5')));
+        assert!(add(&mut page, "12"));
+        assert!(add(&mut page, "34"), "exactly the limit; commas do not count");
+        assert!(!add(&mut page, "5"));
         assert_eq!(*page.json, "12,34");
         assert!(!page.is_full());
-        assert!(page.add(|_| ()));
+        assert!(!page.add((1, 1), |_| unreachable!("told to be too long")).unwrap());
+        assert!(add(&mut page, ""));
         assert!(page.is_full());
     }
 
     #[test]
     fn a_change_without_a_payload_has_no_such_key() {
         let mut out = String::new();
-        write_change(&mut out, Version::stored(1), false, &delete(1, "a\"b", 2));
+        write_change(&mut out, Version::stored(1), false, None, &delete(1, "a\"b", 2));
         assert_eq!(
             serde_json::from_str::<Value>(&out).unwrap(),
             json!({"serverVersion": 1, "tableName": "t", "pk": "a\"b", "op": "delete",
@@ -296,8 +349,14 @@ mod tests {
         let mut op = op(1, "a", 2);
         op.payload = Some("{ }");
         let mut out = String::new();
-        write_change(&mut out, Version::stored(7), true, &op);
+        write_change(&mut out, Version::stored(7), true, None, &op);
         assert!(out.contains("\"op\":\"put\",\"applied\":true,\"payload\":{ },"), "{out}");
+        out.clear();
+        write_change(&mut out, Version::stored(7), true, Some(Uuid::from_u128(5)), &op);
+        assert_eq!(
+            serde_json::from_str::<Value>(&out).unwrap()["overwrote"],
+            Uuid::from_u128(5).to_string()
+        );
     }
 
     #[test]
@@ -308,9 +367,10 @@ mod tests {
         for (item, id) in [(&row, 1), (&tombstone, 2)] {
             let revision = op(id, "a", 3).revision;
             let version = Version::stored(id as i64);
-            assert!(page.add(|out| {
+            let added = page.add((0, 1000), |out| {
                 write_snapshot_item(out, ("t", "a\n"), &revision, version, item);
-            }));
+            });
+            assert!(added.unwrap());
         }
         let proof = Proof { head: Version::stored(9), digest: Uuid::nil() };
         let reply = snapshot_reply(page, Some("s"), Some(&proof));

@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 
-use super::reply::{Reply, check_size};
-use super::text::{write_string, write_uuid};
+use uuid::Uuid;
+
+use super::reply::Reply;
+use super::text::{longest_string, write_string, write_uuid};
 use crate::error::SyncError;
 use crate::rules::op::{Revision, Timestamp, Version};
 use crate::rules::refusal::{Refusal, RefusalCode};
@@ -14,15 +16,36 @@ pub enum Winner<'a> {
     Put {
         version: Version,
         revision: Revision<'a>,
-        payload: &'a str,
+        /// `None` if it was told before, or would make the reply too large.
+        payload: Option<&'a str>,
     },
     /// `deleted_at` is `None` for a grave.
-    Delete {
-        version: Version,
-        revision: Revision<'a>,
-        deleted_at: Option<Timestamp>,
-    },
+    Delete { version: Version, revision: Revision<'a>, deleted_at: Option<Timestamp> },
 }
+
+impl Winner<'_> {
+    fn longest(&self) -> usize {
+        let (revision, payload) = match self {
+            Winner::Put { revision, payload, .. } => (revision, *payload),
+            Winner::Delete { revision, .. } => (revision, None),
+        };
+        ROOM + longest_string(&revision.hlc) + payload.map_or(0, str::len)
+    }
+}
+
+/// What became of an op that is stored.
+#[derive(Clone, Copy, Debug)]
+pub struct Stored {
+    pub version: Version,
+    pub applied: bool,
+    pub replayed: bool,
+    pub created: bool,
+    pub overwrote: Option<Uuid>,
+}
+
+/// For what is not as long as its caller likes: names of keys, numbers, UUIDs, the
+/// text of a refusal.
+const ROOM: usize = 2048;
 
 /// Builds `{"results":[...],"serverVersion":head}`, one item at a time.
 pub struct PushReply {
@@ -54,52 +77,49 @@ impl PushReply {
     pub fn stored(
         &mut self,
         op_id: Option<&str>,
-        version: Version,
-        applied: bool,
-        replayed: bool,
+        stored: Stored,
         winner: Option<&Winner<'_>>,
-    ) {
+    ) -> Result<(), SyncError> {
+        let Stored { version, applied, replayed, created, overwrote } = stored;
         *match (replayed, applied) {
             (true, _) => &mut self.tally.replayed,
             (false, true) => &mut self.tally.applied,
             (false, false) => &mut self.tally.lost,
         } += 1;
-        self.begin(op_id);
+        self.begin(op_id, winner.map_or(0, Winner::longest))?;
+        let out = &mut self.out;
         let _ = write!(
-            self.out,
+            out,
             ",\"success\":true,\"serverVersion\":{},\"applied\":{applied}",
             version.get()
         );
+        if created {
+            out.push_str(",\"created\":true");
+        }
         if replayed {
-            self.out.push_str(",\"replayed\":true");
+            out.push_str(",\"replayed\":true");
         }
+        write_overwrote(out, overwrote);
         if let Some(winner) = winner {
-            self.winner(winner);
+            write_winner(out, winner);
         }
-        self.out.push('}');
+        out.push('}');
+        Ok(())
     }
 
-    pub fn refused(&mut self, op_id: Option<&str>, refusal: &Refusal) {
+    pub fn refused(&mut self, op_id: Option<&str>, refusal: &Refusal) -> Result<(), SyncError> {
         *match refusal.code() {
             RefusalCode::Validation => &mut self.tally.invalid,
             RefusalCode::Oversized => &mut self.tally.oversized,
             RefusalCode::Conflict => &mut self.tally.conflicting,
             RefusalCode::Unauthorized => &mut self.tally.unauthorized,
         } += 1;
-        self.begin(op_id);
-        let _ = write!(
-            self.out,
-            ",\"success\":false,\"errorCode\":\"{}\",\"error\":",
-            refusal.code().as_str()
-        );
-        write_string(&mut self.out, &refusal.to_string());
+        let (code, error) = (refusal.code().as_str(), refusal.to_string());
+        self.begin(op_id, longest_string(&error))?;
+        let _ = write!(self.out, ",\"success\":false,\"errorCode\":\"{code}\",\"error\":");
+        write_string(&mut self.out, &error);
         self.out.push('}');
-    }
-
-    /// Is it still a value that Postgres can hold? Many losers to large winners
-    /// make a reply much larger than their request.
-    pub fn check_size(&self) -> Result<(), SyncError> {
-        check_size(&self.out)
+        Ok(())
     }
 
     pub fn finish(mut self, head: Version) -> Reply {
@@ -107,38 +127,51 @@ impl PushReply {
         self.out
     }
 
-    fn begin(&mut self, op_id: Option<&str>) {
+    /// Begins an item that has `more` bytes besides its opId and what fits into
+    /// [`ROOM`].
+    fn begin(&mut self, op_id: Option<&str>, more: usize) -> Result<(), SyncError> {
+        let op_id = op_id.unwrap_or("null");
+        self.out.make_room(ROOM + op_id.len() + more)?;
         if self.items > 0 {
             self.out.push(',');
         }
         self.items += 1;
-        let _ = write!(self.out, "{{\"opId\":{}", op_id.unwrap_or("null"));
+        let _ = write!(self.out, "{{\"opId\":{op_id}");
+        Ok(())
     }
+}
 
-    fn winner(&mut self, winner: &Winner<'_>) {
-        match winner {
-            Winner::Put { version, revision, payload } => {
-                let _ = write!(
-                    self.out,
-                    ",\"winner\":{{\"kind\":\"put\",\"serverVersion\":{},\"payload\":{payload},",
-                    version.get()
-                );
-                write_revision(&mut self.out, revision);
-                let _ = write!(self.out, "}},\"payload\":{payload}");
+fn write_winner(out: &mut String, winner: &Winner<'_>) {
+    match winner {
+        Winner::Put { version, revision, payload } => {
+            let _ =
+                write!(out, ",\"winner\":{{\"kind\":\"put\",\"serverVersion\":{},", version.get());
+            if let Some(payload) = payload {
+                let _ = write!(out, "\"payload\":{payload},");
             }
-            Winner::Delete { version, revision, deleted_at } => {
-                let _ = write!(
-                    self.out,
-                    ",\"winner\":{{\"kind\":\"delete\",\"serverVersion\":{},",
-                    version.get()
-                );
-                write_revision(&mut self.out, revision);
-                if let Some(deleted_at) = deleted_at {
-                    let _ = write!(self.out, ",\"serverDeletedAt\":{}", epoch_seconds(*deleted_at));
-                }
-                self.out.push('}');
+            write_revision(out, revision);
+        }
+        Winner::Delete { version, revision, deleted_at } => {
+            let _ = write!(
+                out,
+                ",\"winner\":{{\"kind\":\"delete\",\"serverVersion\":{},",
+                version.get()
+            );
+            write_revision(out, revision);
+            if let Some(deleted_at) = deleted_at {
+                let _ = write!(out, ",\"serverDeletedAt\":{}", epoch_seconds(*deleted_at));
             }
         }
+    }
+    out.push('}');
+}
+
+/// The opId of the edit that an op replaced unseen, if there is one.
+pub fn write_overwrote(out: &mut String, overwrote: Option<Uuid>) {
+    if let Some(overwrote) = overwrote {
+        out.push_str(",\"overwrote\":\"");
+        write_uuid(out, overwrote);
+        out.push('"');
     }
 }
 
@@ -159,7 +192,6 @@ pub fn epoch_seconds(at: Timestamp) -> i64 {
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
-    use uuid::Uuid;
 
     use super::*;
 
@@ -167,28 +199,46 @@ mod tests {
         Revision { clock: 3, hlc: "h\"".into(), op_id: Uuid::from_u128(1) }
     }
 
+    const LOST: Stored = Stored {
+        version: Version::stored(2),
+        applied: false,
+        replayed: false,
+        created: false,
+        overwrote: None,
+    };
+
     #[test]
     fn each_case_has_its_item() {
         let mut reply = PushReply::new();
-        reply.stored(Some("\"A\""), Version::stored(1), true, false, None);
-        let put = Winner::Put { version: Version::stored(9), revision: revision(), payload: "{ }" };
-        reply.stored(Some("\"B\""), Version::stored(2), false, false, Some(&put));
-        let delete = Winner::Delete {
-            version: Version::stored(9),
-            revision: revision(),
-            deleted_at: Some(1_999_999),
-        };
-        reply.stored(Some("\"C\""), Version::stored(3), false, true, Some(&delete));
-        reply.refused(None, &Refusal::Oversized { size: 2, max: 1 });
-        let told = reply.finish(Version::stored(9));
+        let version = Version::stored(1);
+        let created = Stored { version, applied: true, created: true, ..LOST };
+        reply.stored(Some("\"A\""), created, None).unwrap();
+        let overwrote = Some(Uuid::from_u128(7));
+        let updated = Stored { version, applied: true, overwrote, ..LOST };
+        reply.stored(Some("\"A\""), updated, None).unwrap();
+        let version = Version::stored(9);
+        let put = |payload| Winner::Put { version, revision: revision(), payload };
+        reply.stored(Some("\"B\""), LOST, Some(&put(Some("{ }")))).unwrap();
+        reply.stored(Some("\"B\""), LOST, Some(&put(None))).unwrap();
+        let delete = Winner::Delete { version, revision: revision(), deleted_at: Some(1_999_999) };
+        let replayed = Stored { version: Version::stored(3), replayed: true, overwrote, ..LOST };
+        reply.stored(Some("\"C\""), replayed, Some(&delete)).unwrap();
+        reply.refused(None, &Refusal::Oversized { size: 2, max: 1 }).unwrap();
+        let told = reply.finish(version);
         let revision = json!({"clock": 3, "hlc": "h\"", "opId": Uuid::from_u128(1).to_string()});
+        let seven = Uuid::from_u128(7).to_string();
         assert_eq!(
             serde_json::from_str::<Value>(&told).unwrap(),
             json!({"results": [
-                {"opId": "A", "success": true, "serverVersion": 1, "applied": true},
-                {"opId": "B", "success": true, "serverVersion": 2, "applied": false, "payload": {},
+                {"opId": "A", "success": true, "serverVersion": 1, "applied": true, "created": true},
+                {"opId": "A", "success": true, "serverVersion": 1, "applied": true,
+                 "overwrote": seven},
+                {"opId": "B", "success": true, "serverVersion": 2, "applied": false,
                  "winner": {"kind": "put", "serverVersion": 9, "payload": {}, "revision": revision}},
+                {"opId": "B", "success": true, "serverVersion": 2, "applied": false,
+                 "winner": {"kind": "put", "serverVersion": 9, "revision": revision}},
                 {"opId": "C", "success": true, "serverVersion": 3, "applied": false, "replayed": true,
+                 "overwrote": seven,
                  "winner": {"kind": "delete", "serverVersion": 9, "revision": revision,
                             "serverDeletedAt": 946_684_801}},
                 {"opId": null, "success": false, "errorCode": "OVERSIZED",
@@ -199,25 +249,32 @@ mod tests {
     }
 
     #[test]
+    fn an_item_fits_into_the_room_that_is_made_for_it() {
+        let long = "\u{1}".repeat(512);
+        let revision = Revision { clock: i64::MAX, hlc: long.into(), op_id: Uuid::max() };
+        let version = Version::stored(i64::MAX);
+        let payload = format!("{{\"v\":\"{}\"}}", "x".repeat(5000));
+        let put = Winner::Put { version, revision, payload: Some(&payload) };
+        let overwrote = Some(Uuid::max());
+        let stored = Stored { version, applied: false, replayed: true, created: true, overwrote };
+        let op_id = format!("\"{}\"", "o".repeat(3000));
+        let mut reply = PushReply::new();
+        reply.stored(Some(&op_id), stored, Some(&put)).unwrap();
+        assert!(reply.out.len() <= ROOM + op_id.len() + put.longest());
+
+        let refusal = Refusal::Unregistered { table: "\u{1}".repeat(128) };
+        let mut reply = PushReply::new();
+        reply.refused(Some(&op_id), &refusal).unwrap();
+        assert!(reply.out.len() <= ROOM + op_id.len() + longest_string(&refusal.to_string()));
+    }
+
+    #[test]
     fn a_grave_has_no_time() {
         let mut reply = PushReply::new();
         let grave =
             Winner::Delete { version: Version::stored(9), revision: revision(), deleted_at: None };
-        reply.stored(Some("\"A\""), Version::stored(10), false, false, Some(&grave));
+        reply.stored(Some("\"A\""), LOST, Some(&grave)).unwrap();
         assert!(!reply.finish(Version::stored(10)).contains("serverDeletedAt"));
-    }
-
-    #[test]
-    fn a_reply_may_have_a_billion_bytes_and_no_more() {
-        let with = |bytes| {
-            let mut reply = PushReply::new();
-            // Zeros that are never written take no memory.
-            *reply.out = String::from_utf8(vec![0; bytes]).unwrap();
-            reply
-        };
-        assert!(with(1_000_000_000).check_size().is_ok());
-        let refused = with(1_000_000_001).check_size();
-        assert!(matches!(refused, Err(SyncError::ReplyTooLarge { max: 1_000_000_000 })));
     }
 
     #[test]

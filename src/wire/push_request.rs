@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::fields::{ArrayOf, Elements, Fields, FieldsOf};
 use super::{owner, text, value};
 use crate::error::SyncError;
-use crate::rules::admission::{PayloadClaims, Table};
-use crate::rules::op::{Op, Operation, RecordKey, Revision};
+use crate::rules::admission::{Limits, PayloadClaims, Table};
+use crate::rules::op::{Op, Operation, Parent, RecordKey, Revision};
 use crate::rules::ownership::Claim;
 use crate::rules::refusal::Refusal;
 
@@ -22,7 +22,7 @@ pub struct Item<'a> {
 
 /// Every spelling that an op may use. Camel case stands right before its snake
 /// case; `get` relies on that. `operation`, `pk`, `hlc` and `clock` have one.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     "tableName",
     "table_name",
     "deviceId",
@@ -35,8 +35,9 @@ const NAMES: [&str; 12] = [
     "stamp",
     "hlc",
     "clock",
+    "parent",
 ];
-const OP: FieldsOf<'static, 12> = FieldsOf(&NAMES);
+const OP: FieldsOf<'static, 13> = FieldsOf(&NAMES);
 
 #[derive(Clone, Copy)]
 enum Key {
@@ -49,31 +50,42 @@ enum Key {
     Stamp = 9,
     Hlc = 10,
     Clock = 11,
+    Parent = 12,
 }
 
 /// Parses a batch; an item that is not a well-formed op carries its refusal.
-pub fn parse(ops: &str, max_ops: usize) -> Result<Vec<Item<'_>>, SyncError> {
+/// `each` is called before each of them: it may end what takes too long.
+pub fn parse<'a>(
+    ops: &'a str,
+    max_ops: usize,
+    each: impl Fn(),
+) -> Result<Vec<Item<'a>>, SyncError> {
     // In one pass if every element is an object; otherwise element by element,
     // so that the odd one is refused and its neighbours are read.
-    let objects = ArrayOf { element: OP, max: max_ops }.read(ops);
-    let items = match objects {
-        Some(Elements::All(objects)) => objects.into_iter().map(|o| item(Some(o))).collect(),
-        Some(Elements::TooMany) => return Err(SyncError::TooManyOps { max: max_ops }),
+    let objects = ArrayOf { element: OP, max: max_ops, each: &each }.read(ops);
+    match objects {
+        Some(Elements::All(objects)) => Ok(items(objects, Some)),
+        Some(Elements::TooMany) => Err(SyncError::TooManyOps { max: max_ops }),
+        Some(Elements::TooLarge) => Err(SyncError::OutOfMemory),
         None => {
             let element = std::marker::PhantomData::<&RawValue>;
-            match (ArrayOf { element, max: max_ops }.read(ops)) {
+            match (ArrayOf { element, max: max_ops, each: &each }.read(ops)) {
                 Some(Elements::All(elements)) => {
-                    elements.into_iter().map(|element| item(OP.read(element.get()))).collect()
+                    Ok(items(elements, |element| OP.read(element.get())))
                 }
-                Some(Elements::TooMany) => return Err(SyncError::TooManyOps { max: max_ops }),
-                None => return Err(SyncError::OpsNotAnArray),
+                Some(Elements::TooMany) => Err(SyncError::TooManyOps { max: max_ops }),
+                Some(Elements::TooLarge) => Err(SyncError::OutOfMemory),
+                None => Err(SyncError::OpsNotAnArray),
             }
         }
-    };
-    Ok(items)
+    }
 }
 
-fn item(object: Option<Fields<'_, 12>>) -> Item<'_> {
+fn items<'a, T>(elements: Vec<T>, object: impl Fn(T) -> Option<Fields<'a, 13>>) -> Vec<Item<'a>> {
+    elements.into_iter().map(|element| item(object(element))).collect()
+}
+
+fn item(object: Option<Fields<'_, 13>>) -> Item<'_> {
     let Some(flat) = object else {
         return Item { op_id: None, op: Err(Refusal::NotAnObject) };
     };
@@ -81,7 +93,7 @@ fn item(object: Option<Fields<'_, 12>>) -> Item<'_> {
     Item { op_id: stamped(&stamp, &flat, Key::OpId), op: op(&stamp, &flat) }
 }
 
-fn get<'a>(fields: &Fields<'a, 12>, key: Key) -> Option<&'a str> {
+fn get<'a>(fields: &Fields<'a, 13>, key: Key) -> Option<&'a str> {
     let place = key as usize;
     match key {
         Key::TableName | Key::DeviceId | Key::OpId => fields[place].or(fields[place + 1]),
@@ -90,15 +102,15 @@ fn get<'a>(fields: &Fields<'a, 12>, key: Key) -> Option<&'a str> {
 }
 
 /// A key of the stamp, which may also stand flat in the op.
-fn stamped<'a>(stamp: &Fields<'a, 12>, flat: &Fields<'a, 12>, key: Key) -> Option<&'a str> {
+fn stamped<'a>(stamp: &Fields<'a, 13>, flat: &Fields<'a, 13>, key: Key) -> Option<&'a str> {
     get(stamp, key).or_else(|| get(flat, key))
 }
 
-fn op<'a>(stamp: &Fields<'a, 12>, flat: &Fields<'a, 12>) -> Result<Op<'a>, Refusal> {
+fn op<'a>(stamp: &Fields<'a, 13>, flat: &Fields<'a, 13>) -> Result<Op<'a>, Refusal> {
     let stamped = |key| stamped(stamp, flat, key);
     let op_id = op_id(stamped(Key::OpId)).ok_or(Refusal::OpId)?;
     let operation = get(flat, Key::Operation)
-        .and_then(text::string)
+        .and_then(|raw| text::short_string(raw, 8))
         .and_then(|word| Operation::parse(&word))
         .ok_or(Refusal::Operation)?;
     let key = RecordKey {
@@ -109,12 +121,21 @@ fn op<'a>(stamp: &Fields<'a, 12>, flat: &Fields<'a, 12>) -> Result<Op<'a>, Refus
     let device_id = bounded(stamped(Key::DeviceId), "deviceId", 256)?;
     let hlc = bounded(stamped(Key::Hlc), "hlc", 512)?;
     let clock = stamped(Key::Clock).and_then(text::clock).ok_or(Refusal::Clock)?;
-    Ok(Op { key, operation, payload, revision: Revision { clock, hlc, op_id }, device_id })
+    let parent = parent(get(flat, Key::Parent))?;
+    Ok(Op { key, operation, payload, revision: Revision { clock, hlc, op_id }, device_id, parent })
+}
+
+fn parent(raw: Option<&str>) -> Result<Option<Parent>, Refusal> {
+    match raw {
+        None | Some("null") => Ok(None),
+        Some(raw) if equals(raw, "none") => Ok(Some(Parent::None)),
+        Some(raw) => op_id(Some(raw)).map(|seen| Some(Parent::Op(seen))).ok_or(Refusal::Parent),
+    }
 }
 
 fn op_id(raw: Option<&str>) -> Option<Uuid> {
     // uuid accepts more spellings; the hyphenated one alone has this length.
-    let text = text::string(raw?)?;
+    let text = text::short_string(raw?, 36)?;
     (text.len() == 36).then(|| Uuid::try_parse(&text).ok())?
 }
 
@@ -134,6 +155,10 @@ fn bounded<'a>(
     max: usize,
 ) -> Result<Cow<'a, str>, Refusal> {
     let raw = raw.filter(|raw| text::is_string(raw)).ok_or(Refusal::Text { field, max })?;
+    if raw.len() > 6 * max + 2 {
+        // However it is escaped.
+        return Err(Refusal::Text { field, max });
+    }
     let text = text::string(raw).ok_or(Refusal::Characters { field })?;
     if text.contains('\0') {
         return Err(Refusal::Characters { field });
@@ -142,6 +167,11 @@ fn bounded<'a>(
         return Err(Refusal::Text { field, max });
     }
     Ok(text)
+}
+
+/// Is it a string, and this one?
+fn equals(raw: &str, expected: &str) -> bool {
+    text::short_string(raw, expected.len()).is_some_and(|text| text == expected)
 }
 
 pub const WORKSPACE_FIELD: &str = "workspace_id";
@@ -153,11 +183,12 @@ pub fn payload_claims<'a>(
     payload: &'a str,
     table: &Table,
     pk: &str,
-    workspace_id: &str,
+    limits: Limits<'_>,
 ) -> PayloadClaims<'a> {
+    let workspace_id = limits.workspace_id;
     let equals = |raw: &str, expected: &str| match text::is_number(raw) {
         true => raw == expected,
-        false => text::string(raw).is_some_and(|text| text == expected),
+        false => equals(raw, expected),
     };
     let pk_field = table.pk_field.as_str();
     let (pk_raw, workspace_raw, owner) = match &table.owner_field {
@@ -173,6 +204,7 @@ pub fn payload_claims<'a>(
         }
     };
     PayloadClaims {
+        is_shallow: value::is_shallow(payload, limits.max_payload_depth),
         pk_matches: pk_raw.map(|raw| equals(raw, pk)),
         // A name stands for its first place: where the pk field is this very
         // field, its value is there.
@@ -182,9 +214,12 @@ pub fn payload_claims<'a>(
     }
 }
 
-/// Are two payloads the same JSON value?
-pub fn same_payload(a: &str, b: &str) -> bool {
-    value::same_value(a, b)
+/// What the memory of a batch comes to besides its own text, at most: of `items` as
+/// they are parsed, decided and told, of strings that are decoded, of payloads that
+/// are compared or filled in.
+pub fn memory_for(ops: &str, items: usize) -> usize {
+    const ITEM: usize = 4096;
+    items * ITEM + 2 * ops.len() + value::memory_for(ops)
 }
 
 #[cfg(test)]

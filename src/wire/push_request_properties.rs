@@ -7,6 +7,10 @@ use proptest::sample::{Index, select};
 
 use super::*;
 
+fn parse(ops: &str, max_ops: usize) -> Result<Vec<Item<'_>>, SyncError> {
+    super::parse(ops, max_ops, || ())
+}
+
 /// Members of a good op. Each may be doubled, lost, or given another value.
 const GOOD: [(&str, &str); 8] = [
     ("tableName", "\"t\""),

@@ -17,9 +17,22 @@ thread_local! {
     static SPARE: Cell<String> = const { Cell::new(String::new()) };
 }
 
+/// A value that Postgres can hold, with some more at its end.
+const MAX_BYTES: usize = 1_000_000_000;
+
 impl Reply {
     pub fn new() -> Reply {
         Reply(SPARE.take())
+    }
+
+    /// Makes room for as many bytes, which can then be written without asking for
+    /// memory: a text that grows by itself would abort the server where there is
+    /// none.
+    pub fn make_room(&mut self, bytes: usize) -> Result<(), SyncError> {
+        if bytes > MAX_BYTES.saturating_sub(self.0.len()) {
+            return Err(SyncError::ReplyTooLarge { max: MAX_BYTES });
+        }
+        self.0.try_reserve(bytes).map_err(|_| SyncError::OutOfMemory)
     }
 }
 
@@ -46,15 +59,6 @@ impl DerefMut for Reply {
     }
 }
 
-/// Is it still a value that Postgres can hold, with some more at its end?
-pub fn check_size(text: &str) -> Result<(), SyncError> {
-    const MAX_BYTES: usize = 1_000_000_000;
-    if text.len() > MAX_BYTES {
-        return Err(SyncError::ReplyTooLarge { max: MAX_BYTES });
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +71,16 @@ mod tests {
         let reply = Reply::new();
         assert_eq!(reply.as_str(), "");
         assert!(reply.capacity() >= 2, "in the memory of the last one");
+    }
+
+    #[test]
+    fn a_reply_may_have_a_billion_bytes_and_no_more() {
+        let room = |bytes| Reply(String::new()).make_room(bytes);
+        assert!(room(1_000_000_000).is_ok());
+        assert!(matches!(room(1_000_000_001), Err(SyncError::ReplyTooLarge { .. })));
+        let mut reply = Reply("{}".to_owned());
+        assert!(matches!(reply.make_room(999_999_999), Err(SyncError::ReplyTooLarge { .. })));
+        assert!(reply.make_room(100).is_ok() && reply.capacity() >= 102);
     }
 
     #[test]

@@ -18,6 +18,16 @@ pub fn string(raw: &str) -> Option<Cow<'_, str>> {
     }
 }
 
+/// The same for a string that may be long: `None` too where it has more than `max`
+/// bytes, which is found out before it is decoded.
+pub fn short_string(raw: &str, max: usize) -> Option<Cow<'_, str>> {
+    // An escape of six bytes stands for at least one.
+    if raw.len() > 6 * max + 2 {
+        return None;
+    }
+    string(raw).filter(|text| text.len() <= max)
+}
+
 pub fn is_string(raw: &str) -> bool {
     raw.starts_with('"')
 }
@@ -60,6 +70,12 @@ pub fn clock(raw: &str) -> Option<i64> {
     const MAX: i64 = (1 << 53) - 1;
     let digits_only = raw.bytes().all(|byte| byte.is_ascii_digit());
     raw.parse().ok().filter(|clock| digits_only && *clock <= MAX)
+}
+
+/// No JSON string of this text is longer.
+pub fn longest_string(text: &str) -> usize {
+    // A control character becomes six.
+    6 * text.len() + 2
 }
 
 /// Appends `text` as a JSON string.
@@ -120,6 +136,14 @@ mod tests {
     }
 
     #[test]
+    fn a_short_string_is_measured_decoded() {
+        assert_eq!(short_string(r#""\u0061\u0061""#, 2).as_deref(), Some("aa"));
+        assert_eq!(short_string(r#""\u0061\u0061a""#, 2), None);
+        assert_eq!(short_string(r#""aaa""#, 2), None);
+        assert_eq!(short_string("1", 2), None);
+    }
+
+    #[test]
     fn lone_surrogates_have_bytes_of_their_own() {
         let high = string_bytes(r#""\ud800""#).unwrap();
         assert_ne!(high, string_bytes(r#""\ud801""#).unwrap());
@@ -168,6 +192,7 @@ mod tests {
             ('é', "é"),
         ] {
             assert_eq!(written(&char.to_string()), format!("\"{escape}\""));
+            assert!(escape.len() + 2 <= longest_string(&char.to_string()));
             assert_eq!(written(&format!("a{char}b{char}")), format!("\"a{escape}b{escape}\""));
         }
     }
@@ -180,6 +205,7 @@ mod tests {
             let read = string(&json);
             prop_assert_eq!(read.as_deref(), Some(text.as_str()));
             let peer: String = serde_json::from_str(&json).unwrap();
+            prop_assert!(json.len() <= longest_string(&text));
             prop_assert_eq!(peer, text);
         }
     }

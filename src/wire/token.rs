@@ -71,9 +71,16 @@ pub fn write_page(page: &Page, binding: &Binding<'_>) -> String {
     format!("s1.{}.{digits}", digest(binding, &body).simple())
 }
 
+/// More than the longest: of a table's name and a pk, 1,152 bytes together, each
+/// may be an escape of six, and each of these is written as two digits.
+const MAX_PAGE_TOKEN_BYTES: usize = 16 * 1024;
+
 /// `None` for a token of another workspace, user or filter, and for what
 /// [`write_page`] never wrote.
 pub fn read_page(token: &str, binding: &Binding<'_>) -> Option<Page> {
+    if token.len() > MAX_PAGE_TOKEN_BYTES {
+        return None;
+    }
     let (bound, digits) = token.strip_prefix("s1.")?.split_once('.')?;
     if !digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
         return None;
@@ -160,7 +167,7 @@ mod tests {
     #[test]
     fn a_page_token_is_bound_to_its_workspace_user_and_filter() {
         let only = |names: &[&str]| {
-            TableFilter::new(Some(names.iter().map(|name| Some(name.to_string())).collect()))
+            TableFilter::new(names.len(), names.iter().copied().map(Some)).unwrap()
         };
         let (same, fewer, joined) = (only(&["b", "a", "a"]), only(&["a"]), only(&["ab"]));
         let tables = only(&["a", "b"]);
@@ -176,6 +183,9 @@ mod tests {
         for bad in ["", "s1.", "s1.x.y", "é", &token[..token.len() - 1], &write_proof(&proof())] {
             assert_eq!(read_page(bad, &bound), None, "{bad}");
         }
+        let longest = Page { table: "\u{1}".repeat(128), pk: "\u{1}".repeat(1024), ..page() };
+        let token = write_page(&longest, &bound);
+        assert_eq!(read_page(&token, &bound), Some(longest), "of {} bytes", token.len());
         let anns = Binding { user: Some("ann"), ..bound };
         let token = write_page(&page(), &anns);
         assert_eq!(read_page(&token, &anns), Some(page()));

@@ -7,22 +7,60 @@
 //! come here, so nothing recurses and no tree is built: each text is read once
 //! into a digest of its value, which holds on to the members of the objects
 //! that are open, 32 bytes each, and to nothing else. The digest is a pair of
-//! keyed hashes (SipHash) whose random keys live as long as one comparison: two
+//! keyed hashes (SipHash) whose random keys live as long as one call: two
 //! values collide with a probability of 2^-128, and nobody can prepare two.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 
 use super::text;
 
-/// Both texts must be valid JSON; what is not is equal to nothing.
-pub fn same_value(a: &str, b: &str) -> bool {
-    let keys = Keys(RandomState::new(), RandomState::new());
-    keys.of_value(a).is_some_and(|digest| keys.of_value(b) == Some(digest))
+/// Compares JSON texts, which must be valid.
+pub struct Digests {
+    keys: (RandomState, RandomState),
+    check_interrupts: fn(),
 }
 
-type Digest = (u64, u64);
+/// What a digest takes for one text, at most: the members of its objects, in
+/// vectors that double, and its longest string.
+pub fn memory_for(json: &str) -> usize {
+    let members = json.bytes().filter(|byte| *byte == b':').count();
+    2 * members * size_of::<(Digest, Digest)>() + json.len()
+}
 
-struct Keys(RandomState, RandomState);
+/// Is no value of this JSON text nested deeper than `max`? A container is one level
+/// deeper than what it is in, the outermost is level 1.
+pub fn is_shallow(json: &str, max: usize) -> bool {
+    // Few texts have as many brackets, in strings or not; this looks at many bytes
+    // at a time.
+    let brackets = json.bytes().filter(|byte| matches!(byte, b'[' | b'{')).count();
+    if brackets <= max {
+        return true;
+    }
+    let mut depth = 0_usize;
+    let mut rest = json;
+    while let Some(at) = rest.find(['"', '[', '{', ']', '}']) {
+        let found = &rest[at..];
+        let end = match found.as_bytes()[0] {
+            b'"' => string_end(found).unwrap_or(found.len()),
+            b'[' | b'{' if depth == max => return false,
+            b'[' | b'{' => {
+                depth += 1;
+                1
+            }
+            _ => {
+                depth = depth.saturating_sub(1);
+                1
+            }
+        };
+        rest = &found[end..];
+    }
+    true
+}
+
+/// Of a JSON value; `None` of what is none.
+pub type ValueDigest = Option<Digest>;
+
+type Digest = (u64, u64);
 
 /// What a digest is of: a string never equals the literal of the same bytes.
 #[derive(Clone, Copy, Hash)]
@@ -42,12 +80,22 @@ enum Open {
     Object { members: Vec<(Digest, Digest)>, key: Option<Digest> },
 }
 
-impl Keys {
-    fn digest(&self, value: impl Hash) -> Digest {
-        (self.0.hash_one(&value), self.1.hash_one(&value))
+impl Digests {
+    /// `check_interrupts` is called for every token: texts may be large.
+    pub fn new(check_interrupts: fn()) -> Digests {
+        Digests { keys: (RandomState::new(), RandomState::new()), check_interrupts }
     }
 
-    fn of_value(&self, json: &str) -> Option<Digest> {
+    /// Are both the same value?
+    pub fn same(&self, a: &str, b: &str) -> bool {
+        self.of_value(a).is_some_and(|digest| self.of_value(b) == Some(digest))
+    }
+
+    fn digest(&self, value: impl Hash) -> Digest {
+        (self.keys.0.hash_one(&value), self.keys.1.hash_one(&value))
+    }
+
+    pub fn of_value(&self, json: &str) -> ValueDigest {
         let mut open: Vec<Open> = Vec::new();
         let mut whole = None;
         let mut rest = json;
@@ -59,6 +107,7 @@ impl Keys {
             };
             let (token, after) = rest.split_at(end);
             rest = after;
+            (self.check_interrupts)();
             let value = match first {
                 b' ' | b'\t' | b'\n' | b'\r' | b',' | b':' => continue,
                 b'[' => {
@@ -122,6 +171,10 @@ mod tests {
 
     use super::*;
 
+    fn same(a: &str, b: &str) -> bool {
+        Digests::new(|| ()).same(a, b)
+    }
+
     #[test]
     fn spelling_is_irrelevant() {
         for (a, b) in [
@@ -131,7 +184,7 @@ mod tests {
             (r#"{"a":"\u0000\ud800"}"#, r#"{"a":"\u0000\uD800"}"#),
             (r#"{"a":{},"b":[]}"#, r#"{"b":[],"a":{}}"#),
         ] {
-            assert!(same_value(a, b), "{a} {b}");
+            assert!(same(a, b), "{a} {b}");
         }
     }
 
@@ -150,7 +203,7 @@ mod tests {
             (r#"{"a":{"b":1}}"#, r#"{"a":{"c":1}}"#),
             (r#"{"a\"":"b"}"#, r#"{"a":"b"}"#),
         ] {
-            assert!(!same_value(a, b), "{a} {b}");
+            assert!(!same(a, b), "{a} {b}");
         }
     }
 
@@ -158,8 +211,34 @@ mod tests {
     fn depth_is_not_limited() {
         let deep =
             |leaf: &str| format!("{}{leaf}{}", r#"{"a":["#.repeat(30_000), "]}".repeat(30_000));
-        assert!(same_value(&deep("1"), &deep(" 1 ")));
-        assert!(!same_value(&deep("1"), &deep("2")));
+        assert!(same(&deep("1"), &deep(" 1 ")));
+        assert!(!same(&deep("1"), &deep("2")));
+    }
+
+    #[test]
+    fn depth_is_counted_outside_of_strings() {
+        for (json, depth) in [
+            ("{}", 1),
+            (r#"{"v":1}"#, 1),
+            (r#"{"v":[]}"#, 2),
+            (r#"{"a":{},"b":[[1]],"c":{}}"#, 3),
+            (r#"{"[[[[":"{{{{\"[[[["}"#, 1),
+            (r#"{"a":"\\","b":{"c":"]]]"}}"#, 2),
+        ] {
+            assert!(is_shallow(json, depth), "{json}");
+            assert!(!is_shallow(json, depth - 1), "{json}");
+        }
+        let deep =
+            |levels: usize| format!(r#"{{"v":{}{}}}"#, "[".repeat(levels), "]".repeat(levels));
+        assert!(is_shallow(&deep(99), 100) && !is_shallow(&deep(100), 100));
+    }
+
+    fn depth(value: &Value) -> usize {
+        match value {
+            Value::Array(elements) => 1 + elements.iter().map(depth).max().unwrap_or(0),
+            Value::Object(members) => 1 + members.values().map(depth).max().unwrap_or(0),
+            _ => 0,
+        }
     }
 
     fn values() -> impl Strategy<Value = Value> {
@@ -182,14 +261,19 @@ mod tests {
         #[test]
         fn agrees_with_serde_json(a in values(), b in values()) {
             let (compact, pretty) = (a.to_string(), serde_json::to_string_pretty(&a).unwrap());
-            prop_assert!(same_value(&compact, &pretty));
-            prop_assert_eq!(same_value(&compact, &b.to_string()), a == b);
+            prop_assert!(same(&compact, &pretty));
+            prop_assert_eq!(same(&compact, &b.to_string()), a == b);
+        }
+
+        #[test]
+        fn depth_is_that_of_the_tree(value in values(), max in 0..5usize) {
+            prop_assert_eq!(is_shallow(&value.to_string(), max), depth(&value) <= max);
         }
 
         #[test]
         fn any_text_is_survived(a: String, b in "[\\[\\]{}\",:\\\\u0-9a ]{0,30}") {
-            same_value(&a, &b);
-            same_value(&b, &b);
+            same(&a, &b);
+            same(&b, &b);
         }
     }
 }

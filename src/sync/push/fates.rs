@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use uuid::Uuid;
+
 use super::known::{Care, Logged, find_by_op_id, find_logged};
 use super::{Push, Result};
 use crate::rules::admission::{Limits, admit};
@@ -11,6 +13,7 @@ use crate::rules::op::{Op, Version};
 use crate::rules::ownership::{Claim, Owned, Owner, own};
 use crate::rules::refusal::Refusal;
 use crate::store::registry::Registry;
+use crate::store::server;
 use crate::store::snapshot::Snapshot;
 use crate::wire::owner::fill;
 use crate::wire::push_request::payload_claims;
@@ -24,6 +27,7 @@ pub enum Fate {
     Replay {
         version: Version,
         record: usize,
+        overwrote: Option<Uuid>,
     },
 }
 
@@ -36,7 +40,7 @@ pub fn check<'a>(
 ) -> Result<std::result::Result<Claim<'a>, Refusal>> {
     let table = registry.find(&op.key.table, snapshot)?;
     Ok(admit(op, table, limits, |payload, table| {
-        payload_claims(payload, table, &op.key.pk, limits.workspace_id)
+        payload_claims(payload, table, &op.key.pk, limits)
     }))
 }
 
@@ -58,21 +62,24 @@ impl<'p, 'a> Push<'p, 'a> {
         let mut fates = Vec::with_capacity(ops.len());
         let mut turns = Vec::with_capacity(ops.len());
         for ((op, mut logged), &record) in ops.iter().zip(logged).zip(&touched.places) {
+            server::check_interrupts();
             let verdict = match logged {
-                Logged::At(..) => Ok(Claim::Unasked),
+                Logged::Same { .. } | Logged::Other => Ok(Claim::Unasked),
                 _ => check(op, self.limits, &mut registry, snapshot)?,
             };
             if logged == Logged::Unasked && verdict.is_err() {
                 // It will not be stored; and whether it is in the log comes
                 // before today's rules.
                 logged = find_by_op_id(log, op, caller, snapshot)?;
-                if let Logged::At(_, true) = logged {
+                if let Logged::Same { .. } = logged {
                     return Ok(None);
                 }
             }
             fates.push(match (logged, verdict) {
-                (Logged::At(version, true), _) => Fate::Replay { version, record },
-                (Logged::At(_, false), _) => Fate::Refused(Refusal::ConflictWithLog),
+                (Logged::Same { version, overwrote }, _) => {
+                    Fate::Replay { version, record, overwrote }
+                }
+                (Logged::Other, _) => Fate::Refused(Refusal::ConflictWithLog),
                 (_, Err(refusal)) => Fate::Refused(refusal),
                 (_, Ok(claim)) => {
                     let known = registers[record].as_ref().map(|register| &register.owner);

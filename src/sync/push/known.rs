@@ -1,5 +1,7 @@
 //! What the tables know about a batch before any of it is stored.
 
+use uuid::Uuid;
+
 use super::Result;
 use crate::rules::merge::Register;
 use crate::rules::op::{Op, RecordKey, Version};
@@ -7,9 +9,11 @@ use crate::store::RowId;
 use crate::store::log::{Entry, Log};
 use crate::store::record::Records;
 use crate::store::snapshot::Snapshot;
+use crate::store::{memory, server};
 use crate::sync::caller::Caller;
 use crate::wire::owner::same_filled;
-use crate::wire::push_request::same_payload;
+use crate::wire::push_request::memory_for;
+use crate::wire::value::Digests;
 
 /// The records that a batch touches, each once, in the order of their keys.
 pub struct Touched<'b, 'a> {
@@ -96,8 +100,13 @@ pub enum Logged {
     /// It was not asked.
     Unasked,
     No,
-    /// At this version; and whether it is the same op.
-    At(Version, bool),
+    /// It is there, at this version, with what it overwrote.
+    Same {
+        version: Version,
+        overwrote: Option<Uuid>,
+    },
+    /// Another op has it.
+    Other,
 }
 
 /// Looks up in the log the ops of which `logged` tells nothing yet, in the order
@@ -157,13 +166,21 @@ pub fn find_by_op_id(
 /// An op that the caller may not know of is never the same: that it is stored,
 /// and where, is not told.
 pub fn compare(op: &Op<'_>, entry: &Entry<'_>, caller: &Caller) -> Result<Logged> {
-    let (owner, filled_field) = (entry.owner()?, entry.filled_field()?);
+    let (owner, filled_field, stored) = (entry.owner()?, entry.filled_field()?, entry.op()?);
+    if op.payload != stored.payload {
+        memory::require(stored.payload.map_or(0, |payload| memory_for(payload, 0)))?;
+    }
     let is_same = caller.sees(owner)
-        && op.same_content(&entry.op()?, |pushed, stored| {
-            same_payload(pushed, stored)
-                || (!filled_field.is_empty() && same_filled(pushed, filled_field, owner, stored))
+        && op.same_content(&stored, |pushed, stored| {
+            let digests = Digests::new(server::check_interrupts);
+            digests.same(pushed, stored)
+                || (!filled_field.is_empty()
+                    && same_filled(pushed, filled_field, owner, stored, &digests))
         });
-    Ok(Logged::At(entry.version()?, is_same))
+    Ok(match is_same {
+        true => Logged::Same { version: entry.version()?, overwrote: entry.overwrote() },
+        false => Logged::Other,
+    })
 }
 
 /// `places` in ascending order of their keys.

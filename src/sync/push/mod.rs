@@ -28,24 +28,42 @@ use crate::store::registry::Registry;
 use crate::store::snapshot::Snapshot;
 use crate::store::subtransaction::Subtransaction;
 use crate::store::workspace::{self, LockedWorkspace, Workspace};
-use crate::store::{Access, Locked, RowId, Wait, notify, server};
+use crate::store::{Access, Locked, RowId, Wait, memory, notify, server};
 use crate::wire::ids::WorkspaceId;
 use crate::wire::notice::Changes;
 use crate::wire::push_reply::{PushReply, PushTally};
-use crate::wire::push_request::{parse, same_payload};
+use crate::wire::push_request::{memory_for, parse};
 use crate::wire::reply::Reply;
+use crate::wire::value::Digests;
 
-pub fn push(workspace_id: Option<&str>, ops: Option<&str>) -> Result<Reply> {
+pub fn push<'o>(
+    workspace_id: Option<&str>,
+    ops: impl FnOnce() -> Option<&'o str>,
+) -> Result<Reply> {
     server::require_writable(c"sync_push()");
-    let caller = &Caller::identify()?;
+    let caller = Caller::identify()?;
     let workspace_id = WorkspaceId::new(workspace_id)?.as_str();
-    // Before anything is locked: who is no member must not even make others wait.
+    // Check before locking, so that non-members cannot block members.
     caller.require_now(Action::Push, workspace_id)?;
-    let items = parse(ops.ok_or(SyncError::OpsNotAnArray)?, guc::max_ops_per_push())?;
+    push_as(&caller, workspace_id, ops())
+}
+
+/// Pushes for a caller who may.
+pub fn push_as(caller: &Caller, workspace_id: &str, ops: Option<&str>) -> Result<Reply> {
+    let ops = ops.ok_or(SyncError::OpsNotAnArray)?;
+    // A key that is escaped is decoded, and may be all there is.
+    memory::require(ops.len())?;
+    let items = parse(ops, guc::max_ops_per_push(), server::check_interrupts)?;
+    memory::require(memory_for(ops, items.len()))?;
     let (op_ids, parsed): (Vec<_>, Vec<_>) =
         items.into_iter().map(|item| (item.op_id, item.op)).unzip();
-    let batch = Batch::gather(parsed, same_payload);
-    let limits = Limits { workspace_id, max_payload_bytes: guc::max_payload_bytes() };
+    let digests = Digests::new(server::check_interrupts);
+    let batch = Batch::gather(parsed, |payload| digests.of_value(payload));
+    let limits = Limits {
+        workspace_id,
+        max_payload_bytes: guc::max_payload_bytes(),
+        max_payload_depth: guc::max_payload_depth(),
+    };
     let reply = match lock_or_create(&batch.ops, limits, caller)? {
         Turnout::Locked { locked, is_new } => {
             caller.require_still(Action::Push, workspace_id, &locked.snapshot)?;
@@ -153,7 +171,7 @@ fn push_locked(
     let Decided { fates, turns, merged, at, .. } = &push.store()?;
 
     let versions = log.versions(&locked.snapshot);
-    let mut told = Told { before: progress, turns, merged, versions, now: *at };
+    let mut told = Told::new(progress, turns, merged, versions, *at);
     let reply = PushReply::new();
     let reply = reply_to_all(reply, &batch.items, op_ids, fates, |reply, op_id, fate| {
         told.tell(reply, op_id, fate)
@@ -161,7 +179,7 @@ fn push_locked(
     if is_new && merged.head == Version::ZERO {
         // It was created for an op that is no longer allowed: its table was
         // unregistered while we waited.
-        locked.remove();
+        locked.remove()?;
     }
     Ok(reply.finish(merged.head))
 }
@@ -179,8 +197,6 @@ impl<'p, 'a> Push<'p, 'a> {
             let (log, snapshot) = (self.log, &locked.snapshot);
             retry = Retry::find(log, self.ops, self.touched, head, self.caller, snapshot)?;
             if retry.is_none()
-                && self.records.finds_duplicates()
-                && self.log.finds_duplicates()
                 && Subtransaction::is_cheap()
                 && let Some(decided) = self.store_presuming()?
             {
@@ -191,8 +207,8 @@ impl<'p, 'a> Push<'p, 'a> {
         let Some(decided) = self.decide(retry, Care::LookUp)? else {
             return Err(SyncError::Damaged { what: "The log contradicts itself.".to_owned() });
         };
-        self.write(&decided);
-        self.save(&decided);
+        self.write(&decided)?;
+        self.save(&decided)?;
         Ok(decided)
     }
 
@@ -204,12 +220,12 @@ impl<'p, 'a> Push<'p, 'a> {
             return Ok(Some(decided));
         }
         let subtransaction = Subtransaction::begin();
-        if !self.try_to_write(&decided) {
+        if !self.try_to_write(&decided)? {
             subtransaction.roll_back();
             return Ok(None);
         }
         subtransaction.commit();
-        self.save(&decided);
+        self.save(&decided)?;
         Ok(Some(decided))
     }
 
@@ -220,32 +236,36 @@ impl<'p, 'a> Push<'p, 'a> {
         let KnownRecords { registers, rows } =
             KnownRecords::read(records, ops, touched, registers, care, &locked.snapshot)?;
         let Some((fates, turns)) = self.fates(&registers, logged, care)? else { return Ok(None) };
-        let merged = merge(locked.workspace.progress.head, &turns, registers);
+        let head = locked.workspace.progress.head;
+        if !head.has_room_for(turns.len()) {
+            return Err(SyncError::VersionsExhausted { head: head.get() });
+        }
+        let merged = merge(head, &turns, registers);
         // One reading of the clock, under the lock.
         Ok(Some(Decided { fates, turns, merged, rows, at: server::now() }))
     }
 
     /// Stores what was looked up; a duplicate would be an error.
-    fn write(&self, decided: &Decided<'_, '_>) {
+    fn write(&self, decided: &Decided<'_, '_>) -> Result<()> {
         let snapshot = &self.locked.snapshot;
         // An error ends the call, so there is nothing else to be told.
         let _ = self.write_new(decided, self.records.writer(snapshot));
         let _ = self.write_log(decided, self.log.writer(snapshot, decided.at));
-        self.write_known(decided);
+        self.write_known(decided)
     }
 
     /// False if a presumption was wrong. What may be a duplicate goes first, so
     /// that rows which are there are not touched before all of it is stored;
     /// and of that new records, as two devices that create the same one are what
     /// happens most.
-    fn try_to_write(&self, decided: &Decided<'_, '_>) -> bool {
+    fn try_to_write(&self, decided: &Decided<'_, '_>) -> Result<bool> {
         let snapshot = &self.locked.snapshot;
         let is_stored = self.write_new(decided, self.records.lenient_writer(snapshot))
             && self.write_log(decided, self.log.lenient_writer(snapshot, decided.at));
         if is_stored {
-            self.write_known(decided);
+            self.write_known(decided)?;
         }
-        is_stored
+        Ok(is_stored)
     }
 
     fn write_new(&self, decided: &Decided<'_, '_>, mut writer: RecordWriter<'_>) -> bool {
@@ -264,22 +284,24 @@ impl<'p, 'a> Push<'p, 'a> {
         writer.finish()
     }
 
-    fn write_known(&self, decided: &Decided<'_, '_>) {
+    fn write_known(&self, decided: &Decided<'_, '_>) -> Result<()> {
         let mut writer = self.records.writer(&self.locked.snapshot);
         for (place, register) in decided.changed() {
             if let Some(row) = decided.rows[place] {
-                writer.update(row, self.touched.keys[place], register);
+                writer.update(row, self.touched.keys[place], register)?;
             }
         }
         let _ = writer.finish();
+        Ok(())
     }
 
-    fn save(&self, decided: &Decided<'_, '_>) {
+    fn save(&self, decided: &Decided<'_, '_>) -> Result<()> {
         if !decided.turns.is_empty() {
             let progress = self.locked.workspace.progress;
-            self.locked.save(Progress { head: decided.merged.head, ..progress });
+            self.locked.save(Progress { head: decided.merged.head, ..progress })?;
             announce(self.limits.workspace_id, decided);
         }
+        Ok(())
     }
 }
 
@@ -292,7 +314,7 @@ fn announce(workspace_id: &str, decided: &Decided<'_, '_>) {
     };
     let entries = decided.turns.iter().zip(&decided.merged.decisions);
     for (turn, decision) in entries.filter(|(turn, _)| turn.owner.is_none()) {
-        changes.add(decision.version, decision.applied, turn.op);
+        changes.add(decision.version, decision.applied, decision.overwrote, turn.op);
     }
     notify::at_commit(workspace_id, decided.merged.head, changes);
 }
@@ -306,14 +328,14 @@ fn reply_to_all(
     mut tell_stored: impl FnMut(&mut PushReply, Option<&str>, &Fate) -> Result<()>,
 ) -> Result<PushReply> {
     for (item, op_id) in items.iter().zip(op_ids) {
+        server::check_interrupts();
         match item {
-            Item::Refused(refusal) => reply.refused(*op_id, refusal),
+            Item::Refused(refusal) => reply.refused(*op_id, refusal)?,
             Item::Op(index) => match &fates[*index] {
-                Fate::Refused(refusal) => reply.refused(*op_id, refusal),
+                Fate::Refused(refusal) => reply.refused(*op_id, refusal)?,
                 stored => tell_stored(&mut reply, *op_id, stored)?,
             },
         }
-        reply.check_size()?;
     }
     count(&reply.tally);
     Ok(reply)

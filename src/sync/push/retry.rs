@@ -9,7 +9,7 @@
 //! never older than a winner that is gone.)
 
 use super::Result;
-use super::known::{Logged, Touched, compare, find_by_op_id};
+use super::known::{Logged, Touched, compare};
 use crate::rules::merge::Register;
 use crate::rules::op::{Op, Operation, Version};
 use crate::store::log::{Entry, Log};
@@ -44,11 +44,9 @@ impl Retry {
         caller: &Caller,
         snapshot: &Snapshot,
     ) -> Result<Option<Retry>> {
-        let Some(Logged::At(first, _)) =
-            ops.first().map(|op| find_by_op_id(log, op, caller, snapshot)).transpose()?
-        else {
-            return Ok(None);
-        };
+        let Some(first) = ops.first() else { return Ok(None) };
+        let first = log.op_ids(snapshot).find(first.op_id()).map(|entry| entry.version());
+        let Some(first) = first.transpose()? else { return Ok(None) };
         let mut retry = Retry::nothing(ops.len(), touched.keys.len());
         retry.read(log, ops, touched, (first, head), caller, snapshot)?;
         Ok(Some(retry))
@@ -72,7 +70,7 @@ impl Retry {
             if found.op_id()? == op.op_id() {
                 let logged = compare(op, found, caller)?;
                 let record = match logged {
-                    Logged::At(_, true) => Some(touched.places[place]),
+                    Logged::Same { .. } => Some(touched.places[place]),
                     // The opId, but of another record perhaps.
                     _ => touched.place_of(found.table()?, found.pk()?),
                 };

@@ -19,6 +19,11 @@ pub fn op(id: u64, pk: &str, clock: u64, operation: &str, payload: &str) -> Stri
     )
 }
 
+/// The op, with what its author had seen.
+pub fn with_parent(op: &str, parent: &str) -> String {
+    op.replacen('{', &format!("{{\"parent\":\"{parent}\","), 1)
+}
+
 pub fn op_id(id: u64) -> String {
     format!("{:08x}-0000-4000-8000-{:012x}", id >> 32, id & 0xffff_ffff)
 }

@@ -1,6 +1,6 @@
 //! A Postgres server of its own, gone when dropped.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -24,6 +24,8 @@ pub struct Cluster {
     /// Who runs the server, where root may not.
     user: Option<(u32, u32)>,
     settings: Vec<String>,
+    /// What each process may map, in kB.
+    address_space: Option<u64>,
     server: Option<Child>,
 }
 
@@ -59,6 +61,7 @@ impl Cluster {
             port,
             user,
             settings: settings.iter().map(|line| line.to_string()).collect(),
+            address_space: None,
             server: None,
         })
     }
@@ -102,7 +105,15 @@ impl Cluster {
 
     fn spawn_server(&self) -> Result<Child> {
         let log = fs::File::create(self.dir.join("log"))?;
-        let mut server = self.command("postgres");
+        let mut server = match self.address_space {
+            None => self.command("postgres"),
+            Some(kilobytes) => {
+                let mut shell = self.as_server("sh");
+                shell.args(["-c", &format!("ulimit -v {kilobytes} && exec \"$0\" \"$@\"")]);
+                shell.arg(self.bin.join("postgres"));
+                shell
+            }
+        };
         server.arg("-D").arg(self.data_dir());
         server.args(["-p", &self.port.to_string(), "-c", "listen_addresses="]);
         server.arg("-k").arg(&self.socket_dir);
@@ -112,6 +123,13 @@ impl Cluster {
         server.stdout(Stdio::null()).stderr(log).stdin(Stdio::null());
         // A group of its own: Ctrl-C is for us, who then stop the server.
         server.process_group(0).spawn().context("cannot start postgres")
+    }
+
+    /// Starts it again with as much memory for each of its processes.
+    pub fn restart_within(&mut self, kilobytes: u64) -> Result<()> {
+        self.stop_server(Stop::Cleanly)?;
+        self.address_space = Some(kilobytes);
+        self.start_server()
     }
 
     /// Stops the server.
@@ -237,7 +255,11 @@ impl Cluster {
 
     /// One of Postgres' programs, as the user who may run a server.
     fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(self.bin.join(program));
+        self.as_server(self.bin.join(program))
+    }
+
+    fn as_server(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
         command.env("LC_ALL", "C").env("TZ", "UTC").current_dir(&self.dir);
         // With this set, pgrx adds a backtrace to every error that passes it.
         command.env_remove("RUST_BACKTRACE");

@@ -8,9 +8,9 @@
 //! `snapshot_answered`) for whoever loses replies.
 
 use std::collections::BTreeMap;
+use std::ops::Add;
 
 use anyhow::{Context, Result, ensure};
-use postgres::error::SqlState;
 use postgres::types::ToSql;
 use postgres::{Client, GenericClient};
 use serde::Deserialize;
@@ -18,9 +18,10 @@ use serde::Deserialize;
 use crate::replies::{Change, PullReply, PushReply, PushResult, SnapshotReply, Winner};
 use crate::state::Line;
 
-/// "snapshot expired" and "standby is behind the snapshot".
-const NOT_NOW: SqlState = SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE;
-const BEHIND: &str = "standby is behind the snapshot";
+/// "snapshot expired".
+const EXPIRED: &str = "SX001";
+/// "standby is behind the snapshot".
+const BEHIND: &str = "SX002";
 
 /// What LWW compares. The derived order is that order: hlc and opId (lower
 /// case) by bytes.
@@ -90,6 +91,19 @@ pub struct Answered {
     pub refused: usize,
 }
 
+impl Add for Answered {
+    type Output = Answered;
+
+    fn add(self, other: Answered) -> Answered {
+        Answered {
+            applied: self.applied + other.applied,
+            lost: self.lost + other.lost,
+            replayed: self.replayed + other.replayed,
+            refused: self.refused + other.refused,
+        }
+    }
+}
+
 /// An op that lost, at its turn, to a delete.
 #[derive(Clone, Debug)]
 pub struct LostToDelete {
@@ -129,12 +143,33 @@ impl Device {
     /// Sends the ops of the outbox that no push reply has told a version of.
     pub fn push(&mut self, client: &mut Client) -> Result<Answered> {
         let unanswered = self.outbox.iter().filter(|op| op.told.is_none());
-        let (op_ids, ops): (Vec<String>, Vec<&str>) =
-            unanswered.map(|op| (op.revision.op_id.clone(), op.json.as_str())).unzip();
-        let ops = format!("[{}]", ops.join(","));
-        let reply =
-            call(client, "select sync_push($1, $2::text::json)::text", &[&self.workspace, &ops])?;
-        Ok(self.push_answered(&op_ids, &reply)?.0)
+        let ops: Vec<(String, String)> =
+            unanswered.map(|op| (op.revision.op_id.clone(), op.json.clone())).collect();
+        self.push_these(client, &ops)
+    }
+
+    /// Halves a batch that is refused as a whole for what is in it; a single op that
+    /// is refused so leaves the outbox.
+    fn push_these(&mut self, client: &mut Client, ops: &[(String, String)]) -> Result<Answered> {
+        let json: Vec<&str> = ops.iter().map(|(_, json)| json.as_str()).collect();
+        let json = format!("[{}]", json.join(","));
+        let sql = "select sync_push($1, $2::text::json)::text";
+        let op_ids: Vec<String> = ops.iter().map(|(op_id, _)| op_id.clone()).collect();
+        match client.query_one(sql, &[&self.workspace, &json]) {
+            Err(error) if refuses_content(&error) => match ops {
+                [] => Err(error.into()),
+                [(op_id, _)] => {
+                    self.outbox.retain(|op| op.revision.op_id != *op_id);
+                    Ok(Answered { refused: 1, ..Answered::default() })
+                }
+                _ => {
+                    let (first, second) = ops.split_at(ops.len() / 2);
+                    let first = self.push_these(client, first)?;
+                    Ok(first + self.push_these(client, second)?)
+                }
+            },
+            reply => Ok(self.push_answered(&op_ids, reply?.get(0))?.0),
+        }
     }
 
     /// The reply to a push of the ops with these opIds, in the order sent. A
@@ -196,6 +231,15 @@ impl Device {
     fn has_passed(&self, result: &PushResult) -> bool {
         let winner = result.winner.as_ref().map(|winner| winner.server_version);
         result.server_version.into_iter().chain(winner).any(|version| version <= self.cursor)
+    }
+
+    /// The newest entry of a record as its user sees it: what a new edit names as its
+    /// parent.
+    pub fn parent(&self, table: &str, pk: &str) -> String {
+        let pending = self.outbox.iter().filter(|op| op.table == table && op.pk == pk);
+        let synced = self.synced.get(&(table.to_owned(), pk.to_owned()));
+        let seen = pending.map(|op| &op.revision).chain(synced.map(|record| &record.revision));
+        seen.max().map_or_else(|| "none".to_owned(), |newest| newest.op_id.clone())
     }
 
     fn know_clock(&mut self, key: (String, String), clock: i64) {
@@ -304,10 +348,8 @@ impl Device {
         let arguments: [&(dyn ToSql + Sync); 4] =
             [&self.workspace, &listing.page_token, &page_limit, &self.tables];
         match client.query_one(sql, &arguments) {
-            Err(error) if error.code() == Some(&NOT_NOW) => {
-                let is_behind = error.as_db_error().is_some_and(|error| error.message() == BEHIND);
-                Ok(if is_behind { Listed::Behind } else { Listed::Expired })
-            }
+            Err(error) if is(&error, EXPIRED) => Ok(Listed::Expired),
+            Err(error) if is(&error, BEHIND) => Ok(Listed::Behind),
             reply => self.snapshot_answered(listing, reply?.get(0)),
         }
     }
@@ -379,6 +421,15 @@ impl Device {
             })
             .collect()
     }
+}
+
+fn is(error: &postgres::Error, state: &str) -> bool {
+    error.code().is_some_and(|code| code.code() == state)
+}
+
+/// Is a batch refused for what is in it, so that it would be again?
+fn refuses_content(error: &postgres::Error) -> bool {
+    error.code().is_some_and(|code| ["22", "54"].contains(&&code.code()[..2]))
 }
 
 /// A function's reply, as text.

@@ -24,6 +24,7 @@ impl Device {
 
     fn keep(&mut self, id: u64, pk: &str, json: String) {
         let clock = self.next_clock(pk) as i64;
+        let json = batch::with_parent(&json, &self.parent("notes", pk));
         self.outbox.push(Pending {
             json,
             table: "notes".to_owned(),

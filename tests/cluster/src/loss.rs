@@ -2,7 +2,6 @@
 //! that saw them, caused them, or know nothing of them, and what they do.
 
 use postgres::Client;
-use postgres::error::SqlState;
 
 use crate::batch::op_id;
 use crate::device::{Device, Listed, Listing, Pulled};
@@ -175,7 +174,7 @@ impl Loss {
             let arguments: [&(dyn postgres::types::ToSql + Sync); 3] =
                 [&witness.workspace, &witness.id, &witness.cursor];
             let error = client.query(sql, &arguments).unwrap_err();
-            assert_eq!(error.code(), Some(&SqlState::INVALID_PARAMETER_VALUE), "{error:?}");
+            assert_eq!(error.code().map(|code| code.code()), Some("SX003"), "{error:?}");
         }
         for circle in [&self.vanished, &self.refounded] {
             is_told(&circle.witness, client, "unknown_workspace");

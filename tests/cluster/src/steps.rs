@@ -23,6 +23,12 @@ impl<'a> Stage<'a> {
     pub fn new(cluster: &'a Cluster, database: &'a str) -> Stage<'a> {
         let mut admin = cluster.create_database(database).unwrap();
         admin.execute("select sync_register_table('notes')", &[]).unwrap();
+        Stage::join(cluster, database)
+    }
+
+    /// The same in a database that is there.
+    pub fn join(cluster: &'a Cluster, database: &'a str) -> Stage<'a> {
+        let mut admin = cluster.connect(database).unwrap();
         // Were one of its steps to wait, nobody would end that.
         admin.batch_execute("set lock_timeout = '30s'").unwrap();
         Stage { cluster, database, admin }

@@ -48,8 +48,16 @@ select sync_pull('w', proof => '');
 select sync_pull('w', proof => 'p1.1.nonsense');
 \echo :LAST_ERROR_SQLSTATE
 
+select sync_pull('w', tables => array_fill('t'::text, array[1001]));
+\echo :LAST_ERROR_SQLSTATE
+select json_array_length(sync_pull('w', tables => array_fill('t'::text, array[1000])) -> 'changes');
+
 -- snapshot
 select sync_snapshot('w', '');
+\echo :LAST_ERROR_SQLSTATE
+select sync_snapshot('w', repeat('s', 100000));
+\echo :LAST_ERROR_SQLSTATE
+select sync_snapshot('w', tables => array_fill('t'::text, array[1001]));
 \echo :LAST_ERROR_SQLSTATE
 
 -- cursor

@@ -340,7 +340,61 @@ select sync_pull('team', 2) ->> 'reason';
 select workspace_id, user_id, role from sync_ext.member order by 1, 2;
 select count(*) from sync_ext.dropped_workspace;
 
+-- Who is in a workspace: told to its owners; a role, to whose it is, too.
+select sync_set_member('team', 'ann', 'editor');
+select sync_set_member('team', 'vic', 'viewer');
+select sync_list_members('team');
+select sync_list_members('nowhere');
+select sync_get_role('team', 'ann'), sync_get_role('team', 'nobody'), sync_get_role('nowhere', 'ann'), sync_get_role('team');
+set sync_ext.user_id = 'eve';
+select sync_list_members('team');
+select sync_get_role('team'), sync_get_role('team', 'eve'), sync_get_role('team', 'ann'), sync_get_role('team', 'nobody');
+set sync_ext.user_id = 'ann';
+select sync_list_members('team');
+\echo :LAST_ERROR_SQLSTATE
+select sync_get_role('team'), sync_get_role('team', 'ann'), sync_get_role('nowhere');
+select sync_get_role('team', 'eve');
+\echo :LAST_ERROR_SQLSTATE
+select sync_get_role('team', 'nobody');
+\echo :LAST_ERROR_SQLSTATE
+select sync_get_role('nowhere', 'eve');
+\echo :LAST_ERROR_SQLSTATE
+reset sync_ext.user_id;
+select sync_get_role(null, 'ann');
+\echo :LAST_ERROR_SQLSTATE
+select sync_get_role('team', '');
+\echo :LAST_ERROR_SQLSTATE
+select sync_list_members('');
+\echo :LAST_ERROR_SQLSTATE
+
+-- A lost device: its user's to forget, an owner's, and a trusted caller's.
+set sync_ext.user_id = 'ann';
+select sync_update_cursor('team', 'phone', 0) ->> 'advanced';
+set sync_ext.user_id = 'vic';
+select sync_update_cursor('team', 'phone', 0) ->> 'advanced';
+select sync_forget_device('team', 'phone');
+select sync_forget_device('team', 'phone');
+select sync_forget_device('nowhere', 'phone');
+\echo :LAST_ERROR_SQLSTATE
+select sync_update_cursor('team', 'phone', 0) ->> 'advanced';
+reset sync_ext.user_id;
+select device_id, user_id from sync_ext.device_cursor order by 1, 2;
+set sync_ext.user_id = 'eve';
+select sync_forget_device('team', 'phone');
+reset sync_ext.user_id;
+select count(*) from sync_ext.device_cursor;
+select sync_update_cursor('team', 'tablet', 0) ->> 'advanced';
+select sync_forget_device('team', 'tablet'), sync_forget_device('nowhere', 'tablet');
+select sync_forget_device('team', null);
+\echo :LAST_ERROR_SQLSTATE
+select sync_forget_device('', 'tablet');
+\echo :LAST_ERROR_SQLSTATE
+
 -- Where writing is not possible.
+begin read only;
+select sync_forget_device('team', 'phone');
+\echo :LAST_ERROR_SQLSTATE
+rollback;
 begin read only;
 select sync_create_workspace('w', 'ann');
 \echo :LAST_ERROR_SQLSTATE

@@ -71,6 +71,14 @@ select payload from sync_push('w', format('[%s]', op(4000, 'payload', E'{ "big" 
   lateral (select payload from sync_ext.change_log order by server_version desc limit 1) l;
 select payload from sync_ext.change_log order by server_version desc limit 1;
 
--- Nesting is limited by Postgres' own stack alone.
+-- Nesting has a limit of its own, the payload being level 1; brackets in strings are
+-- none. Its neighbours are not harmed, and what was stored once stays a replay.
+select r ->> 'success', r ->> 'errorCode', r ->> 'error' from sync_push('w', format('[%s,%s,%s]',
+  op(4010, 'payload', '{"a":' || repeat('[', 99) || repeat(']', 99) || '}'), op(4011, 'payload', '{"a":' || repeat('[', 100) || repeat(']', 100) || '}'),
+  op(4012, 'payload', '{"a":"' || repeat('[', 200) || '"}'))::json) p, json_array_elements(p -> 'results') r;
+set sync_ext.max_payload_depth = 2;
+select r ->> 'success', r ->> 'replayed', r ->> 'error' from sync_push('w', format('[%s,%s,%s]',
+  op(4010, 'payload', '{"a" : ' || repeat('[', 99) || repeat(']', 99) || '}'), op(4013, 'payload', '{"a":[1,{}]}'), op(4014, 'payload', '{"a":{"b":1}}'))::json) p, json_array_elements(p -> 'results') r;
+set sync_ext.max_payload_depth = 100000;
 select sync_push('w', format('[%s]', op(4001, 'payload', '{"a":' || repeat('[', 3000) || repeat(']', 3000) || '}'))::json) -> 'results' -> 0 ->> 'success';
 select sync_push('w', format('[%s]', op(4001, 'payload', '{"a": ' || repeat('[', 3000) || repeat(']', 3000) || '}'))::json) -> 'results' -> 0 ->> 'replayed';

@@ -1,0 +1,61 @@
+-- Who may use what: nobody but the owner, until an administrator grants it. New
+-- functions are PUBLIC's, and default privileges, such as those that platforms set
+-- for their API roles, may have granted any of it to anybody, or taken it from the
+-- owner. So each object of the extension is put right by itself.
+do $$
+declare
+  made record;
+  grantee pg_catalog.oid;
+begin
+  for made in
+    with member as (
+      select d.classid, d.objid
+      from pg_catalog.pg_depend as d
+      join pg_catalog.pg_extension as e on e.oid operator(pg_catalog.=) d.refobjid
+      where d.refclassid operator(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
+        and d.deptype operator(pg_catalog.=) 'e'
+        and e.extname operator(pg_catalog.=) 'sync_ext'
+    )
+    select 'schema' as kind, n.oid::pg_catalog.regnamespace::pg_catalog.text as name,
+      n.nspowner as owner, n.nspacl as acl
+    from member as m
+    join pg_catalog.pg_namespace as n on n.oid operator(pg_catalog.=) m.objid
+    where m.classid operator(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass
+    union all
+    select 'routine', p.oid::pg_catalog.regprocedure::pg_catalog.text, p.proowner, p.proacl
+    from member as m
+    join pg_catalog.pg_proc as p on p.oid operator(pg_catalog.=) m.objid
+    where m.classid operator(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
+    union all
+    select case when c.relkind operator(pg_catalog.=) 'S' then 'sequence' else 'table' end,
+      c.oid::pg_catalog.regclass::pg_catalog.text, c.relowner, c.relacl
+    from member as m
+    join pg_catalog.pg_class as c on c.oid operator(pg_catalog.=) m.objid
+    where m.classid operator(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+  loop
+    execute pg_catalog.format('revoke all on %s %s from public cascade', made.kind, made.name);
+    for grantee in
+      select distinct a.grantee from pg_catalog.aclexplode(made.acl) as a
+      where a.grantee operator(pg_catalog.<>) 0 and a.grantee operator(pg_catalog.<>) made.owner
+    loop
+      execute pg_catalog.format('revoke all on %s %s from %s cascade',
+        made.kind, made.name, grantee::pg_catalog.regrole);
+    end loop;
+    execute pg_catalog.format('grant all on %s %s to %s',
+      made.kind, made.name, made.owner::pg_catalog.regrole);
+  end loop;
+end
+$$;
+
+-- What views call, they call with the rights of who reads them. These tell callers
+-- nothing but what concerns their own user.
+grant execute on function
+  sync_ext.is_caller_known(),
+  sync_ext.calling_user(),
+  sync_ext.may_read(text),
+  sync_ext.may_govern(text),
+  sync_ext.require_owner(text),
+  sync_ext.is_active(timestamptz, bigint, bigint),
+  sync_ext.due_at(timestamptz),
+  sync_ext.counters()
+to public;

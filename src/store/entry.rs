@@ -1,0 +1,356 @@
+//! How Postgres calls us, and how a call ends.
+//!
+//! pgrx' own entry points know a closed list of SQLSTATEs, and where an error of
+//! Postgres' passes through Rust they keep its message, detail and hint alone. So
+//! the entry points are made here: an error of ours has a SQLSTATE of its own, and
+//! one that was raised below us leaves as it was raised, with its SQLSTATE,
+//! context, constraint and table.
+
+use std::cell::Cell;
+use std::ffi::{CString, c_char, c_int, c_void};
+use std::panic::AssertUnwindSafe;
+
+use pgrx::datum::Interval;
+use pgrx::pg_sys::elog::PgLogLevel;
+use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
+use pgrx::{FromDatum, IntoDatum, PgSqlErrorCode, PgTryBuilder, pg_sys};
+
+use super::Result;
+use super::memory;
+use super::values::text_of;
+use crate::error::SyncError;
+use crate::rules::op::Timestamp;
+use crate::wire::reply::Reply;
+
+/// Defines C functions for Postgres to call: `NAME: |call| BODY;` with a body that
+/// gives a `Result<impl Answer, SyncError>`.
+macro_rules! entry_points {
+    ($($(#[$attribute:meta])* $name:ident: |$call:ident| $body:expr;)*) => {
+        $(
+            $(#[$attribute])*
+            #[unsafe(no_mangle)]
+            pub unsafe extern "C-unwind" fn $name(
+                frame: ::pgrx::pg_sys::FunctionCallInfo,
+            ) -> ::pgrx::pg_sys::Datum {
+                // SAFETY: Postgres calls this with the frame of the call, and
+                // nothing of this function's own needs to be dropped.
+                unsafe { $crate::store::entry::enter(frame, |$call| $body) }
+            }
+
+            const _: () = {
+                // Postgres looks for it beside each function: "version 1".
+                #[unsafe(export_name = concat!("pg_finfo_", stringify!($name)))]
+                pub extern "C-unwind" fn info() -> &'static ::pgrx::pg_sys::Pg_finfo_record {
+                    const V1: ::pgrx::pg_sys::Pg_finfo_record =
+                        ::pgrx::pg_sys::Pg_finfo_record { api_version: 1 };
+                    &V1
+                }
+            };
+        )*
+    };
+}
+pub(crate) use entry_points;
+
+/// The arguments of a call, read when they are asked for.
+pub struct Call<'c> {
+    arguments: &'c [pg_sys::NullableDatum],
+}
+
+impl<'c> Call<'c> {
+    fn datum(&self, place: usize) -> Option<pg_sys::Datum> {
+        self.arguments.get(place).filter(|given| !given.isnull).map(|given| given.value)
+    }
+
+    /// An argument of type text or json.
+    pub fn text(&self, place: usize) -> Option<&'c str> {
+        // SAFETY: the declarations in SQL give the arguments these types, here
+        // and below; what they point at, copies in the call's memory included,
+        // lives as long as the call.
+        self.datum(place).map(|datum| unsafe {
+            text_of(datum, |packed| pg_sys::pg_detoast_datum_packed(packed))
+        })
+    }
+
+    pub fn int4(&self, place: usize) -> Option<i32> {
+        self.datum(place).map(|datum| datum.value() as i32)
+    }
+
+    pub fn int8(&self, place: usize) -> Option<i64> {
+        self.datum(place).map(|datum| datum.value() as i64)
+    }
+
+    pub fn boolean(&self, place: usize) -> Option<bool> {
+        self.datum(place).map(|datum| datum.value() & 0xff != 0)
+    }
+
+    pub fn timestamp(&self, place: usize) -> Option<Timestamp> {
+        self.int8(place)
+    }
+
+    /// Months, days, microseconds.
+    pub fn interval(&self, place: usize) -> Option<(i32, i32, i64)> {
+        // SAFETY: as in `text`.
+        let interval = unsafe { Interval::from_datum(self.datum(place)?, false) };
+        interval.map(|span| (span.months(), span.days(), span.micros()))
+    }
+
+    pub fn texts(&self, place: usize) -> Option<Texts<'c>> {
+        // SAFETY: as in `text`. The array is not copied unless it is compressed
+        // or stored apart; its elements are read when they are asked for.
+        let array = unsafe { pgrx::Array::from_datum(self.datum(place)?, false) };
+        array.map(Texts)
+    }
+}
+
+/// An argument of type text[].
+pub struct Texts<'c>(pgrx::Array<'c, &'c str>);
+
+impl Texts<'_> {
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = Option<&str>> {
+        self.0.iter()
+    }
+}
+
+/// What a call can answer.
+pub trait Answer {
+    /// `None` for NULL.
+    fn into_datum(self) -> Option<pg_sys::Datum>;
+}
+
+impl Answer for Reply {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        // json is laid out as text is.
+        self.as_str().into_datum()
+    }
+}
+
+/// Of type void, which is not NULL.
+impl Answer for () {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        Some(pg_sys::Datum::from(0))
+    }
+}
+
+impl Answer for bool {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        Some(pg_sys::Datum::from(self))
+    }
+}
+
+impl Answer for String {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        IntoDatum::into_datum(self)
+    }
+}
+
+/// A point in time.
+impl Answer for Timestamp {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        Some(pg_sys::Datum::from(self))
+    }
+}
+
+impl<T: Answer> Answer for Option<T> {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        self.and_then(Answer::into_datum)
+    }
+}
+
+/// Makes a call.
+///
+/// # Safety
+/// Only for Postgres to call, by way of `entry_points`: an error jumps over the
+/// caller's frame, in which nothing may be left to drop.
+pub unsafe fn enter<T: Answer>(
+    frame: pg_sys::FunctionCallInfo,
+    body: impl FnOnce(&Call<'_>) -> Result<T>,
+) -> pg_sys::Datum {
+    // SAFETY: the caller's promise. What `outcome` leaves is plain: a datum, or a
+    // pointer into a memory context. The guard is for what unwinds out of it: memory
+    // can be too short to copy an error.
+    unsafe {
+        match pg_sys::panic::pgrx_extern_c_guard(|| outcome(frame, body)) {
+            Ok(Some(datum)) => datum,
+            Ok(None) => {
+                (*frame).isnull = true;
+                pg_sys::Datum::from(0)
+            }
+            Err(raised) => {
+                ThrowErrorData(raised);
+                unreachable!("an error does not return")
+            }
+        }
+    }
+}
+
+unsafe extern "C-unwind" {
+    // Not pgrx' wrapper of it, which would catch what this raises.
+    fn ThrowErrorData(raised: *mut pg_sys::ErrorData);
+}
+
+/// The outcome with all that is Rust's dropped. Never inlined: its frame must be
+/// gone when an error is raised.
+#[inline(never)]
+unsafe fn outcome<T: Answer>(
+    frame: pg_sys::FunctionCallInfo,
+    body: impl FnOnce(&Call<'_>) -> Result<T>,
+) -> std::result::Result<Option<pg_sys::Datum>, *mut pg_sys::ErrorData> {
+    let raised = Raised::in_current_context();
+    // SAFETY: the callback is taken off the stack before `raised` is gone, whatever
+    // unwinds. The frame lives as long as the call.
+    unsafe {
+        let previous = pg_sys::error_context_stack;
+        let mut callback = pg_sys::ErrorContextCallback {
+            previous,
+            callback: Some(keep),
+            arg: (&raw const raised).cast_mut().cast(),
+        };
+        pg_sys::error_context_stack = &raw mut callback;
+        let count = usize::try_from((*frame).nargs).unwrap_or(0);
+        let arguments = (*frame).args.as_slice(count);
+        let answer = || {
+            memory::require(memory::FOR_ANY_CALL)?;
+            Ok(body(&Call { arguments })?.into_datum())
+        };
+        // Of what unwinds nothing is used afterwards.
+        let raised = AssertUnwindSafe(&raised);
+        PgTryBuilder::new(AssertUnwindSafe(|| answer().map_err(own)))
+            .catch_others(|cause| Err(raised.passed_on(&cause)))
+            .finally(|| pg_sys::error_context_stack = previous)
+            .execute()
+    }
+}
+
+/// An error of Postgres' as it was raised below us: pgrx catches it, and keeps of
+/// it what `raised.passed_on` is given.
+struct Raised {
+    /// Of the call, and so alive when the call ends.
+    context: pg_sys::MemoryContext,
+    latest: Cell<*mut pg_sys::ErrorData>,
+}
+
+/// Keeps a copy of the error that is being raised. Postgres calls this, from the
+/// innermost callback to the outermost, before the error is thrown: those below us
+/// have told their context by then, and those above us will when it is thrown
+/// again.
+///
+/// # Safety
+/// Called by Postgres, with what `outcome` gave it.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn keep(raised: *mut c_void) {
+    // SAFETY: the caller's promise; an error is being raised, so there is one to
+    // copy. Not where memory is short, or must not be allocated.
+    unsafe {
+        if pg_sys::geterrcode() == PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY as c_int
+            || pg_sys::CritSectionCount > 0
+        {
+            return;
+        }
+        let raised = &*raised.cast::<Raised>();
+        let before = pg_sys::CurrentMemoryContext;
+        pg_sys::CurrentMemoryContext = raised.context;
+        let copy = pg_sys::CopyErrorData();
+        pg_sys::CurrentMemoryContext = before;
+        // A message of a lower level ends nothing.
+        let is_error = (*copy).elevel >= PgLogLevel::ERROR as c_int;
+        let gone = if is_error { raised.latest.replace(copy) } else { copy };
+        if !gone.is_null() {
+            pg_sys::FreeErrorData(gone);
+        }
+    }
+}
+
+impl Raised {
+    fn in_current_context() -> Raised {
+        // SAFETY: a variable of this process, valid whenever Rust runs.
+        let context = unsafe { pg_sys::CurrentMemoryContext };
+        Raised { context, latest: Cell::new(std::ptr::null_mut()) }
+    }
+
+    fn passed_on(&self, cause: &CaughtError) -> *mut pg_sys::ErrorData {
+        let (report, is_postgres) = match cause {
+            CaughtError::PostgresError(report) => (report, true),
+            CaughtError::ErrorReport(report) | CaughtError::RustPanic { ereport: report, .. } => {
+                (report, false)
+            }
+        };
+        // SAFETY: the context is alive; which one was current when the error was
+        // raised is past.
+        unsafe { pg_sys::CurrentMemoryContext = self.context };
+        let latest = self.latest.get();
+        // The latest that was raised need not be the one that came through: a
+        // function in between may have caught another one.
+        if is_postgres && !latest.is_null() && is_same(latest, report) {
+            return latest;
+        }
+        let state = report.sql_error_code() as c_int;
+        error_data(state, report.message(), report.detail(), report.hint())
+    }
+}
+
+fn is_same(raised: *const pg_sys::ErrorData, report: &ErrorReportWithLevel) -> bool {
+    // SAFETY: the copy is whole and alive; its message, if it has one, is
+    // NUL-terminated.
+    unsafe {
+        let message = (*raised).message;
+        PgSqlErrorCode::from((*raised).sqlerrcode) == report.sql_error_code()
+            && !message.is_null()
+            && std::ffi::CStr::from_ptr(message).to_string_lossy() == report.message()
+    }
+}
+
+fn own(error: SyncError) -> *mut pg_sys::ErrorData {
+    let detail = error.detail();
+    error_data(packed(error.sqlstate()), &error.to_string(), detail.as_deref(), error.hint())
+}
+
+/// An error in the memory of the call.
+fn error_data(
+    state: c_int,
+    message: &str,
+    detail: Option<&str>,
+    hint: Option<&str>,
+) -> *mut pg_sys::ErrorData {
+    let copied = |text: Option<&str>| text.map_or(std::ptr::null_mut(), copied);
+    // SAFETY: zeros are a valid ErrorData, and palloc0 gives room for one.
+    unsafe {
+        let raised = pg_sys::palloc0(size_of::<pg_sys::ErrorData>()).cast::<pg_sys::ErrorData>();
+        (*raised).elevel = PgLogLevel::ERROR as c_int;
+        (*raised).sqlerrcode = state;
+        (*raised).message = copied(Some(message));
+        (*raised).detail = copied(detail);
+        (*raised).hint = copied(hint);
+        raised
+    }
+}
+
+fn copied(text: &str) -> *mut c_char {
+    let text = CString::new(text.replace('\0', "")).unwrap_or_default();
+    // SAFETY: copies a NUL-terminated text.
+    unsafe { pg_sys::pstrdup(text.as_ptr()) }
+}
+
+/// A SQLSTATE as Postgres packs it: six bits a character.
+fn packed(state: &str) -> c_int {
+    state.bytes().rev().fold(0, |packed, byte| packed << 6 | (c_int::from(byte) - 0x30) & 0x3f)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_packed_as_postgres_packs_it() {
+        for (state, code) in [
+            ("22023", PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE),
+            ("XX000", PgSqlErrorCode::ERRCODE_INTERNAL_ERROR),
+            ("40001", PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE),
+        ] {
+            assert_eq!(packed(state), code as c_int, "{state}");
+        }
+    }
+}

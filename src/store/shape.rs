@@ -1,0 +1,268 @@
+//! What our tables and indexes look like, and whether they still do.
+//!
+//! Rows are read and written by column number and type, and found through indexes
+//! by name, past everything that Postgres would add or check on the way. So that is
+//! trusted only after a look: it costs less than a look-up, and an alteration, which
+//! locks out who has the table open, cannot come after it.
+
+use std::ffi::CStr;
+
+use pgrx::pg_sys;
+
+use super::Result;
+use super::compat;
+use crate::error::SyncError;
+
+/// In pg_opfamily, where it has no name that is known here.
+const UUID_BTREE_FAMILY: pg_sys::Oid = pg_sys::Oid::from_u32(2968);
+
+/// SESSION_REPLICATION_ROLE_REPLICA, of commands/trigger.h.
+const REPLICA: i32 = 1;
+
+/// A table as the install script makes it.
+pub struct Shape {
+    pub name: &'static CStr,
+    pub columns: &'static [(&'static str, ColumnType)],
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum ColumnType {
+    Bool,
+    Int8,
+    Json,
+    /// With collation "C".
+    Text,
+    Time,
+    Uuid,
+}
+
+impl ColumnType {
+    fn oid(self) -> pg_sys::Oid {
+        match self {
+            ColumnType::Bool => pg_sys::BOOLOID,
+            ColumnType::Int8 => pg_sys::INT8OID,
+            ColumnType::Json => pg_sys::JSONOID,
+            ColumnType::Text => pg_sys::TEXTOID,
+            ColumnType::Time => pg_sys::TIMESTAMPTZOID,
+            ColumnType::Uuid => pg_sys::UUIDOID,
+        }
+    }
+
+    fn collation(self) -> pg_sys::Oid {
+        if self == ColumnType::Text { pg_sys::C_COLLATION_OID } else { pg_sys::InvalidOid }
+    }
+
+    /// Of the operators that a scan compares with.
+    fn btree_family(self) -> pg_sys::Oid {
+        match self {
+            ColumnType::Int8 => pg_sys::INTEGER_BTREE_FAM_OID,
+            ColumnType::Text => pg_sys::TEXT_BTREE_FAM_OID,
+            ColumnType::Uuid => UUID_BTREE_FAMILY,
+            _ => pg_sys::InvalidOid,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            ColumnType::Bool => "boolean",
+            ColumnType::Int8 => "bigint",
+            ColumnType::Json => "json",
+            ColumnType::Text => "text collate \"C\"",
+            ColumnType::Time => "timestamptz",
+            ColumnType::Uuid => "uuid",
+        }
+    }
+}
+
+/// An index as the install script makes it: ascending, without a predicate.
+pub struct IndexShape {
+    pub name: &'static CStr,
+    /// Its key columns by their places in the table, from 0.
+    pub keys: &'static [usize],
+    pub is_unique: bool,
+}
+
+const COLUMNS: &str = "Columns that sync_ext did not make must come after its own and allow NULL; \
+                       its own must stay as they were.";
+const TRIGGER: &str = "sync_ext bypasses triggers, so this one would miss changes. Wait for the \
+                       tool that created it to finish, or drop or disable it.";
+const CONSTRAINT: &str = "sync_ext bypasses foreign keys and deferrable constraints: drop the one \
+                          that created it.";
+const RULE: &str = "sync_ext bypasses rules: drop or disable it.";
+const TABLE: &str = "Make it an ordinary permanent table again.";
+const INDEX: &str = "Recreate it with its original definition.";
+
+impl Shape {
+    fn name(&self) -> String {
+        format!("sync_ext.{}", self.name.to_string_lossy())
+    }
+
+    /// An error unless rows can be read by column number and type.
+    ///
+    /// # Safety
+    /// The relation is open.
+    pub unsafe fn check_for_reading(&self, relation: pg_sys::Relation) -> Result<()> {
+        // SAFETY: an open relation has its row of pg_class and a descriptor.
+        unsafe {
+            if (*(*relation).rd_rel).relkind as u8 != pg_sys::RELKIND_RELATION {
+                return found(format!("{} is not an ordinary table.", self.name()), TABLE);
+            }
+            let descriptor = (*relation).rd_att;
+            let count = usize::try_from((*descriptor).natts).unwrap_or(0);
+            for (place, (name, kind)) in self.columns.iter().enumerate() {
+                let is_there = place < count && {
+                    let column = &*compat::attribute(descriptor, place);
+                    !column.attisdropped
+                        && column.atttypid == kind.oid()
+                        && column.attcollation == kind.collation()
+                        && column.name() == *name
+                };
+                if !is_there {
+                    let (number, kind) = (place + 1, kind.as_str());
+                    let what = format!("Column {number} of {} is not {name} {kind}.", self.name());
+                    return found(what, COLUMNS);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An error unless what is written past the executor is what a statement would
+    /// have written. Reading must be possible.
+    ///
+    /// # Safety
+    /// The relation is open.
+    pub unsafe fn check_for_writing(&self, relation: pg_sys::Relation) -> Result<()> {
+        // SAFETY: as in `check_for_reading`. A look at a domain may rebuild the
+        // descriptor of a relation that was altered; our lock lets nobody alter it.
+        unsafe {
+            if (*(*relation).rd_rel).relpersistence as u8 != pg_sys::RELPERSISTENCE_PERMANENT {
+                return found(format!("{} is not a permanent table.", self.name()), TABLE);
+            }
+            let descriptor = (*relation).rd_att;
+            let count = usize::try_from((*descriptor).natts).unwrap_or(0);
+            for place in self.columns.len()..count {
+                let column = &*compat::attribute(descriptor, place);
+                if column.attisdropped {
+                    continue;
+                }
+                let why = if column.attnotnull {
+                    "does not allow NULL"
+                } else if pg_sys::DomainHasConstraints(column.atttypid) {
+                    "has a domain with constraints"
+                } else if column.attgenerated as u8 == pg_sys::ATTRIBUTE_GENERATED_STORED {
+                    "is generated"
+                } else {
+                    continue;
+                };
+                let what = format!("Column {} of {} {why}.", column.name(), self.name());
+                return found(what, COLUMNS);
+            }
+            self.check_triggers(relation)
+        }
+    }
+
+    /// # Safety
+    /// The relation is open.
+    unsafe fn check_triggers(&self, relation: pg_sys::Relation) -> Result<()> {
+        // SAFETY: what is not NULL describes as many triggers and rules as it says.
+        unsafe {
+            if let Some(triggers) = (*relation).trigdesc.as_ref() {
+                let count = usize::try_from(triggers.numtriggers).unwrap_or(0);
+                let all = std::slice::from_raw_parts(triggers.triggers, count);
+                let writes = pg_sys::TRIGGER_TYPE_INSERT
+                    | pg_sys::TRIGGER_TYPE_UPDATE
+                    | pg_sys::TRIGGER_TYPE_DELETE;
+                let of_writes = |trigger: &&pg_sys::Trigger| {
+                    trigger.tgtype as u32 & writes != 0 && fires(trigger.tgenabled)
+                };
+                if let Some(trigger) = all.iter().find(of_writes) {
+                    let name = CStr::from_ptr(trigger.tgname).to_string_lossy();
+                    let what = format!("Trigger {name} of {} is enabled.", self.name());
+                    return found(what, if trigger.tgisinternal { CONSTRAINT } else { TRIGGER });
+                }
+            }
+            if let Some(rules) = (*relation).rd_rules.as_ref() {
+                let count = usize::try_from(rules.numLocks).unwrap_or(0);
+                let all = std::slice::from_raw_parts(rules.rules, count);
+                if all.iter().any(|rule| fires((**rule).enabled)) {
+                    return found(format!("A rule of {} is enabled.", self.name()), RULE);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Does a trigger or rule that is enabled so fire in this session?
+fn fires(enabled: std::ffi::c_char) -> bool {
+    // SAFETY: a variable of this process.
+    let role = unsafe { pg_sys::SessionReplicationRole };
+    let here = if role == REPLICA {
+        pg_sys::TRIGGER_FIRES_ON_REPLICA
+    } else {
+        pg_sys::TRIGGER_FIRES_ON_ORIGIN
+    };
+    enabled as u8 == here || enabled as u8 == pg_sys::TRIGGER_FIRES_ALWAYS
+}
+
+impl IndexShape {
+    /// An error unless the index leads to all rows of the table, in the order of
+    /// its keys.
+    ///
+    /// # Safety
+    /// Both are open.
+    pub unsafe fn check(
+        &self,
+        index: pg_sys::Relation,
+        table: pg_sys::Relation,
+        shape: &Shape,
+    ) -> Result<()> {
+        // SAFETY: an open index has its row of pg_index, and arrays with an element
+        // for each of its key columns.
+        let is_ours = unsafe {
+            let row = &*(*index).rd_index;
+            let keys = usize::try_from(row.indnkeyatts).unwrap_or(0);
+            row.indrelid == (*table).rd_id
+                && (*(*index).rd_rel).relam == pg_sys::BTREE_AM_OID
+                && row.indisvalid
+                && row.indisready
+                && row.indimmediate
+                && (row.indisunique || !self.is_unique)
+                && keys == self.keys.len()
+                && pg_sys::RelationGetIndexPredicate(index).is_null()
+                && self.keys.iter().enumerate().all(|(place, column)| {
+                    let kind = shape.columns[*column].1;
+                    let number = row.indkey.values.as_slice(keys)[place];
+                    usize::try_from(number) == Ok(column + 1)
+                        && *(*index).rd_opfamily.add(place) == kind.btree_family()
+                        && *(*index).rd_opcintype.add(place) == kind.oid()
+                        && *(*index).rd_indcollation.add(place) == kind.collation()
+                        && *(*index).rd_indoption.add(place) == 0
+                })
+        };
+        if is_ours {
+            return Ok(());
+        }
+        let keys: Vec<&str> = self.keys.iter().map(|column| shape.columns[*column].0).collect();
+        found(
+            format!(
+                "Index sync_ext.{} is not a valid {}btree index of {} on ({}).",
+                self.name.to_string_lossy(),
+                if self.is_unique { "unique " } else { "" },
+                shape.name(),
+                keys.join(", "),
+            ),
+            INDEX,
+        )
+    }
+}
+
+fn found<T>(found: String, mend: &'static str) -> Result<T> {
+    Err(SyncError::NotAsInstalled { found, mend })
+}
+
+pub fn missing<T>(name: &CStr) -> Result<T> {
+    let what = format!("sync_ext.{} is missing.", name.to_string_lossy());
+    found(what, "Restore it from a backup; an index can be made anew.")
+}
