@@ -69,6 +69,7 @@ struct Call(&'static str, String, Shown, Option<&'static str>);
 const CREATE: &str = "`sync_create_workspace`, for oneself";
 const CREATE_FOR_ANOTHER: &str = "`sync_create_workspace`, for another";
 const CREATE_TAKEN: &str = "`sync_create_workspace`, a name that is taken";
+const LIST_MEMBERS: &str = "`sync_list_members`";
 const SET_MEMBER: &str = "`sync_set_member`";
 
 fn calls() -> Vec<Call> {
@@ -80,6 +81,7 @@ fn calls() -> Vec<Call> {
         let sql = format!("json_build_object('workspaces', {workspaces}) from sync_ext.{view}");
         always(KNOWN, call(name, &sql, shown))
     };
+    let role = |call| format!("json_build_object('roles', array_remove(array[{call}], null))");
     let counters = "json_build_object('counters', json_agg(counter)) from sync_ext.counter";
     let new_one = |name, sql| always(UNKNOWN, call(name, sql, Stored));
     let op = put(9, "c", 1);
@@ -97,6 +99,10 @@ fn calls() -> Vec<Call> {
         new_one(CREATE, "sync_create_workspace('{w}', '{me}')"),
         new_one(CREATE_FOR_ANOTHER, "sync_create_workspace('{w}', '{other}')"),
         always(KNOWN, call(CREATE_TAKEN, "sync_create_workspace('{w}', '{me}')", Stored)),
+        call(LIST_MEMBERS, "sync_list_members('{w}')", Items("members")),
+        call("`sync_get_role`, one's own", &role("sync_get_role('{w}')"), Items("roles")),
+        call("`sync_get_role`, another's", &role("sync_get_role('{w}', 'zoe')"), Items("roles")),
+        call("`sync_forget_device`", "sync_forget_device('{w}', 'vic')", Stored),
         call(SET_MEMBER, "sync_set_member('{w}', 'eve', 'viewer')", Stored),
         call("`sync_remove_member`", "sync_remove_member('{w}', 'vic')", Stored),
         call("`sync_drop_workspace`", "sync_drop_workspace('{w}')", Stored),
@@ -157,7 +163,7 @@ fn a_membership_function_tells_roles_as_our_own_members_do() {
     let by_function = matrix(&mut admin, Told::BySetting);
     let elsewhere = |name: &str| by_function.iter().find(|line| line.0 == name).unwrap().1.clone();
     // We are not the ones to make members, whoever asks who may.
-    for name in [CREATE, CREATE_FOR_ANOTHER, CREATE_TAKEN] {
+    for name in [CREATE, CREATE_FOR_ANOTHER, CREATE_TAKEN, LIST_MEMBERS] {
         let codes = BTreeSet::from_iter(elsewhere(name));
         assert!(codes.is_subset(&["55000", "42501", "–"].map(str::to_owned).into()), "{codes:?}");
     }
@@ -167,7 +173,7 @@ fn a_membership_function_tells_roles_as_our_own_members_do() {
         ["55000", "42501", "55000", "42501", "42501", "42501", "42501", "55000", "42501"]
     );
     let rest = |lines: Vec<Line>| -> Vec<Line> {
-        let ours = [CREATE, CREATE_FOR_ANOTHER, CREATE_TAKEN, SET_MEMBER];
+        let ours = [CREATE, CREATE_FOR_ANOTHER, CREATE_TAKEN, LIST_MEMBERS, SET_MEMBER];
         lines.into_iter().filter(|line| !ours.contains(&line.0)).collect()
     };
     assert_eq!(rest(by_function), rest(by_own));

@@ -63,12 +63,15 @@ fn said_by(mut program: Command, workspace: &str, cluster: &Cluster) -> Value {
 fn judge(workspace: &str, seen: &Value) {
     let result = |id, version| {
         let op_id = format!("00000000-0000-4000-8000-{id:012}");
-        json!({"opId": op_id, "success": true, "serverVersion": version, "applied": true})
+        json!({"opId": op_id, "success": true, "serverVersion": version, "applied": true,
+               "created": true})
     };
     let pushed = |version| json!({"results": [result(version, version)], "serverVersion": version});
     assert_eq!(seen["pushed"], json!([pushed(1), pushed(2)]));
     let mut replayed = pushed(2);
-    replayed["results"][0]["replayed"] = true.into();
+    let replay = replayed["results"][0].as_object_mut().unwrap();
+    replay.remove("created");
+    replay.insert("replayed".to_owned(), true.into());
     assert_eq!(seen["replayed"], replayed);
     assert_eq!(seen["told"], json!(["sync_ext", {"workspaceId": workspace, "serverVersion": 1}]));
 

@@ -2,7 +2,7 @@
 //! and, at the end, every row must be what the model says; and the indexes and
 //! heaps must be sound.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use postgres::{Client, GenericClient, IsolationLevel};
 use rand::rngs::StdRng;
@@ -16,20 +16,36 @@ use sync_ext_cluster::soundness;
 const SEEDS: std::ops::Range<u64> = 0..4;
 const STEPS: usize = 60;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 struct Op {
     id: u64,
     pk: String,
     clock: u64,
     delete: bool,
     payload: String,
+    /// The op that its author saw as the newest, or `Some(None)` for none.
+    parent: Option<Option<u64>>,
+}
+
+/// Of the content, which the parent is no part of.
+impl PartialEq for Op {
+    fn eq(&self, other: &Op) -> bool {
+        let content = |op: &Op| (op.id, op.pk.clone(), op.clock, op.delete, op.payload.clone());
+        content(self) == content(other)
+    }
 }
 
 impl Op {
     fn json(&self) -> String {
-        match self.delete {
+        let op = match self.delete {
             true => batch::delete(self.id, &self.pk, self.clock),
             false => batch::op(self.id, &self.pk, self.clock, "put", &self.payload),
+        };
+        match self.parent {
+            None => op,
+            Some(seen) => {
+                batch::with_parent(&op, &seen.map_or_else(|| "none".to_owned(), batch::op_id))
+            }
         }
     }
 }
@@ -39,6 +55,8 @@ struct Entry {
     op: Op,
     applied: bool,
     supersedes: Option<i64>,
+    created: bool,
+    overwrote: Option<u64>,
 }
 
 /// What the contract says of a workspace that GC has not touched.
@@ -49,9 +67,23 @@ struct Model {
     winners: BTreeMap<String, i64>,
 }
 
-/// What a result tells: version, applied, replayed, the winner's version; or
-/// the error.
-type Told = Result<(i64, bool, bool, Option<i64>), String>;
+/// What a result tells of an op that is stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Stored {
+    version: i64,
+    applied: bool,
+    replayed: bool,
+    created: bool,
+    overwrote: Option<String>,
+    /// The winner's version, and the bytes of its payload if it is told.
+    winner: Option<(i64, Option<usize>)>,
+}
+
+/// Or the error.
+type Told = Result<Stored, String>;
+
+/// What the payloads of a reply's winners stay below: the setting's default.
+const PAGE_BYTES: usize = 8 * 1024 * 1024;
 
 impl Model {
     fn push(&mut self, ops: &[Op]) -> Vec<Told> {
@@ -64,40 +96,58 @@ impl Model {
             } else if let Some(&earlier) = first.get(&op.id) {
                 told[earlier].clone()
             } else if let Some(&version) = self.by_id.get(&op.id) {
-                match self.log[version as usize - 1].op == *op {
-                    true => Ok((version, false, true, None)),
+                let entry = &self.log[version as usize - 1];
+                let overwrote = entry.overwrote.map(batch::op_id);
+                match entry.op == *op {
+                    true => Ok(Stored { version, replayed: true, overwrote, ..Stored::default() }),
                     false => Err("CONFLICT".to_owned()),
                 }
             } else {
-                let (version, applied) = self.append(op);
-                Ok((version, applied, false, None))
+                let version = self.append(op);
+                let Entry { applied, created, overwrote, .. } = self.log[version as usize - 1];
+                let overwrote = overwrote.map(batch::op_id);
+                Ok(Stored { version, applied, created, overwrote, ..Stored::default() })
             });
             first.entry(op.id).or_insert(place);
         }
+        // Each payload once, with the first op that lost to it, while they fit.
+        let (mut payloads, mut bytes) = (BTreeSet::new(), 0);
         for (op, told) in ops.iter().zip(&mut told) {
-            let Ok((version, applied, replayed, winner)) = told else { continue };
+            let Ok(stored) = told else { continue };
             let now = self.winners[&op.pk];
-            if *replayed {
-                *applied = now == *version;
+            if stored.replayed {
+                stored.applied = now == stored.version;
             }
-            *winner = (!*applied).then_some(now);
+            if stored.applied {
+                continue;
+            }
+            let winner = &self.log[now as usize - 1].op;
+            let size = winner.payload.len();
+            let is_told =
+                !winner.delete && payloads.insert(op.pk.clone()) && bytes + size < PAGE_BYTES;
+            bytes += if is_told { size } else { 0 };
+            stored.winner = Some((now, is_told.then_some(size)));
         }
         told
     }
 
-    fn append(&mut self, op: &Op) -> (i64, bool) {
+    fn append(&mut self, op: &Op) -> i64 {
         let version = self.log.len() as i64 + 1;
         let winner = self.winners.get(&op.pk).copied();
         let revision = |op: &Op| (op.clock, batch::op_id(op.id));
         let applied =
             winner.is_none_or(|at| revision(op) > revision(&self.log[at as usize - 1].op));
         let supersedes = winner.filter(|_| applied);
-        self.log.push(Entry { op: op.clone(), applied, supersedes });
+        let replaced = supersedes.map(|at| &self.log[at as usize - 1].op);
+        let created = applied && !op.delete && replaced.is_none_or(|op| op.delete);
+        let overwrote = replaced.filter(|before| op.parent.is_some_and(|it| it != Some(before.id)));
+        let overwrote = overwrote.map(|op| op.id);
+        self.log.push(Entry { op: op.clone(), applied, supersedes, created, overwrote });
         self.by_id.insert(op.id, version);
         if applied {
             self.winners.insert(op.pk.clone(), version);
         }
-        (version, applied)
+        version
     }
 }
 
@@ -160,6 +210,7 @@ impl Past {
                 match random.random_range(0..10) {
                     0 => op.clock += 1,               // another content under a known opId,
                     1 => op.pk = self.ascending_pk(), // or of a new record
+                    2 => op.parent = Some(None),      // which this is no part of
                     _ => {}
                 }
                 op
@@ -186,7 +237,19 @@ impl Past {
             }
             false => format!("pk-{}", random.random_range(0..60)),
         };
-        fresh_op(random, pk)
+        let mut op = fresh_op(random, pk);
+        op.parent = match random.random_range(0..4) {
+            0 => None,
+            1 => Some(None),
+            // Now and then of the same record, and then now and then its newest.
+            _ => {
+                let of_record = |other: &&Op| other.pk == op.pk;
+                let seen = batch.iter().rev().find(of_record);
+                let seen = seen.or_else(|| self.batches.last()?.iter().rev().find(of_record));
+                Some(seen.or(self.any_op(random)).map(|op| op.id))
+            }
+        };
+        op
     }
 }
 
@@ -204,6 +267,7 @@ fn fresh_op(random: &mut StdRng, pk: String) -> Op {
         clock: random.random_range(0..12),
         delete: random.random_bool(0.15),
         payload: format!("{{\"text\":\"{text}\"}}"),
+        parent: None,
     }
 }
 
@@ -215,12 +279,17 @@ fn told(reply: &str) -> Vec<Told> {
         .iter()
         .map(|item| match item["success"].as_bool().unwrap() {
             false => Err(item["errorCode"].as_str().unwrap().to_owned()),
-            true => Ok((
-                item["serverVersion"].as_i64().unwrap(),
-                item["applied"].as_bool().unwrap(),
-                item.get("replayed").is_some(),
-                item["winner"]["serverVersion"].as_i64(),
-            )),
+            true => Ok(Stored {
+                version: item["serverVersion"].as_i64().unwrap(),
+                applied: item["applied"].as_bool().unwrap(),
+                replayed: item.get("replayed").is_some(),
+                created: item.get("created").is_some(),
+                overwrote: item["overwrote"].as_str().map(str::to_owned),
+                winner: item.get("winner").map(|winner| {
+                    let payload = winner.get("payload").map(|payload| payload.to_string().len());
+                    (winner["serverVersion"].as_i64().unwrap(), payload)
+                }),
+            }),
         })
         .collect()
 }
@@ -290,14 +359,14 @@ fn step(client: &mut Client, random: &mut StdRng, model: &mut Model, past: &mut 
 fn check_tables(client: &mut Client, model: &Model) {
     let rows = client
         .query(
-            "select server_version, pk, operation, payload::text, clock, op_id::text, applied, supersedes
+            "select server_version, pk, operation, payload::text, clock, op_id::text, applied, supersedes, overwrote::text
                from sync_ext.change_log order by server_version",
             &[],
         )
         .unwrap();
     assert_eq!(rows.len(), model.log.len());
     for (at, (row, entry)) in rows.iter().zip(&model.log).enumerate() {
-        let Entry { op, applied, supersedes } = entry;
+        let Entry { op, applied, supersedes, overwrote, .. } = entry;
         assert_eq!(row.get::<_, i64>(0), at as i64 + 1);
         assert_eq!(row.get::<_, &str>(1), op.pk);
         assert_eq!(row.get::<_, &str>(2), if op.delete { "delete" } else { "put" });
@@ -307,6 +376,7 @@ fn check_tables(client: &mut Client, model: &Model) {
         assert_eq!(row.get::<_, &str>(5), batch::op_id(op.id));
         assert_eq!(row.get::<_, bool>(6), *applied);
         assert_eq!(row.get::<_, Option<i64>>(7), *supersedes);
+        assert_eq!(row.get::<_, Option<String>>(8), overwrote.map(batch::op_id));
     }
     let rows = client
         .query("select pk, server_version, clock, op_id::text, deleted from sync_ext.record order by pk", &[])

@@ -179,7 +179,7 @@ fn a_first_acknowledgement_in_flight_leaves_no_device(cluster: &Cluster) {
     // It waits for a drop that came first.
     for (user, step, told) in [
         ("vic", FIRST, refused()),
-        ("", FIRST, Err("22023".to_owned())),
+        ("", FIRST, Err("SX003".to_owned())),
         (
             "",
             "select sync_update_cursor('team', 'phone', 0) ->> 'advanced'",
@@ -209,7 +209,7 @@ fn an_acknowledgement_of_a_known_device_in_flight_leaves_none(cluster: &Cluster)
             nothing_is_left(&mut stage, 0);
         }
     }
-    for ((user, again), told) in known.into_iter().zip(["42501", "22023"]) {
+    for ((user, again), told) in known.into_iter().zip(["42501", "SX003"]) {
         let mut stage = team(cluster, "known");
         let mut holder = stage.holding("ann", DROP);
         let user: &'static str = user;
@@ -302,7 +302,7 @@ fn old_cursors_proofs_and_tokens_are_told(cluster: &Cluster) {
     assert_eq!(reason(admin, 3, None), "unknown_workspace");
     assert_eq!(reason(admin, 0, proof.as_deref()), "unknown_workspace");
     assert_eq!(expires(admin), Listed::Expired);
-    assert_eq!(outcome(admin, FIRST), Err("22023".to_owned()));
+    assert_eq!(outcome(admin, FIRST), Err("SX003".to_owned()));
 
     // A new beginning, shorter than what there was.
     push(admin, "team", &[put(1, "a", 1)]);
@@ -310,7 +310,7 @@ fn old_cursors_proofs_and_tokens_are_told(cluster: &Cluster) {
     assert_eq!(reason(admin, 3, proof.as_deref()), "history_diverged");
     assert_eq!(reason(admin, 0, proof.as_deref()), "history_diverged");
     assert_eq!(expires(admin), Listed::Expired);
-    assert_eq!(outcome(admin, FIRST), Err("22023".to_owned()));
+    assert_eq!(outcome(admin, FIRST), Err("SX003".to_owned()));
     // As long, of the very same ops, and longer.
     push(admin, "team", &[put(2, "b", 1), put(3, "a", 2)]);
     assert_eq!(reason(admin, 3, proof.as_deref()), "history_diverged");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use fallible_iterator::FallibleIterator;
 use postgres::Client;
 use serde_json::{Value, json};
-use sync_ext_cluster::batch::{delete, op, push, put};
+use sync_ext_cluster::batch::{delete, op, op_id, push, put};
 use sync_ext_cluster::cluster::Cluster;
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -124,14 +124,17 @@ fn changes_are_those_of_a_pull(pair: &mut Pair) {
     let mut released = transaction.savepoint("released").unwrap();
     push(&mut released, "w", &[delete(3, "b", 1)]);
     released.commit().unwrap();
-    push(&mut transaction, "w", &[put(4, "c", 1)]);
+    // The last has not seen what it overwrites.
+    let unseen = put(5, "c", 2).replacen('{', "{\"parent\":\"none\",", 1);
+    push(&mut transaction, "w", &[put(4, "c", 1), unseen]);
     transaction.commit().unwrap();
     let sql = "select (sync_pull('w') -> 'changes')::text";
     let pulled: String = pair.pusher.query_one(sql, &[]).unwrap().get(0);
     let pulled: Value = serde_json::from_str(&pulled).unwrap();
-    assert_eq!(pulled.as_array().unwrap().len(), 4);
+    assert_eq!(pulled.as_array().unwrap().len(), 5);
+    assert_eq!(pulled[4]["overwrote"], op_id(4));
     let told = pair.told();
-    assert_eq!(told, [json!({"workspaceId": "w", "serverVersion": 4, "changes": pulled})]);
+    assert_eq!(told, [json!({"workspaceId": "w", "serverVersion": 5, "changes": pulled})]);
 }
 
 fn what_is_too_large_is_no_error(pair: &mut Pair) {

@@ -12,7 +12,7 @@ const SEED: u64 = 1;
 #[test]
 fn a_session_of_many_calls_takes_no_more_memory_than_one_of_few() {
     let cluster = Cluster::start("proof-session", &session::SETTINGS).unwrap();
-    println!("{}", session::run(&cluster, SEED, 2000).unwrap());
+    println!("{}", session::run(&cluster, SEED, 3000).unwrap());
     a_plan_that_stays_is_seen(&cluster);
     a_warning_is_seen(&cluster);
 }
@@ -46,7 +46,7 @@ fn session_with(cluster: &Cluster, more: &str) -> String {
              end $$"
         ))
         .unwrap();
-    let violation = format!("{:#}", session::measure(cluster, SEED, 1000).unwrap_err());
+    let violation = format!("{:#}", session::measure(cluster, SEED, 2000).unwrap_err());
     println!("seen: {violation}");
     violation
 }

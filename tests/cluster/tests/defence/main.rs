@@ -2,10 +2,14 @@
 //! these fails if the defence it is about is taken out.
 
 mod callers;
+mod errors;
 mod membership;
+mod memory;
 mod names;
+mod privileges;
 mod refusals;
 mod required_user;
+mod restricted;
 mod text;
 mod tokens;
 mod users;
@@ -20,7 +24,7 @@ use sync_ext_cluster::steps::speak_for;
 
 /// One call of each function that is about a workspace which is there, `$1`. Those
 /// who may do all of it get an answer from each, in this order.
-const CALLS: [(&str, &str); 11] = [
+const CALLS: [(&str, &str); 14] = [
     (
         "push",
         r#"select sync_push($1, '[{"tableName":"notes","operation":"put","pk":"c","payload":{},
@@ -33,6 +37,9 @@ const CALLS: [(&str, &str); 11] = [
     ("status", "select sync_status($1)"),
     ("explain", "select sync_explain($1, 'notes', 'c')"),
     ("gc", "select sync_gc($1)"),
+    ("list_members", "select sync_list_members($1)"),
+    ("get_role of another", "select sync_get_role($1, 'called')"),
+    ("forget_device", "select sync_forget_device($1, 'called')"),
     ("set_member", "select sync_set_member($1, 'called', 'viewer')"),
     ("remove_member", "select sync_remove_member($1, 'called')"),
     ("drop_workspace", "select sync_drop_workspace($1)"),
@@ -47,7 +54,7 @@ const GRANTS: &str = "
       sync_unregister_table(text), sync_create_workspace(text, text),
       sync_drop_workspace(text, integer), sync_set_member(text, text, text),
       sync_remove_member(text, text), sync_list_workspaces(), sync_exchange, sync_status,
-      sync_explain to web;
+      sync_explain, sync_list_members, sync_get_role, sync_forget_device to web;
     grant execute on procedure sync_gc_all to web;
     grant usage on schema sync_ext to web;
     grant select on sync_ext.current_record, sync_ext.tombstone, sync_ext.conflict,

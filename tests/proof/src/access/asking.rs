@@ -113,7 +113,7 @@ fn counted_as(refusal: &Refusal) -> &'static str {
         ("42501", _) => "42501: not by this role",
         ("22023", "invalid page_token") => "22023: another's page token",
         ("22023", _) => "22023: another argument",
-        ("55000", "snapshot expired") => "55000: snapshots expired",
+        ("SX001", _) => "SX001: snapshots expired",
         ("55000", "workspace must keep an owner") => "55000: last owners kept",
         ("55000", _) => "55000: members kept elsewhere",
         ("42704", _) => "42704: no such workspace",

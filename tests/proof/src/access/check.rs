@@ -142,9 +142,9 @@ impl World {
         let rows = self.admin.query(
             "select format('%s workspace %s %s %s', workspace_id, head, horizon, gc_through)
                from sync_ext.workspace
-             union all select format('%s log %s %s %s %s %s %s %s %s %s %s %s owner <%s> filled <%s>',
+             union all select format('%s log %s %s %s %s %s %s %s %s %s %s %s %s owner <%s> filled <%s>',
                  w.workspace_id, l.server_version, l.table_name, l.pk, l.operation, l.payload,
-                 l.clock, l.hlc, l.device_id, l.op_id, l.applied, l.supersedes, l.owner,
+                 l.clock, l.hlc, l.device_id, l.op_id, l.applied, l.supersedes, l.overwrote, l.owner,
                  l.filled_field)
                from sync_ext.change_log l join sync_ext.workspace w using (workspace_key)
              union all select format('%s record %s %s %s %s %s %s %s owner <%s>', w.workspace_id,
@@ -172,9 +172,10 @@ fn lines(model: &Server) -> Vec<String> {
     for (name, state) in &model.workspaces {
         let (head, horizon, through) = (state.head, state.horizon, state.gc_through);
         lines.push(format!("{name} workspace {head} {horizon} {through}"));
-        for (version, Entry { op, payload, filled, owner, applied, supersedes, .. }) in &state.log {
+        for (version, entry) in &state.log {
+            let Entry { op, payload, filled, owner, applied, supersedes, overwrote, .. } = entry;
             lines.push(format!(
-                "{name} log {version} {} {} {} {} {} {} {} {} {} {} owner <{}> filled <{}>",
+                "{name} log {version} {} {} {} {} {} {} {} {} {} {} {} owner <{}> filled <{}>",
                 op.table,
                 op.pk,
                 if op.delete { "delete" } else { "put" },
@@ -185,6 +186,7 @@ fn lines(model: &Server) -> Vec<String> {
                 op.op_id,
                 flag(*applied),
                 supersedes.map(|version| version.to_string()).unwrap_or_default(),
+                overwrote.as_deref().unwrap_or_default(),
                 or_empty(owner),
                 filled.unwrap_or_default()
             ));

@@ -33,6 +33,9 @@ pub struct Entry {
     pub owner: Owner,
     pub applied: bool,
     pub supersedes: Option<i64>,
+    pub created: bool,
+    /// The op that it replaced unseen.
+    pub overwrote: Option<String>,
     pub at: i64,
 }
 
@@ -109,7 +112,7 @@ pub fn not_a_member() -> Refusal {
 }
 
 pub fn expired() -> Refusal {
-    refusal("55000", "snapshot expired")
+    refusal("SX001", "snapshot expired")
 }
 
 impl Server {
@@ -243,14 +246,14 @@ impl Server {
         device: Name,
         version: i64,
     ) -> Outcome {
+        self.allow(user, workspace, Role::Viewer)?;
         if version < 0 {
             return Err(invalid("invalid version"));
         }
-        self.allow(user, workspace, Role::Viewer)?;
         let state = self.workspaces.get_mut(workspace);
         let (head, horizon) = state.as_ref().map_or((0, 0), |state| (state.head, state.horizon));
         if version > head {
-            return Err(invalid("version is above the head"));
+            return Err(refusal("SX003", "version is above the head"));
         }
         let (mut seen, mut advanced) = (0, false);
         if let Some(state) = state {

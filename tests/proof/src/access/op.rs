@@ -20,6 +20,8 @@ pub struct Op {
     pub hlc: String,
     pub device: String,
     pub op_id: String,
+    /// What its author saw as the newest entry, or "none".
+    pub parent: Option<String>,
 }
 
 /// What a payload's member says about the owner.
@@ -69,9 +71,10 @@ impl Op {
             .map(|all| all.iter().map(|(key, raw)| ((*key).to_owned(), value(raw))).collect())
     }
 
-    /// Equal in all but the payload.
+    /// Equal in all content but the payload.
     pub fn is_like(&self, other: &Op) -> bool {
-        Op { payload: None, ..self.clone() } == Op { payload: None, ..other.clone() }
+        let bare = |op: &Op| Op { payload: None, parent: None, ..op.clone() };
+        bare(self) == bare(other)
     }
 
     /// Equal as JSON.
@@ -99,12 +102,13 @@ impl Item {
     }
 
     pub fn json(&self) -> String {
-        let Op { table, pk, delete, clock, hlc, device, op_id, .. } = &self.op;
+        let Op { table, pk, delete, clock, hlc, device, op_id, parent, .. } = &self.op;
+        let parent = json!(parent);
         let payload = self.payload().unwrap_or_else(|| "null".to_owned());
         let operation = if *delete { "delete" } else { "put" };
         let stamp = json!({"deviceId": device, "opId": op_id, "hlc": hlc, "clock": clock});
         format!(
-            r#"{{"tableName":"{table}","operation":"{operation}","pk":"{pk}","payload":{payload},"stamp":{stamp}}}"#
+            r#"{{"tableName":"{table}","operation":"{operation}","pk":"{pk}","payload":{payload},"parent":{parent},"stamp":{stamp}}}"#
         )
     }
 }

@@ -99,6 +99,12 @@ impl Pen {
             hlc: format!("{}-{}", random.random_range(0..3), secrets::marker(table, number)),
             device: format!("dev-{}", secrets::marker(table, number)),
             op_id: secrets::op_id(number),
+            parent: match random.random_range(0..4) {
+                0 => None,
+                1 => Some("none".to_owned()),
+                // Somebody's op, perhaps this very record's newest.
+                _ => Some(secrets::op_id(number - random.random_range(0..number.min(9)))),
+            },
         }
     }
 }

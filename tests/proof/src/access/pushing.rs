@@ -1,5 +1,7 @@
 //! What the contract says of a push, and of an exchange.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::model::{Entry, Outcome, Owner, Record, Refusal, Server, Workspace, sees};
@@ -21,7 +23,7 @@ const LOGGED: Code = Code("CONFLICT", Some("opId was pushed before with differen
 #[derive(Clone)]
 enum Fate {
     Refused(Code),
-    Stored { version: i64, applied: bool, replayed: bool, key: (String, String) },
+    Stored { version: i64, replayed: bool },
 }
 
 /// Whose a record is or becomes, and whether the payload is made to say so.
@@ -57,10 +59,12 @@ impl Server {
             };
             fates.push(fate);
         }
+        // The records whose winner's payload is told.
+        let mut told = BTreeSet::new();
         let results: Vec<Value> = items
             .iter()
             .zip(&fates)
-            .map(|(item, fate)| state.result(&item.op.op_id, fate, before))
+            .map(|(item, fate)| state.result(&item.op.op_id, fate, before, &mut told))
             .collect();
         let head = state.head;
         if !is_new || head > 0 {
@@ -109,12 +113,7 @@ impl Workspace {
         if let Some(version) = self.by_id.get(&op.op_id) {
             let entry = &self.log[version];
             return match sees(user, &entry.owner) && entry.is_of(op) {
-                true => Fate::Stored {
-                    version: *version,
-                    applied: false,
-                    replayed: true,
-                    key: op.key(),
-                },
+                true => Fate::Stored { version: *version, replayed: true },
                 false => Fate::Refused(LOGGED),
             };
         }
@@ -128,19 +127,23 @@ impl Workspace {
             Err(code) => Fate::Refused(code),
             Ok((owner, fill)) => {
                 let filled = owner_field.filter(|_| fill);
-                let (version, applied) = self.append(item, owner, filled, at);
-                Fate::Stored { version, applied, replayed: false, key: op.key() }
+                let version = self.append(item, owner, filled, at);
+                Fate::Stored { version, replayed: false }
             }
         }
     }
 
-    fn append(&mut self, item: &Item, owner: Owner, filled: Option<Name>, at: i64) -> (i64, bool) {
+    fn append(&mut self, item: &Item, owner: Owner, filled: Option<Name>, at: i64) -> i64 {
         let op = item.op.clone();
         self.head += 1;
         let version = self.head;
         let winner = self.records.get(&op.key());
         let applied = winner.is_none_or(|winner| op.revision() > winner.revision);
-        let supersedes = winner.filter(|_| applied).map(|winner| winner.version);
+        let replaced = winner.filter(|_| applied);
+        let supersedes = replaced.map(|winner| winner.version);
+        let created = applied && !op.delete && replaced.is_none_or(|winner| winner.deleted);
+        let newest = replaced.map(|winner| winner.revision.2.clone());
+        let overwrote = newest.filter(|it| op.parent.as_ref().is_some_and(|seen| seen != it));
         if applied {
             let (revision, deleted) = (op.revision(), op.delete);
             let record = Record { version, revision, deleted, owner: owner.clone() };
@@ -151,12 +154,20 @@ impl Workspace {
             (Some(field), Some(owner)) => item.payload().map(|text| with(&text, field, owner)),
             _ => item.payload(),
         };
-        self.log.insert(version, Entry { op, payload, filled, owner, applied, supersedes, at });
-        (version, applied)
+        let entry =
+            Entry { op, payload, filled, owner, applied, supersedes, created, overwrote, at };
+        self.log.insert(version, entry);
+        version
     }
 
-    fn result(&self, op_id: &str, fate: &Fate, before: i64) -> Value {
-        let (version, key, applied, replayed) = match fate {
+    fn result(
+        &self,
+        op_id: &str,
+        fate: &Fate,
+        before: i64,
+        told: &mut BTreeSet<(String, String)>,
+    ) -> Value {
+        let (version, replayed) = match fate {
             Fate::Refused(Code(code, error)) => {
                 let mut refused = json!({"opId": op_id, "success": false, "errorCode": code});
                 if let Some(error) = error {
@@ -164,16 +175,21 @@ impl Workspace {
                 }
                 return refused;
             }
-            Fate::Stored { version, applied, replayed, key } => {
-                (*version, key, *applied, *replayed)
-            }
+            Fate::Stored { version, replayed } => (*version, *replayed),
         };
-        let record = &self.records[key];
-        let applied = if replayed { record.version == version } else { applied };
+        let Entry { op, applied, created, overwrote, .. } = &self.log[&version];
+        let key = op.key();
+        let record = &self.records[&key];
+        let applied = if replayed { record.version == version } else { *applied };
         let mut result =
             json!({"opId": op_id, "success": true, "serverVersion": version, "applied": applied});
         if replayed {
             result["replayed"] = json!(true);
+        } else if *created {
+            result["created"] = json!(true);
+        }
+        if let Some(overwrote) = overwrote {
+            result["overwrote"] = json!(overwrote);
         }
         if applied {
             return result;
@@ -187,8 +203,9 @@ impl Workspace {
             }
         } else {
             winner["kind"] = json!("put");
-            winner["payload"] = entry.map_or(Value::Null, Entry::payload_value);
-            result["payload"] = winner["payload"].clone();
+            if told.insert(key) {
+                winner["payload"] = entry.map_or(Value::Null, Entry::payload_value);
+            }
         }
         result["winner"] = winner;
         result

@@ -78,10 +78,10 @@ impl Workspace {
 impl Server {
     /// Gives the reply and how many entries were passed over for their owner.
     pub fn pull(&self, user: Option<Name>, call: &PullCall) -> Result<(Value, u64), Refusal> {
+        self.allow(user, call.workspace, Role::Viewer)?;
         if call.cursor < 0 {
             return Err(invalid("invalid cursor"));
         }
-        self.allow(user, call.workspace, Role::Viewer)?;
         let nothing = Workspace::default();
         let state = self.workspaces.get(call.workspace);
         let reason = reason(state, call);
@@ -122,6 +122,9 @@ impl Server {
             if entry.payload.is_some() {
                 change["payload"] = entry.payload_value();
             }
+            if let Some(overwrote) = &entry.overwrote {
+                change["overwrote"] = json!(overwrote);
+            }
             changes.push(change);
         }
         reply["changes"] = json!(changes);
@@ -134,10 +137,10 @@ impl Server {
         let is_for_this = |page: &Page| {
             page.workspace == *workspace && page.user == user && set(&page.filter) == set(filter)
         };
+        self.allow(user, workspace, Role::Viewer)?;
         if page.as_ref().is_some_and(|page| !is_for_this(page)) {
             return Err(invalid("invalid page_token"));
         }
-        self.allow(user, workspace, Role::Viewer)?;
         let nothing = Workspace::default();
         let state = self.workspaces.get(workspace).unwrap_or(&nothing);
         if let Some(page) = page
@@ -188,7 +191,9 @@ impl Server {
                 let payload = live.map_or(Value::Null, |entry| entry.payload_value());
                 let Record { version, deleted, .. } = record;
                 let revision = record.revision();
-                records.push(json!([name, table, pk, payload, deleted, revision, version]));
+                let is_logged = entry.is_some();
+                records
+                    .push(json!([name, table, pk, payload, deleted, revision, version, is_logged]));
                 if *deleted {
                     tombstones.push(json!([name, table, pk, version, entry.is_some()]));
                 }

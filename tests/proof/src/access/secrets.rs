@@ -61,6 +61,8 @@ impl Secrets {
             self.holders.insert((workspace, op.op_id.clone()), Holder::Everybody);
             return Ok(());
         }
+        // The parent is another op, which has its own user.
+        let op = &Op { parent: None, ..op.clone() };
         let item = Item { op: op.clone(), is_loose: false };
         for name in names_in(&item.json()) {
             let is_op_id = name == op.op_id;
@@ -161,6 +163,7 @@ mod tests {
             hlc: format!("0-{}", marker(DIARY, number)),
             device: "dev".to_owned(),
             op_id: op_id(number),
+            parent: None,
         }
     }
 

@@ -30,7 +30,8 @@ impl Server {
         let told = found.filter(|(_, record)| sees(user, &record.owner));
         let (table, pk) = key;
         let mut reply = json!({"workspaceId": workspace, "tableName": table, "pk": pk,
-            "state": "unknown", "winner": null, "ops": [], "devices": [], "purge": null});
+            "state": "unknown", "winner": null, "opsLogged": 0, "ops": [], "devices": [],
+            "purge": null});
         if let Some((state, record)) = told {
             state.explain(key, record, &mut reply);
         }
@@ -44,7 +45,16 @@ impl Server {
             if self.allow(user, name, Role::Viewer).is_err() {
                 continue;
             }
-            for (version, entry) in state.log.iter().filter(|(_, entry)| !entry.applied) {
+            for (version, by) in &state.log {
+                // What lost itself, or what it has replaced unseen.
+                let at = match (by.applied, &by.overwrote) {
+                    (false, _) => Some(*version),
+                    (true, Some(_)) => by.supersedes,
+                    (true, None) => None,
+                };
+                let Some((at, entry)) = at.and_then(|at| Some((at, state.log.get(&at)?))) else {
+                    continue;
+                };
                 let (op, record) = (&entry.op, &state.records[&entry.op.key()]);
                 if !sees(user, &record.owner) {
                     continue;
@@ -56,7 +66,8 @@ impl Server {
                     op.table,
                     op.pk,
                     decided_by(&op.revision(), &record.revision),
-                    version,
+                    by.applied,
+                    at,
                     word(op.delete),
                     entry.payload_value(),
                     op.device,
@@ -69,6 +80,7 @@ impl Server {
                 ]));
             }
         }
+        rows.sort_by_key(|row| (row[0].to_string(), row[5].as_i64()));
         rows
     }
 }
@@ -113,6 +125,7 @@ impl Workspace {
             .map(|(version, entry)| (*version, entry))
             .collect();
         let told = |of: &(i64, &Entry)| explained(&entries, *of, record);
+        reply["opsLogged"] = json!(entries.len());
         reply["ops"] = entries.iter().map(told).collect();
         let device = |((id, user), device): (&(Name, Name), &Device)| {
             json!({"deviceId": id, "userId": (!user.is_empty()).then_some(user),
@@ -159,9 +172,11 @@ fn explained(entries: &[(i64, &Entry)], (version, entry): (i64, &Entry), record:
     json!({"serverVersion": version, "op": word(op.delete), "outcome": outcome,
         "against": against,
         "decidedBy": other.and_then(|other| decided_by(&op.revision(), &other)),
+        "overwrote": entry.overwrote,
         "supersededBy": superseded_by.map(|(version, _)| version),
         "stamp": {"clock": op.clock, "hlc": op.hlc, "deviceId": op.device, "opId": op.op_id},
-        "payload": entry.payload_value()})
+        "payload": entry.payload_value(),
+        "payloadBytes": entry.payload.as_ref().map(String::len)})
 }
 
 fn word(delete: bool) -> &'static str {

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail, ensure};
 /// SQLSTATEs that a caller may meet in a hostile run, each with its reason and
 /// what a batch that meets it is counted as. Everything else is a violation,
 /// above all XX000, XX001, XX002 and 58*.
-const ALLOWED: [(&str, &str, &str); 9] = [
+const ALLOWED: [(&str, &str, &str); 11] = [
     (
         "22023",
         "the contract's: an argument that it forbids, ops that are no array",
@@ -19,11 +19,9 @@ const ALLOWED: [(&str, &str, &str); 9] = [
         "Postgres': its JSON parser recurses and meets max_stack_depth",
         "batches ended by 54001",
     ),
-    (
-        "55000",
-        "the contract's: a snapshot that cannot go on, forged; the last owner who would go",
-        "",
-    ),
+    ("55000", "the contract's: the last owner who would go", ""),
+    ("SX001", "the contract's: a snapshot that cannot go on, forged", ""),
+    ("SX003", "the contract's: a version above the head", ""),
     ("42501", "the contract's: a user who may not", ""),
     ("42704", "the contract's: no such workspace", ""),
     ("42710", "the contract's: a workspace that there is", ""),
@@ -47,7 +45,7 @@ pub fn code(error: &postgres::Error) -> Result<String> {
         ALLOWED.iter().any(|(allowed, ..)| *allowed == code),
         "{code} is nothing that a caller may meet: {told:?}"
     );
-    let is_ours = ["22023", "55000", "42501", "42704", "42710"].contains(&code);
+    let is_ours = ["22023", "55000", "42501", "42704", "42710", "SX001", "SX003"].contains(&code);
     if is_ours || told.message() == "too many ops in one push" {
         told.detail().or(told.hint()).context("an error of the contract has a DETAIL or HINT")?;
     }

@@ -133,7 +133,9 @@ pub fn names(tables: &Tables) -> impl Iterator<Item = Option<&str>> {
 /// A table filter as a set; all tables if `None`.
 pub fn filter(tables: &Tables) -> Option<Vec<&str>> {
     let tables = tables.as_ref().filter(|tables| !tables.is_empty())?;
-    let mut names: Vec<&str> = tables.iter().flatten().map(String::as_str).collect();
+    // Longer ones are no table's.
+    let names = tables.iter().flatten().map(String::as_str).filter(|name| name.len() <= 128);
+    let mut names: Vec<&str> = names.collect();
     names.sort_unstable();
     names.dedup();
     Some(names)

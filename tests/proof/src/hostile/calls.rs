@@ -131,9 +131,11 @@ fn acknowledge(pusher: &mut Pusher, random: &mut StdRng) -> Result<()> {
         Some("22021")
     } else if !is_workspace(workspace.as_deref())
         || !is_workspace(device.as_deref())
-        || version.is_none_or(|version| !(0..=head).contains(&version))
+        || version.is_none_or(|version| version < 0)
     {
         Some("22023")
+    } else if version.is_some_and(|version| version > head) {
+        Some("SX003")
     } else {
         None
     };
@@ -163,7 +165,7 @@ fn forge(
         Err(error) => {
             let code = allowed::code(&error).with_context(|| format!("{sql} with {token}"))?;
             let is_due =
-                ["22023", "55000"].contains(&&*code) || code == "22021" && has_nul(names(&tables));
+                ["22023", "SX001"].contains(&&*code) || code == "22021" && has_nul(names(&tables));
             ensure!(is_due, "{error}: {sql} with {token}");
         }
     }

@@ -13,6 +13,7 @@ use super::generate::TABLES;
 /// The settings that the run makes.
 pub const MAX_OPS: usize = 40;
 pub const MAX_PAYLOAD: usize = 2048;
+pub const MAX_DEPTH: usize = 4;
 
 /// From this nesting on Postgres' own parser may give up with 54001, depending
 /// on its stack.
@@ -85,6 +86,13 @@ fn element(raw: &RawValue) -> Element {
     let stamped = |names: &[&str]| stamp.first(names).or_else(|| flat.first(names));
     let op_id = stamped(&["opId", "op_id"]);
     let op = || {
+        let parent = flat.get("parent");
+        let is_parent = |raw: &str| {
+            raw == "null" || text(raw).is_some_and(|seen| seen == "none" || uuid(&seen).is_some())
+        };
+        if !parent.is_none_or(is_parent) {
+            return None;
+        }
         Some(Op {
             table: name(flat.first(&["tableName", "table_name"])?, 128)?,
             pk: name(flat.get("pk")?, 1024)?,
@@ -143,13 +151,32 @@ pub fn error_code(op: &Op, workspace: &str) -> Option<&'static str> {
         // An integer key needs no quotes.
         Some(raw) => raw.starts_with(|c: char| c == '-' || c.is_ascii_digit()) && raw == expected,
     };
-    if payload.len() > MAX_PAYLOAD {
+    if payload.len() > MAX_PAYLOAD || depth(payload) > MAX_DEPTH {
         Some("OVERSIZED")
     } else if !claims(pk_field, &op.pk) || !claims("workspace_id", workspace) {
         Some("VALIDATION_ERROR")
     } else {
         None
     }
+}
+
+/// How many containers the innermost value is in; brackets in strings are none.
+pub fn depth(json: &str) -> usize {
+    let (mut deepest, mut now, mut in_string, mut escaped) = (0_usize, 0_usize, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                now += 1;
+                deepest = deepest.max(now);
+            }
+            b']' | b'}' if !in_string => now -= 1,
+            _ => {}
+        }
+    }
+    deepest
 }
 
 /// Whom claims name.

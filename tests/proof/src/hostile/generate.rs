@@ -141,6 +141,13 @@ fn good(random: &mut StdRng) -> Sketch {
         ("hlc".to_owned(), value::harmless_string(random)),
         ("clock".to_owned(), random.random_range(0..60u64).to_string()),
     ];
+    let parent = match random.random_range(0..6) {
+        0 => Some("\"none\"".to_owned()),
+        1 => Some(format!("\"{op_id}\"")),
+        2 => Some("null".to_owned()),
+        _ => None,
+    };
+    flat.extend(parent.map(|parent| ("parent".to_owned(), parent)));
     stamp.shuffle(random);
     if random.random_bool(0.3) {
         flat.append(&mut stamp);

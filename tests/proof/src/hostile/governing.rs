@@ -81,6 +81,20 @@ pub fn govern(pusher: &mut Pusher, random: &mut StdRng) -> Result<()> {
     if is_made {
         list(pusher, name.as_deref().unwrap_or_default())?;
     }
+    let device = optional(random);
+    let is_name = is_workspace(name.as_deref());
+    let nuls = |other: &Option<String>| has_nul([name.as_deref(), other.as_deref()]);
+    for (sql, other, is_valid) in [
+        ("select json_build_array(sync_list_members($1), $2::text)::text", &None, true),
+        (
+            "select to_json(coalesce(sync_get_role($1, $2), 'none'))::text",
+            &user,
+            user.is_none() || is_user(user.as_deref()),
+        ),
+        ("select sync_forget_device($1, $2)::text", &device, is_workspace(device.as_deref())),
+    ] {
+        ask(pusher, sql, &[&name, other], due(nuls(other), is_name && is_valid, None))?;
+    }
     let expected = due(nul, is_valid, is_last.then_some("55000"));
     ask(pusher, "select sync_remove_member($1, $2)::text", &[&name, &user], expected)?;
     drop_it(pusher, random, name.as_deref(), is_made)

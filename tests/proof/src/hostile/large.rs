@@ -66,6 +66,7 @@ pub fn prepare(cluster: &Cluster) -> Result<Client> {
     client.execute("select sync_register_table('notes')", &[])?;
     client.batch_execute(&format!(
         "alter database {DATABASE} set sync_ext.max_payload_bytes = '256MB';
+         alter database {DATABASE} set sync_ext.max_payload_depth = 1000000;
          create unlogged table given (name text, ops json);
          alter table given alter ops set storage external"
     ))?;
@@ -95,6 +96,9 @@ struct Bound {
     bytes: f64,
     what: &'static str,
 }
+
+/// The default of sync_ext.max_page_bytes.
+const MAX_PAGE_BYTES: f64 = 8.0 * 1024.0 * 1024.0;
 
 /// What every call may take, whatever its input.
 const FIXED: f64 = 2.0 * 1024.0 * 1024.0;
@@ -211,7 +215,8 @@ impl Large<'_> {
         let is_stored: bool = client.query_one(sql, &[&payload])?.get(0);
         ensure!(is_stored, "the payload is not stored as it was sent");
         let ops = format!("[{}]", batch::op(2 << 40, "large", 1, "put", "{}"));
-        let bytes = 10.5 * size + FIXED;
+        // As a winner it is told if it fits on a page, else not.
+        let bytes = 5.5 * size.min(MAX_PAGE_BYTES) + 1.5 * size + FIXED;
         let reply = self.push(&ops, Bound { bytes, what: "memory of its loser" })?;
         ensure!(answered(reply)?.results[0].success);
         Ok(())
@@ -290,8 +295,10 @@ impl Large<'_> {
                 "select ({call} ->> 'proof') is not null
                    from (select array_agg('t' || n) as them from generate_series(1, $1) n) as all_of"
             );
-            let is_served: bool = client.query_one(&sql, &[&(tables as i32)])?.get(0);
+            let is_served: bool = client.query_one(&sql, &[&1000])?.get(0);
             ensure!(is_served, "{sql}");
+            let error = client.query(&sql, &[&(tables as i32)]).err().context("not refused")?;
+            ensure!(allowed::code(&error)? == "22023", "{sql}: {error}");
         }
         self.tally.add("large arguments", 11);
         Ok(())

@@ -80,9 +80,11 @@ pub fn prepare(cluster: &Cluster, database: &str) -> Result<Client> {
     }
     client.batch_execute(&format!(
         "alter database {database} set sync_ext.max_ops_per_push = {};
-         alter database {database} set sync_ext.max_payload_bytes = {}",
+         alter database {database} set sync_ext.max_payload_bytes = {};
+         alter database {database} set sync_ext.max_payload_depth = {}",
         expect::MAX_OPS,
-        expect::MAX_PAYLOAD
+        expect::MAX_PAYLOAD,
+        expect::MAX_DEPTH
     ))?;
     Ok(client)
 }

@@ -1,6 +1,7 @@
 //! Hostile arguments to what operators call.
 
 use anyhow::{Context, Result, ensure};
+use postgres::types::ToSql;
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -83,19 +84,25 @@ pub fn collect(pusher: &mut Pusher, random: &mut StdRng) -> Result<()> {
 pub fn collect_all(pusher: &mut Pusher, random: &mut StdRng) -> Result<()> {
     let (retention, is_long) = retention(pusher, random);
     let batch_size = batch_size(random);
+    let workspace = workspace(random).filter(|id| !id.contains('\0'));
     let spans = [None, Some("0"), Some("-1 day"), Some("1 minute"), Some("178000000 years")];
     let budget = spans.choose(random).copied().flatten();
     let pause = spans.choose(random).copied().flatten();
-    let is_refused = !is_long || batch_size.is_none_or(|size| size < 1);
-    let sql = "call sync_gc_all($1::text::interval, $2, $3::text::interval, $4::text::interval)";
+    let is_refused = !is_long
+        || batch_size.is_none_or(|size| size < 1)
+        || workspace.is_some() && !is_workspace(workspace.as_deref());
+    let sql =
+        "call sync_gc_all($1, $2::text::interval, $3, $4::text::interval, $5::text::interval)";
     let statement = pusher.statement(sql)?;
-    let answer = pusher.client.execute(&statement, &[&budget, &batch_size, &pause, &retention]);
+    let arguments: [&(dyn ToSql + Sync); 5] =
+        [&workspace, &retention, &batch_size, &budget, &pause];
+    let answer = pusher.client.execute(&statement, &arguments);
     let code = answer.err().map(|error| allowed::code(&error)).transpose()?;
     let expected = is_refused.then_some("22023");
     ensure!(
         code.as_deref() == expected,
-        "{code:?} where {expected:?} is due: {sql} with {budget:?}, {batch_size:?}, {pause:?}, \
-         {retention:?}"
+        "{code:?} where {expected:?} is due: {sql} with {workspace:?}, {retention:?}, \
+         {batch_size:?}, {budget:?}, {pause:?}"
     );
     Ok(())
 }

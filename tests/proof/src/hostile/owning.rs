@@ -11,7 +11,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::calls::ask;
-use super::expect::{MAX_PAYLOAD, Told, told};
+use super::expect::{MAX_DEPTH, MAX_PAYLOAD, Told, depth, told};
 use super::governing::{be, be_trusted};
 use super::push::Pusher;
 use super::value;
@@ -139,7 +139,7 @@ fn push(
     let mut stored = Vec::new();
     for (place, (answer, payload)) in answers.iter().zip(payloads).enumerate() {
         let expected = match told(payload, field) {
-            _ if payload.len() > MAX_PAYLOAD => Some("OVERSIZED"),
+            _ if payload.len() > MAX_PAYLOAD || depth(payload) > MAX_DEPTH => Some("OVERSIZED"),
             Told::Nothing => None,
             Told::Name(name) if name == user => None,
             _ => Some("UNAUTHORIZED"),

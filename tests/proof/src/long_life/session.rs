@@ -45,7 +45,7 @@ const RECORDS: u64 = 500;
 const DATABASE: &str = "session";
 /// What is provoked: wrong arguments, ops that are no JSON, too many, and what a
 /// user may not do.
-const PROVOKED: [&str; 4] = ["22023", "22P02", "54000", "42501"];
+const PROVOKED: [&str; 5] = ["22023", "22P02", "54000", "42501", "SX003"];
 
 const CALLS: &str = "
 create function push_or_code(workspace_id text, ops text) returns text language plpgsql as $$
@@ -88,7 +88,7 @@ pub fn measure(cluster: &Cluster, seed: u64, rounds: u64) -> Result<Tally> {
     let log = LogFile::new(cluster);
     let mut session = Session::new(cluster.connect(DATABASE)?, seed)?;
     let backend = Backend::of(&mut session.client)?;
-    let warm_up = (rounds / 10).max(300).min(rounds);
+    let warm_up = (rounds / 10).max(1000).min(rounds);
     let mut before = None;
     for round in 0..rounds {
         if round == warm_up {

@@ -31,8 +31,8 @@ impl World<'_> {
     fn stored(&mut self) -> Result<Vec<(String, Vec<String>)>> {
         let rows = self.admin.query(
             "select w.workspace_id, array[format('workspace %s %s %s', w.head, w.horizon, w.gc_through)]
-               || array(select format('log %s %s %s %s %s %s %s %s %s %s %s %s', l.server_version, l.table_name,
-                      l.pk, l.operation, l.payload, l.clock, l.hlc, l.device_id, l.op_id, l.applied, l.supersedes,
+               || array(select format('log %s %s %s %s %s %s %s %s %s %s %s %s %s', l.server_version, l.table_name,
+                      l.pk, l.operation, l.payload, l.clock, l.hlc, l.device_id, l.op_id, l.applied, l.supersedes, l.overwrote,
                       extract(epoch from l.created_at)::bigint)
                     from sync_ext.change_log l where l.workspace_key = w.workspace_key order by l.server_version)
                || array(select format('record %s %s %s %s %s %s %s', r.table_name, r.pk, r.server_version,
@@ -161,11 +161,11 @@ fn check_state(state: &Workspace) -> Result<()> {
 fn lines(state: &Workspace, beginning: i64) -> Vec<String> {
     let mut lines =
         vec![format!("workspace {} {} {}", state.head, state.horizon, state.gc_through)];
-    for (version, Entry { op, applied, supersedes, at, .. }) in &state.log {
+    for (version, Entry { op, applied, supersedes, overwrote, at, .. }) in &state.log {
         let payload = state.log[version].payload().unwrap_or_default();
         let supersedes = supersedes.map(|version| version.to_string()).unwrap_or_default();
         lines.push(format!(
-            "log {version} {} {} {} {payload} {} {} {} {} {} {supersedes} {}",
+            "log {version} {} {} {} {payload} {} {} {} {} {} {supersedes} {} {}",
             op.table,
             op.pk,
             if op.delete { "delete" } else { "put" },
@@ -174,6 +174,7 @@ fn lines(state: &Workspace, beginning: i64) -> Vec<String> {
             op.device_id,
             op.revision.op_id,
             if *applied { "t" } else { "f" },
+            overwrote.as_deref().unwrap_or_default(),
             beginning + at
         ));
     }

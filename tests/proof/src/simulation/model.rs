@@ -7,14 +7,18 @@ use serde_json::{Value, json};
 use sync_ext_cluster::device::Revision;
 
 use super::op::{Item, Op, Spelling, revision_json};
+use super::reads::PAGE_BYTES;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     pub op: Op,
     /// How its payload was spelled when it was logged.
     pub spelling: Spelling,
     pub applied: bool,
     pub supersedes: Option<i64>,
+    pub created: bool,
+    /// The op that it replaced unseen.
+    pub overwrote: Option<String>,
     pub at: i64,
 }
 
@@ -49,7 +53,14 @@ pub struct Server {
 /// Who is told what about an op that is in the log.
 enum Fate {
     Refused(&'static str),
-    Stored { version: i64, applied: bool, replayed: bool, key: (String, String) },
+    Stored { version: i64, replayed: bool },
+}
+
+/// The payloads of winners that a reply has told, and their bytes.
+#[derive(Default)]
+struct Winners {
+    told: BTreeSet<(String, String)>,
+    bytes: usize,
 }
 
 impl Server {
@@ -74,23 +85,18 @@ impl Server {
         let mut fates = Vec::new();
         for (op, spelling) in ops {
             fates.push(match state.by_id.get(&op.revision.op_id) {
-                Some(version) if state.log[version].op == *op => Fate::Stored {
-                    version: *version,
-                    applied: false,
-                    replayed: true,
-                    key: op.key(),
-                },
+                Some(version) if state.log[version].op == *op => {
+                    Fate::Stored { version: *version, replayed: true }
+                }
                 Some(_) => Fate::Refused("CONFLICT"),
                 None if !tables.contains(op.table) => Fate::Refused("VALIDATION_ERROR"),
-                None => {
-                    let (version, applied) = state.append(op, spelling, at);
-                    Fate::Stored { version, applied, replayed: false, key: op.key() }
-                }
+                None => Fate::Stored { version: state.append(op, spelling, at), replayed: false },
             });
         }
         if state.head > before {
             state.changes += 1;
         }
+        let mut winners = Winners::default();
         let results: Vec<Value> = items
             .iter()
             .zip(places)
@@ -99,7 +105,7 @@ impl Server {
                     Place::Refused(code) => &Fate::Refused(code),
                     Place::Op(place) => &fates[place],
                 };
-                state.result(item.op_id(), fate, before)
+                state.result(item.op_id(), fate, before, &mut winners)
             })
             .collect();
         json!({"results": results, "serverVersion": state.head})
@@ -156,34 +162,51 @@ fn refused(op_id: Option<&str>, code: &str) -> Value {
 }
 
 impl Workspace {
-    fn append(&mut self, op: &Op, spelling: Spelling, at: i64) -> (i64, bool) {
+    fn append(&mut self, op: &Op, spelling: Spelling, at: i64) -> i64 {
         self.head += 1;
         let version = self.head;
         let winner = self.records.get(&op.key());
         let applied = winner.is_none_or(|winner| op.revision > winner.revision);
-        let supersedes = winner.filter(|_| applied).map(|winner| winner.version);
+        let replaced = winner.filter(|_| applied);
+        let supersedes = replaced.map(|winner| winner.version);
+        let created = applied && !op.delete && replaced.is_none_or(|winner| winner.deleted);
+        let newest = replaced.map(|winner| winner.revision.op_id.clone());
+        let overwrote = newest.filter(|it| op.parent.as_ref().is_some_and(|seen| seen != it));
         if applied {
             let record = Record { version, revision: op.revision.clone(), deleted: op.delete };
             self.records.insert(op.key(), record);
         }
         self.by_id.insert(op.revision.op_id.clone(), version);
-        self.log.insert(version, Entry { op: op.clone(), spelling, applied, supersedes, at });
-        (version, applied)
+        let op = op.clone();
+        self.log
+            .insert(version, Entry { op, spelling, applied, supersedes, created, overwrote, at });
+        version
     }
 
-    fn result(&self, op_id: Option<&str>, fate: &Fate, before: i64) -> Value {
-        let (version, applied, replayed, key) = match fate {
+    fn result(
+        &self,
+        op_id: Option<&str>,
+        fate: &Fate,
+        before: i64,
+        winners: &mut Winners,
+    ) -> Value {
+        let (version, replayed) = match fate {
             Fate::Refused(code) => return refused(op_id, code),
-            Fate::Stored { version, applied, replayed, key } => {
-                (*version, *applied, *replayed, key)
-            }
+            Fate::Stored { version, replayed } => (*version, *replayed),
         };
-        let record = &self.records[key];
-        let applied = if replayed { record.version == version } else { applied };
+        let Entry { op, applied, created, overwrote, .. } = &self.log[&version];
+        let key = op.key();
+        let record = &self.records[&key];
+        let applied = if replayed { record.version == version } else { *applied };
         let mut result =
             json!({"opId": op_id, "success": true, "serverVersion": version, "applied": applied});
         if replayed {
             result["replayed"] = json!(true);
+        } else if *created {
+            result["created"] = json!(true);
+        }
+        if let Some(overwrote) = overwrote {
+            result["overwrote"] = json!(overwrote);
         }
         if applied {
             return result;
@@ -201,8 +224,11 @@ impl Workspace {
             }
             (false, entry) => {
                 winner["kind"] = json!("put");
-                winner["payload"] = entry.map_or(Value::Null, Entry::payload_value);
-                result["payload"] = winner["payload"].clone();
+                let size = entry.and_then(Entry::payload).map_or(0, |payload| payload.len());
+                if winners.told.insert(key) && winners.bytes + size < PAGE_BYTES {
+                    winners.bytes += size;
+                    winner["payload"] = entry.map_or(Value::Null, Entry::payload_value);
+                }
             }
         }
         result["winner"] = winner;

@@ -5,7 +5,7 @@ use sync_ext_cluster::device::{Pending, Revision};
 
 /// One edit. The payload is kept as what it says, not as it is spelled: an op
 /// that is sent again may be spelled otherwise.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Op {
     pub table: &'static str,
     pub pk: String,
@@ -14,6 +14,19 @@ pub struct Op {
     pub text: u64,
     pub revision: Revision,
     pub device_id: String,
+    /// The newest entry as its author saw it, or "none"; an old client does not tell.
+    pub parent: Option<String>,
+}
+
+/// Of the content, which the parent is no part of.
+impl PartialEq for Op {
+    fn eq(&self, other: &Op) -> bool {
+        let content = |op: &Op| {
+            let Op { table, pk, delete, text, revision, device_id, parent: _ } = op.clone();
+            (table, pk, delete, text, revision, device_id)
+        };
+        content(self) == content(other)
+    }
 }
 
 /// Two ways of writing the same JSON.
@@ -38,8 +51,10 @@ impl Op {
         let operation = if self.delete { "delete" } else { "put" };
         let Revision { clock, hlc, op_id } = &self.revision;
         let (pk, hlc) = (Value::from(self.pk.as_str()), Value::from(hlc.as_str()));
+        let parent =
+            self.parent.as_ref().map_or(String::new(), |seen| format!("\"parent\":\"{seen}\","));
         format!(
-            r#"{{"tableName":"{}","operation":"{operation}","pk":{pk},"payload":{payload},"stamp":{{"deviceId":"{}","opId":"{op_id}","hlc":{hlc},"clock":{clock}}}}}"#,
+            r#"{{{parent}"tableName":"{}","operation":"{operation}","pk":{pk},"payload":{payload},"stamp":{{"deviceId":"{}","opId":"{op_id}","hlc":{hlc},"clock":{clock}}}}}"#,
             self.table, self.device_id,
         )
     }

@@ -125,6 +125,8 @@ impl Peer {
             text,
             revision: Revision { clock, hlc, op_id: self.op_id() },
             device_id: self.device.id.clone(),
+            // One of them is an old client.
+            parent: (self.number != 2).then(|| self.device.parent(table, pk)),
         }
     }
 

@@ -146,7 +146,7 @@ impl World<'_> {
         let answer = self.call(session, sql)?;
         let (columns, (expected, proof, next)) = match (answer, expected) {
             (Ok(columns), Some(expected)) => (columns, expected),
-            (Err((Some(code), text)), None) if code == "55000" => {
+            (Err((Some(code), text)), None) if code == "SX001" => {
                 ensure!(text.contains("snapshot expired"), "{text}");
                 self.tally.add("snapshots expired", 1);
                 if matches!(self.doing[session], Doing::Open(..)) {
@@ -250,7 +250,7 @@ impl World<'_> {
                 self.acknowledged(number, cursor);
                 Ok(())
             }
-            (Err((Some(code), _)), None) if code == "22023" => {
+            (Err((Some(code), _)), None) if code == "SX003" => {
                 self.tally.add("acknowledgements above head refused", 1);
                 Ok(())
             }

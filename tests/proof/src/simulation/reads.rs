@@ -219,6 +219,9 @@ fn change(version: i64, entry: &Entry) -> Value {
     if entry.payload().is_some() {
         change["payload"] = entry.payload_value();
     }
+    if let Some(overwrote) = &entry.overwrote {
+        change["overwrote"] = json!(overwrote);
+    }
     change
 }
 
