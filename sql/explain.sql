@@ -1,9 +1,9 @@
--- What became of one record and why. There is no index for it: this reads the
--- whole log of the workspace. The reply is bounded: the newest ops, and their
--- payloads as long as these stay within a page.
+-- The history of one record. There is no index for it: this reads the whole log of the
+-- workspace. The reply is bounded: the newest ops, and their payloads while they fit
+-- into a page.
 --
--- An op that lost is listed with the one that it lost to at its turn, or, if that
--- is purged, with the record's winner.
+-- An op that lost is listed with the op that it lost to at its turn, or, if that is
+-- purged, with the record's winner.
 
 create function sync_explain(workspace_id text, table_name text, pk text) returns json
 language sql stable security definer parallel restricted
@@ -81,8 +81,8 @@ begin atomic
     select t.server_version, t.head, sync_ext.due_at(greatest(e.created_at, before.created_at)) as due_at
     from target as t
     cross join lateral (
-      -- GC goes in order, and does not pass an entry that is not due, which a
-      -- clock that was set back can leave before one that is.
+      -- GC works in order and stops at an entry that is not due. If the clock was set
+      -- back, such an entry can precede one that is due.
       select pg_catalog.max(l.created_at) as created_at
       from sync_ext.change_log as l
       where l.workspace_key = t.workspace_key
@@ -140,59 +140,4 @@ begin atomic
   );
 end;
 
--- Runs sync_gc until nothing is left or the time is up, one transaction for each
--- batch: CALL it outside of a transaction block. Not SECURITY DEFINER and without
--- a search_path of its own, as a procedure that commits cannot be: so every name
--- is qualified.
-create procedure sync_gc_all(
-  workspace_id text default null,
-  retention interval default null,
-  batch_size integer default 1000,
-  time_budget interval default interval '1 minute',
-  pause interval default interval '5 milliseconds'
-)
-language plpgsql
-as $$
-declare
-  begun constant pg_catalog.timestamptz := pg_catalog.clock_timestamp();
-  reported_at pg_catalog.timestamptz := begun;
-  batches bigint := 0;
-  scanned bigint := 0;
-  deleted bigint := 0;
-  statement pg_catalog.text;
-  reply pg_catalog.json;
-  has_more boolean;
-begin
-  loop
-    -- By the present name of its schema, which may be renamed.
-    select pg_catalog.format('select %I.sync_gc($1, $2, $3)', n.nspname) into strict statement
-    from pg_catalog.pg_extension as e
-    join pg_catalog.pg_namespace as n on n.oid operator(pg_catalog.=) e.extnamespace
-    where e.extname operator(pg_catalog.=) 'sync_ext';
-    execute statement into reply using workspace_id, retention, batch_size;
-    -- A batch at a time: who waits for a workspace waits no longer than for one.
-    commit;
-    batches := batches operator(pg_catalog.+) 1;
-    scanned := scanned operator(pg_catalog.+) (reply operator(pg_catalog.->>) 'scanned')::pg_catalog.int8;
-    deleted := deleted
-      operator(pg_catalog.+) (reply operator(pg_catalog.->>) 'changesDeleted')::pg_catalog.int8
-      operator(pg_catalog.+) (reply operator(pg_catalog.->>) 'tombstonesDeleted')::pg_catalog.int8;
-    has_more := (reply operator(pg_catalog.->>) 'hasMore')::pg_catalog.bool;
-    if not has_more
-      or pg_catalog.clock_timestamp() operator(pg_catalog.-) begun operator(pg_catalog.>=) time_budget
-    then
-      exit;
-    end if;
-    if pg_catalog.clock_timestamp() operator(pg_catalog.-) reported_at operator(pg_catalog.>=) interval '5 seconds' then
-      raise notice 'sync_gc_all: % entries read, % deleted, batch %', scanned, deleted, batches;
-      reported_at := pg_catalog.clock_timestamp();
-    end if;
-    perform pg_catalog.pg_sleep(extract(epoch from pause));
-  end loop;
-  raise notice 'sync_gc_all: % entries read, % deleted, batch %: %', scanned, deleted, batches,
-    case when has_more then 'time is up' else 'nothing is left' end;
-end
-$$;
-
-comment on function sync_explain(text, text, text) is 'all logged ops of a record, what each did and why, and what becomes of its tombstone';
-comment on procedure sync_gc_all(text, interval, integer, interval, interval) is 'runs sync_gc in batches, each committed, within a time budget';
+comment on function sync_explain(text, text, text) is 'all logged ops of a record with their outcomes, and when its tombstone can be purged';

@@ -1,16 +1,16 @@
--- The SQL surface; src/api.rs has the other half of each declaration.
+-- The SQL surface; src/api.rs has the entry points.
 --
--- SECURITY DEFINER: callers need EXECUTE and nothing on the tables. The fixed
--- search_path keeps a caller's schemas out of name resolution. No function is
--- STRICT, so that a NULL gets an answer. None is PARALLEL SAFE: the writers
--- must run in the leader, and for the readers it is not worth a worker.
+-- Callers need only EXECUTE: direct access to the tables checks no rights, and the few
+-- SQL statements run as the owner, with a search_path of their own
+-- (src/store/rights.rs). So no function is SECURITY DEFINER. No function is STRICT, so
+-- that a NULL gets an answer. None is PARALLEL SAFE: writers must run in the leader,
+-- and for readers a worker is not worth its cost.
 --
 -- sync_pull is STABLE: all of it reads the snapshot of the calling statement.
--- sync_snapshot is VOLATILE for its random snapshotId alone.
+-- sync_snapshot is VOLATILE only because of its random snapshotId.
 
 create function sync_push(workspace_id text, ops json) returns json
-language c volatile security definer parallel unsafe
-set search_path = pg_catalog, pg_temp
+language c volatile parallel unsafe
 as 'MODULE_PATHNAME', 'sync_push_wrapper';
 
 create function sync_pull(
@@ -21,8 +21,7 @@ create function sync_pull(
   latest boolean default false,
   proof text default null
 ) returns json
-language c stable security definer parallel restricted
-set search_path = pg_catalog, pg_temp
+language c stable parallel restricted
 as 'MODULE_PATHNAME', 'sync_pull_wrapper';
 
 create function sync_snapshot(
@@ -31,13 +30,11 @@ create function sync_snapshot(
   page_limit integer default 500,
   tables text[] default null
 ) returns json
-language c volatile security definer parallel restricted
-set search_path = pg_catalog, pg_temp
+language c volatile parallel restricted
 as 'MODULE_PATHNAME', 'sync_snapshot_wrapper';
 
 create function sync_update_cursor(workspace_id text, device_id text, version bigint) returns json
-language c volatile security definer parallel unsafe
-set search_path = pg_catalog, pg_temp
+language c volatile parallel unsafe
 as 'MODULE_PATHNAME', 'sync_update_cursor_wrapper';
 
 create function sync_exchange(
@@ -50,8 +47,7 @@ create function sync_exchange(
   latest boolean default false,
   proof text default null
 ) returns json
-language c volatile security definer parallel unsafe
-set search_path = pg_catalog, pg_temp
+language c volatile parallel unsafe
 as 'MODULE_PATHNAME', 'sync_exchange_wrapper';
 
 create function sync_gc(
@@ -59,77 +55,120 @@ create function sync_gc(
   retention interval default null,
   batch_size integer default 10000
 ) returns json
-language c volatile security definer parallel unsafe
-set search_path = pg_catalog, pg_temp
+language c volatile parallel unsafe
 as 'MODULE_PATHNAME', 'sync_gc_wrapper';
+
+-- Runs sync_gc until nothing is left or the time is up, with one transaction per batch:
+-- CALL it outside of a transaction block. A procedure that commits can neither be
+-- SECURITY DEFINER nor have a search_path of its own, so every name is qualified.
+create procedure sync_gc_all(
+  workspace_id text default null,
+  retention interval default null,
+  batch_size integer default 1000,
+  time_budget interval default interval '1 minute',
+  pause interval default interval '5 milliseconds'
+)
+language plpgsql
+as $$
+declare
+  begun constant pg_catalog.timestamptz := pg_catalog.clock_timestamp();
+  reported_at pg_catalog.timestamptz := begun;
+  batches bigint := 0;
+  scanned bigint := 0;
+  deleted bigint := 0;
+  statement pg_catalog.text;
+  reply pg_catalog.json;
+  has_more boolean;
+begin
+  loop
+    -- By the current name of its schema, which may be renamed.
+    select pg_catalog.format('select %I.sync_gc($1, $2, $3)', n.nspname) into strict statement
+    from pg_catalog.pg_extension as e
+    join pg_catalog.pg_namespace as n on n.oid operator(pg_catalog.=) e.extnamespace
+    where e.extname operator(pg_catalog.=) 'sync_ext';
+    execute statement into reply using workspace_id, retention, batch_size;
+    -- Commit after each batch, so that other sessions wait for one batch at most.
+    commit;
+    batches := batches operator(pg_catalog.+) 1;
+    scanned := scanned operator(pg_catalog.+) (reply operator(pg_catalog.->>) 'scanned')::pg_catalog.int8;
+    deleted := deleted
+      operator(pg_catalog.+) (reply operator(pg_catalog.->>) 'changesDeleted')::pg_catalog.int8
+      operator(pg_catalog.+) (reply operator(pg_catalog.->>) 'tombstonesDeleted')::pg_catalog.int8;
+    has_more := (reply operator(pg_catalog.->>) 'hasMore')::pg_catalog.bool;
+    if not has_more
+      or pg_catalog.clock_timestamp() operator(pg_catalog.-) begun operator(pg_catalog.>=) time_budget
+    then
+      exit;
+    end if;
+    if pg_catalog.clock_timestamp() operator(pg_catalog.-) reported_at operator(pg_catalog.>=) interval '5 seconds' then
+      raise notice 'sync_gc_all: % entries read, % deleted, batch %', scanned, deleted, batches;
+      reported_at := pg_catalog.clock_timestamp();
+    end if;
+    perform pg_catalog.pg_sleep(extract(epoch from pause));
+  end loop;
+  raise notice 'sync_gc_all: % entries read, % deleted, batch %: %', scanned, deleted, batches,
+    case when has_more then 'time is up' else 'nothing is left' end;
+end
+$$;
 
 create function sync_register_table(
   table_name text,
   pk_field text default 'id',
   owner_field text default null
 ) returns void
-language c volatile security definer parallel unsafe
-set search_path = pg_catalog, pg_temp
+language c volatile parallel unsafe
 as 'MODULE_PATHNAME', 'sync_register_table_wrapper';
 
 create function sync_unregister_table(table_name text) returns void
-language c volatile security definer parallel unsafe
-set search_path = pg_catalog, pg_temp
+language c volatile parallel unsafe
 as 'MODULE_PATHNAME', 'sync_unregister_table_wrapper';
 
 create function sync_create_workspace(workspace_id text, owner text) returns void
-language c volatile security definer parallel unsafe
-set search_path = pg_catalog, pg_temp
+language c volatile parallel unsafe
 as 'MODULE_PATHNAME', 'sync_create_workspace_wrapper';
 
 create function sync_drop_workspace(workspace_id text, batch_size integer default 10000) returns json
-language c volatile security definer parallel unsafe
-set search_path = pg_catalog, pg_temp
+language c volatile parallel unsafe
 as 'MODULE_PATHNAME', 'sync_drop_workspace_wrapper';
 
 create function sync_set_member(workspace_id text, user_id text, role text) returns void
-language c volatile security definer parallel unsafe
-set search_path = pg_catalog, pg_temp
+language c volatile parallel unsafe
 as 'MODULE_PATHNAME', 'sync_set_member_wrapper';
 
 create function sync_remove_member(workspace_id text, user_id text) returns void
-language c volatile security definer parallel unsafe
-set search_path = pg_catalog, pg_temp
+language c volatile parallel unsafe
 as 'MODULE_PATHNAME', 'sync_remove_member_wrapper';
 
 create function sync_list_members(workspace_id text) returns json
-language c stable security definer parallel restricted
-set search_path = pg_catalog, pg_temp
+language c stable parallel restricted
 as 'MODULE_PATHNAME', 'sync_list_members_wrapper';
 
 create function sync_get_role(workspace_id text, user_id text default null) returns text
-language c stable security definer parallel restricted
-set search_path = pg_catalog, pg_temp
+language c stable parallel restricted
 as 'MODULE_PATHNAME', 'sync_get_role_wrapper';
 
 create function sync_forget_device(workspace_id text, device_id text) returns boolean
-language c volatile security definer parallel unsafe
-set search_path = pg_catalog, pg_temp
+language c volatile parallel unsafe
 as 'MODULE_PATHNAME', 'sync_forget_device_wrapper';
 
 create function sync_list_workspaces() returns json
-language c stable security definer parallel restricted
-set search_path = pg_catalog, pg_temp
+language c stable parallel restricted
 as 'MODULE_PATHNAME', 'sync_list_workspaces_wrapper';
 
-comment on function sync_push(text, json) is 'stores a batch of ops of a device and decides conflicts';
+comment on function sync_push(text, json) is 'stores a batch of ops and resolves conflicts';
 comment on function sync_pull(text, bigint, integer, text[], boolean, text) is 'the changes after a cursor, in order of version';
-comment on function sync_snapshot(text, text, integer, text[]) is 'the current state, page by page, for devices that start or start again';
+comment on function sync_snapshot(text, text, integer, text[]) is 'the current state, page by page, for devices that start or restart';
 comment on function sync_update_cursor(text, text, bigint) is 'acknowledges that a device has seen everything up to a version';
 comment on function sync_exchange(text, text, bigint, json, integer, text[], boolean, text) is 'pushes, acknowledges and pulls in one call';
 comment on function sync_gc(text, interval, integer) is 'purges log entries that no active device needs';
-comment on function sync_register_table(text, text, text) is 'lets records of a table be pushed';
-comment on function sync_unregister_table(text) is 'refuses further pushes of a table';
-comment on function sync_create_workspace(text, text) is 'makes a workspace and its first owner';
+comment on procedure sync_gc_all(text, interval, integer, interval, interval) is 'runs sync_gc in batches, each committed, within a time budget';
+comment on function sync_register_table(text, text, text) is 'allows pushes to a table';
+comment on function sync_unregister_table(text) is 'refuses further pushes to a table';
+comment on function sync_create_workspace(text, text) is 'creates a workspace with its first owner';
 comment on function sync_drop_workspace(text, integer) is 'makes a workspace unreachable and erases it, batch by batch';
 comment on function sync_set_member(text, text, text) is 'makes a user owner, editor or viewer of a workspace';
-comment on function sync_remove_member(text, text) is 'takes a user out of a workspace, their devices too';
+comment on function sync_remove_member(text, text) is 'removes a user from a workspace, with the user''s devices';
 comment on function sync_list_members(text) is 'the members of a workspace, with the role of each';
-comment on function sync_get_role(text, text) is 'a user''s role in a workspace, null if they are no member';
-comment on function sync_forget_device(text, text) is 'deletes a lost device, which from then on holds back nothing';
+comment on function sync_get_role(text, text) is 'a user''s role in a workspace, null for a user who is not a member';
+comment on function sync_forget_device(text, text) is 'deletes a lost device, which then no longer holds back sync_gc';
 comment on function sync_list_workspaces() is 'the workspaces of the current user, with the role in each';

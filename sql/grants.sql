@@ -1,7 +1,7 @@
--- Who may use what: nobody but the owner, until an administrator grants it. New
--- functions are PUBLIC's, and default privileges, such as those that platforms set
--- for their API roles, may have granted any of it to anybody, or taken it from the
--- owner. So each object of the extension is put right by itself.
+-- Only the owner may use anything until an administrator grants it. PUBLIC may execute
+-- new functions by default, and default privileges, such as those that platforms set
+-- for their API roles, may have granted rights to others or revoked them from the
+-- owner. So the rights of each object are reset.
 do $$
 declare
   made record;
@@ -47,8 +47,8 @@ begin
 end
 $$;
 
--- What views call, they call with the rights of who reads them. These tell callers
--- nothing but what concerns their own user.
+-- Views call functions with the rights of the role that reads the view. These functions
+-- reveal only facts about the caller's own user.
 grant execute on function
   sync_ext.is_caller_known(),
   sync_ext.calling_user(),

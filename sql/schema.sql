@@ -1,9 +1,9 @@
--- The tables; docs/operations.md tells what each is for. The Rust side (src/store)
--- addresses columns by position, so new columns go at the end.
+-- The tables; docs/operations.md describes them. The Rust side (src/store) addresses
+-- columns by position, so new columns go at the end.
 
 do $$
 begin
-  -- Stored text is handed to Rust and out again as JSON, which is UTF-8.
+  -- Rust reads stored text as JSON, which is UTF-8.
   if pg_catalog.getdatabaseencoding() operator(pg_catalog.<>) 'UTF8' then
     raise exception using
       errcode = 'feature_not_supported',
@@ -14,12 +14,12 @@ begin
 end
 $$;
 
--- Plain CREATE SCHEMA: a schema that somebody put here first must make the
--- installation fail, not be adopted.
+-- Plain CREATE SCHEMA: if the schema already exists, installation must fail instead of
+-- adopting it.
 create schema sync_ext;
 
--- One row per tenant. Its row lock is what makes version order equal commit
--- order; its counters are updated in place (HOT), hence the room on each page.
+-- One row per workspace. Its row lock makes version order equal commit order. Its
+-- counters are updated in place (HOT), hence the free space on each page.
 create table sync_ext.workspace (
   workspace_key bigint generated always as identity,
   workspace_id text collate "C" not null,
@@ -31,8 +31,8 @@ create table sync_ext.workspace (
   constraint workspace_workspace_id_key unique (workspace_id)
 ) with (fillfactor = 50);
 
--- The kinds of record that may be pushed. Where owner_field is set, new records
--- are private: they belong to the user whom that field of the payload names.
+-- The tables that may be pushed. With an owner_field new records are private: they
+-- belong to the user whom that field of the payload names.
 create table sync_ext.synced_table (
   table_name text collate "C" not null,
   pk_field text collate "C" not null default 'id',
@@ -41,11 +41,11 @@ create table sync_ext.synced_table (
   constraint synced_table_pkey primary key (table_name)
 );
 
--- The compacted log: every op at the version it got, until GC finds that
--- nobody needs it. The winner's entry of a live record is never purged. Owner is
--- the record's, empty where it is everybody's; filled_field is the field that
--- the server added to the payload to tell the owner, empty if it added none;
--- overwrote is the op that this one replaced although its author had not seen it.
+-- The compacted log: every op at its version, until GC finds that it is not needed. The
+-- winner's entry of a live record is never purged. owner is that of the record, empty
+-- if it is shared; filled_field is the field in which the server added the owner to the
+-- payload, empty if it did not; overwrote is the op that this one replaced although its
+-- author had not seen it.
 create table sync_ext.change_log (
   workspace_key bigint not null,
   server_version bigint not null,
@@ -68,10 +68,10 @@ create table sync_ext.change_log (
   constraint change_log_operation_check check (operation in ('put', 'delete'))
 );
 
--- The LWW register: the winner's revision and where its entry is. Updates
--- touch no indexed column, and each page has room for a new version of all its
--- rows: records that were pushed together are updated together. A record keeps
--- its owner, through deletes and as a grave.
+-- The LWW register: the winner's revision and the version of its entry. Updates touch
+-- no indexed column, and each page has room for a new version of all its rows, because
+-- records that are pushed together are updated together. A record keeps its owner after
+-- a delete and as a grave.
 create table sync_ext.record (
   workspace_key bigint not null,
   table_name text collate "C" not null,
@@ -85,8 +85,8 @@ create table sync_ext.record (
   constraint record_pkey primary key (workspace_key, table_name, pk)
 ) with (fillfactor = 45);
 
--- How far each device has acknowledged, and when it last did. A device is its
--- user's; the user is empty for what a trusted caller registered.
+-- The version that each device has acknowledged, and when it last did. A device belongs
+-- to its user; the user is empty if a trusted caller registered it.
 create table sync_ext.device_cursor (
   workspace_key bigint not null,
   device_id text collate "C" not null,
@@ -96,8 +96,8 @@ create table sync_ext.device_cursor (
   constraint device_cursor_pkey primary key (workspace_key, device_id, user_id)
 ) with (fillfactor = 70);
 
--- Who may do what. By the workspace's name, not its key: whether a workspace
--- exists must make no difference to one who is not a member.
+-- Members and roles, by the workspace's name, not its key: the work must be the same
+-- for a user who is not a member, whether the workspace exists or not.
 create table sync_ext.member (
   workspace_id text collate "C" not null,
   user_id text collate "C" not null,
@@ -108,16 +108,16 @@ create table sync_ext.member (
 );
 create index member_user_id_workspace_id_idx on sync_ext.member (user_id, workspace_id);
 
--- What is left of dropped workspaces: rows of these keys that nobody can reach
--- any more and that are still to be erased. The name is gone.
+-- Dropped workspaces: rows with these keys are unreachable and remain to be erased. The
+-- name is not kept.
 create table sync_ext.dropped_workspace (
   workspace_key bigint not null,
   dropped_at timestamptz not null default pg_catalog.clock_timestamp(),
   constraint dropped_workspace_pkey primary key (workspace_key)
 );
 
--- pg_dump carries the contents of extension tables only when told to. The
--- sequence goes along so that a restored database goes on numbering.
+-- pg_dump includes the contents of extension tables only if configured here. The
+-- sequence is included so that a restored database continues its numbering.
 select pg_catalog.pg_extension_config_dump('sync_ext.workspace', '');
 select pg_catalog.pg_extension_config_dump('sync_ext.workspace_workspace_key_seq', '');
 select pg_catalog.pg_extension_config_dump('sync_ext.synced_table', '');
@@ -128,10 +128,10 @@ select pg_catalog.pg_extension_config_dump('sync_ext.member', '');
 select pg_catalog.pg_extension_config_dump('sync_ext.dropped_workspace', '');
 
 comment on schema sync_ext is 'tables and views of the extension sync_ext';
-comment on table sync_ext.workspace is 'tenants, each with its head, horizon and how far GC has read';
+comment on table sync_ext.workspace is 'workspaces, each with its head, horizon and how far GC has read';
 comment on table sync_ext.synced_table is 'names that may be pushed, see sync_register_table';
 comment on table sync_ext.change_log is 'the compacted log: ops by server_version';
 comment on table sync_ext.record is 'the winner''s revision and version of every record, graves included';
 comment on table sync_ext.device_cursor is 'the version up to which each device has seen everything';
-comment on table sync_ext.member is 'users of workspaces and their roles, unless sync_ext.membership_function tells them';
-comment on table sync_ext.dropped_workspace is 'workspaces whose rows are still to be erased';
+comment on table sync_ext.member is 'users of workspaces and their roles, unless sync_ext.membership_function returns them';
+comment on table sync_ext.dropped_workspace is 'dropped workspaces whose rows are not erased yet';

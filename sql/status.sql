@@ -1,45 +1,40 @@
--- For operators. All of it counts or looks through what it tells about: a
--- workspace at a time is cheap, all of them are as dear as their data.
+-- For operators. All of it counts or reads the data of the workspaces: one workspace is
+-- cheap, the cost of all grows with their data.
 --
--- Trusted callers see all; users the workspaces that they own, and of private
--- records nothing but counts.
+-- Trusted callers see everything; users see the workspaces that they own, and only
+-- counts of private records.
 
 create function sync_ext.may_govern(workspace_id text) returns boolean
-language c stable security definer parallel restricted cost 1000
-set search_path = pg_catalog, pg_temp
+language c stable parallel restricted cost 1000
 as 'MODULE_PATHNAME', 'may_govern_wrapper';
 
--- Raises 42501 where sync_ext.may_govern says no.
+-- Raises 42501 if sync_ext.may_govern is false.
 create function sync_ext.require_owner(workspace_id text) returns void
-language c stable security definer parallel restricted
-set search_path = pg_catalog, pg_temp
+language c stable parallel restricted
 as 'MODULE_PATHNAME', 'require_owner_wrapper';
 
--- Does a device with this heartbeat and cursor hold GC back?
+-- Whether a device with this heartbeat and cursor holds GC back.
 create function sync_ext.is_active(updated_at timestamptz, last_seen_version bigint, horizon bigint)
 returns boolean
-language c stable security definer parallel restricted
-set search_path = pg_catalog, pg_temp
+language c stable parallel restricted
 as 'MODULE_PATHNAME', 'is_active_wrapper';
 
--- From when on GC may purge an entry of that time, by sync_ext.retention.
+-- When GC may purge an entry of that time, by sync_ext.retention.
 create function sync_ext.due_at(created_at timestamptz) returns timestamptz
-language c stable security definer parallel restricted
-set search_path = pg_catalog, pg_temp
+language c stable parallel restricted
 as 'MODULE_PATHNAME', 'due_at_wrapper';
 
--- What was done in this database since the server started; NULL unless sync_ext
--- is in shared_preload_libraries, and for users.
+-- Counts since the server started, in this database. NULL unless sync_ext is in
+-- shared_preload_libraries, and for users.
 create function sync_ext.counters() returns json
-language c volatile security definer parallel restricted
-set search_path = pg_catalog, pg_temp
+language c volatile parallel restricted
 as 'MODULE_PATHNAME', 'counters_wrapper';
 
 create view sync_ext.counter as
 select c.key as counter, c.value::bigint as value
 from pg_catalog.json_each_text(sync_ext.counters()) as c;
 
--- By the workspace's name, so that asking for one does not look at all.
+-- By the workspace's name, so that a query for one does not read all.
 create view sync_ext.device_status with (security_barrier) as
 select
   w.workspace_id,
@@ -109,47 +104,6 @@ cross join lateral (
 ) as d
 where (select sync_ext.is_caller_known()) and sync_ext.may_govern(w.workspace_id);
 
--- Every logged edit that somebody may miss, beside the winner of its record as it
--- is now: what lost, and what won at its turn but was then overwritten by an op whose
--- author had not seen it. Decided_by is NULL where the loser is the winner's own op,
--- sent again after its entry was purged.
-create view sync_ext.conflict with (security_barrier) as
-select
-  w.workspace_id,
-  l.table_name,
-  l.pk,
-  case
-    when l.clock <> r.clock then 'clock'
-    when l.hlc <> r.hlc then 'hlc'
-    when l.op_id <> r.op_id then 'opId'
-  end as decided_by,
-  e.applied as overwritten,
-  l.server_version as loser_version,
-  l.operation as loser_operation,
-  l.payload as loser_payload,
-  l.device_id as loser_device_id,
-  l.created_at as loser_at,
-  pg_catalog.json_build_object('clock', l.clock, 'hlc', l.hlc, 'opId', l.op_id) as loser_revision,
-  r.server_version as winner_version,
-  case when r.deleted then 'delete' else 'put' end as winner_operation,
-  case when r.deleted then null else v.payload end as winner_payload,
-  v.device_id as winner_device_id,
-  v.created_at as winner_at,
-  pg_catalog.json_build_object('clock', r.clock, 'hlc', r.hlc, 'opId', r.op_id) as winner_revision
-from sync_ext.change_log as e
-join sync_ext.change_log as l
-  on l.workspace_key = e.workspace_key
-  and l.server_version = case when e.applied then e.supersedes else e.server_version end
-join sync_ext.record as r
-  on r.workspace_key = l.workspace_key and r.table_name = l.table_name and r.pk = l.pk
-join sync_ext.workspace as w on w.workspace_key = l.workspace_key
-left join sync_ext.change_log as v
-  on v.workspace_key = r.workspace_key and v.server_version = r.server_version
-where (not e.applied or e.overwrote is not null)
-  and (select sync_ext.is_caller_known())
-  and sync_ext.may_read(w.workspace_id)
-  and ((select sync_ext.calling_user()) is null or r.owner in ('', (select sync_ext.calling_user())));
-
 create function sync_status(workspace_id text default null) returns json
 language sql stable security definer parallel restricted
 set search_path = pg_catalog, pg_temp
@@ -183,20 +137,19 @@ begin atomic
     )
   ) order by s.workspace_id), '[]'))
   from (
-    -- Not joined by OR, for which a plan would look at all.
+    -- Not combined with OR, for which a plan would read all workspaces.
     select s.* from sync_ext.workspace_status as s where $1 is null
     union all
     select s.* from sync_ext.workspace_status as s where s.workspace_id = $1
   ) as s;
 end;
 
-comment on function sync_status(text) is 'how far workspaces have come, what they hold and what holds GC back';
-comment on function sync_ext.counters() is 'what was done in this database since the server started';
-comment on view sync_ext.counter is 'what was done in this database since the server started, by name';
-comment on view sync_ext.device_status is 'every device: how far behind, since when silent, and whether it holds GC back';
+comment on function sync_status(text) is 'versions, contents and devices of workspaces, and what holds GC back';
+comment on function sync_ext.counters() is 'counts of calls and ops in this database since the server started';
+comment on view sync_ext.counter is 'counts of calls and ops in this database since the server started, by name';
+comment on view sync_ext.device_status is 'every device: its lag, the age of its heartbeat, and whether it holds GC back';
 comment on view sync_ext.workspace_status is 'every workspace: its versions, records, log and devices';
-comment on view sync_ext.conflict is 'every logged op that lost or was overwritten unseen, with the winner of its record';
-comment on function sync_ext.may_govern(text) is 'is the calling user an owner of this workspace, or trusted?';
+comment on function sync_ext.may_govern(text) is 'whether the calling user is an owner of this workspace, or trusted';
 comment on function sync_ext.require_owner(text) is 'raises 42501 unless the calling user is an owner of this workspace, or trusted';
-comment on function sync_ext.is_active(timestamptz, bigint, bigint) is 'does a device with this heartbeat and cursor hold sync_gc back?';
-comment on function sync_ext.due_at(timestamptz) is 'when sync_ext.retention lets an entry of that time go';
+comment on function sync_ext.is_active(timestamptz, bigint, bigint) is 'whether a device with this heartbeat and cursor holds sync_gc back';
+comment on function sync_ext.due_at(timestamptz) is 'when sync_ext.retention allows to purge an entry of that time';

@@ -1,33 +1,29 @@
--- For people. A record whose winner is a delete has no payload; a grave is a
+-- Views for people. A record whose winner is a delete has no payload; a grave is a
 -- tombstone whose log entry was purged.
 --
--- A role that was granted SELECT on the views sees, with a user set, the
--- workspaces of that user and in them what is everybody's or the user's own;
--- without one, everything, or 42501 if sync_ext.require_user is on. They are
--- security barriers: no function of a query sees a row that its caller may not.
+-- With a user set, a role with SELECT on the views sees that user's workspaces, and in
+-- them shared records and the user's own. Without a user it sees everything, or gets
+-- 42501 if sync_ext.require_user is on. The views are security barriers: no function of
+-- a query sees a row that its caller may not see.
 --
--- Functions in a view are called with the rights of who reads it, so these are
--- everybody's; they tell callers nothing but what concerns their own user.
+-- Views call functions with the rights of the role that reads the view, so PUBLIC may
+-- execute these; they reveal only facts about the caller's own user.
 
--- True, or an error where sync_ext.require_user is on and no user is set. In a
--- subquery of its own it is asked before anything is read: whether it is must
--- not tell whether something was found.
+-- True, or an error if sync_ext.require_user is on and no user is set. In a subquery of
+-- its own, so that it is evaluated before any row is read: the error must not depend on
+-- whether rows exist.
 create function sync_ext.is_caller_known() returns boolean
-language c stable security definer parallel restricted
-set search_path = pg_catalog, pg_temp
+language c stable parallel restricted
 as 'MODULE_PATHNAME', 'is_caller_known_wrapper';
 
 -- The current user, NULL for a trusted caller.
 create function sync_ext.calling_user() returns text
-language c stable security definer parallel restricted
-set search_path = pg_catalog, pg_temp
+language c stable parallel restricted
 as 'MODULE_PATHNAME', 'calling_user_wrapper';
 
--- Dear, so that the planner asks for the workspaces that are wanted, if it can
--- tell, and not for all.
+-- The cost makes the planner apply other conditions on the workspace first.
 create function sync_ext.may_read(workspace_id text) returns boolean
-language c stable security definer parallel restricted cost 1000
-set search_path = pg_catalog, pg_temp
+language c stable parallel restricted cost 1000
 as 'MODULE_PATHNAME', 'may_read_wrapper';
 
 create view sync_ext.current_record with (security_barrier) as
@@ -62,8 +58,50 @@ where r.deleted
   and sync_ext.may_read(w.workspace_id)
   and ((select sync_ext.calling_user()) is null or r.owner in ('', (select sync_ext.calling_user())));
 
-comment on function sync_ext.is_caller_known() is 'true, or an error where a user is required and none is set';
-comment on function sync_ext.calling_user() is 'the user that the caller speaks for, null for a trusted caller';
-comment on function sync_ext.may_read(text) is 'may the calling user pull from this workspace?';
+-- Every logged edit that its author may miss, beside the current winner of its record:
+-- ops that lost, and ops that won at their turn but were overwritten by an op whose
+-- author had not seen them. decided_by is NULL if the loser is the winner's own op,
+-- sent again after its entry was purged.
+create view sync_ext.conflict with (security_barrier) as
+select
+  w.workspace_id,
+  l.table_name,
+  l.pk,
+  case
+    when l.clock <> r.clock then 'clock'
+    when l.hlc <> r.hlc then 'hlc'
+    when l.op_id <> r.op_id then 'opId'
+  end as decided_by,
+  e.applied as overwritten,
+  l.server_version as loser_version,
+  l.operation as loser_operation,
+  l.payload as loser_payload,
+  l.device_id as loser_device_id,
+  l.created_at as loser_at,
+  pg_catalog.json_build_object('clock', l.clock, 'hlc', l.hlc, 'opId', l.op_id) as loser_revision,
+  r.server_version as winner_version,
+  case when r.deleted then 'delete' else 'put' end as winner_operation,
+  case when r.deleted then null else v.payload end as winner_payload,
+  v.device_id as winner_device_id,
+  v.created_at as winner_at,
+  pg_catalog.json_build_object('clock', r.clock, 'hlc', r.hlc, 'opId', r.op_id) as winner_revision
+from sync_ext.change_log as e
+join sync_ext.change_log as l
+  on l.workspace_key = e.workspace_key
+  and l.server_version = case when e.applied then e.supersedes else e.server_version end
+join sync_ext.record as r
+  on r.workspace_key = l.workspace_key and r.table_name = l.table_name and r.pk = l.pk
+join sync_ext.workspace as w on w.workspace_key = l.workspace_key
+left join sync_ext.change_log as v
+  on v.workspace_key = r.workspace_key and v.server_version = r.server_version
+where (not e.applied or e.overwrote is not null)
+  and (select sync_ext.is_caller_known())
+  and sync_ext.may_read(w.workspace_id)
+  and ((select sync_ext.calling_user()) is null or r.owner in ('', (select sync_ext.calling_user())));
+
+comment on function sync_ext.is_caller_known() is 'true, or an error if a user is required and none is set';
+comment on function sync_ext.calling_user() is 'the user that the caller acts for, null for a trusted caller';
+comment on function sync_ext.may_read(text) is 'whether the calling user may pull from this workspace';
 comment on view sync_ext.current_record is 'one row per record; payload is null for tombstones and graves';
 comment on view sync_ext.tombstone is 'records whose winner is a delete; deleted_at is null for a grave';
+comment on view sync_ext.conflict is 'every logged op that lost or was overwritten unseen, with the winner of its record';

@@ -1,13 +1,14 @@
-//! The SQL surface: an entry point per function, with its arguments by their
-//! places. `sql/*.sql` declare them (names, types, defaults, volatility, rights);
+//! The SQL surface: an entry point per function, with its arguments by position.
+//! `sql/*.sql` declare them (names, types, defaults, volatility, rights);
 //! docs/functions.md documents them.
 //!
-//! Nothing is checked here: who calls is asked before what they ask for.
+//! Arguments are not validated here: the caller is checked first.
 
-use crate::rules::access::Action;
-use crate::store::entry::{Call, entry_points};
+use crate::store::entry::{Answer, Call, entry_points};
 use crate::sync;
 use crate::sync::pull::Request;
+use sync_ext_core::rules::access::Action;
+use sync_ext_core::wire::reply::Reply;
 
 entry_points! {
     sync_push_wrapper: |call| sync::push::push(call.text(0), || call.text(1));
@@ -53,7 +54,7 @@ entry_points! {
     counters_wrapper: |_call| sync::caller::counters();
 }
 
-/// What is asked of a pull, by the places of workspace_id, cursor, page_limit,
+/// The arguments of a pull, by the positions of workspace_id, cursor, page_limit,
 /// tables, latest and proof.
 fn request<'c>(call: &Call<'c>, places: [usize; 6]) -> Request<'c> {
     let [workspace_id, cursor, page_limit, tables, latest, proof] = places;
@@ -64,5 +65,11 @@ fn request<'c>(call: &Call<'c>, places: [usize; 6]) -> Request<'c> {
         tables: call.texts(tables),
         latest: call.boolean(latest).unwrap_or(false),
         proof: call.text(proof),
+    }
+}
+
+impl Answer for Reply {
+    fn into_datum(self) -> Option<::pgrx::pg_sys::Datum> {
+        self.as_str().into_datum()
     }
 }

@@ -1,18 +1,17 @@
-//! Settings. All but the user are superuser-set: they protect the server and
-//! other people's data, so a caller must not change them for itself. The user is
-//! for the caller to tell, being the one that has authenticated them; a caller
-//! that is not trusted with that must not be able to run arbitrary SQL.
+//! Settings. All except the user are for superusers: they protect the server and other
+//! users' data, so a caller must not change them. The caller sets the user, because it
+//! has authenticated them; a caller that is not trusted to do so must not be able to
+//! run arbitrary SQL.
 
 use std::ffi::{CStr, CString, IntoStringError};
 use std::sync::OnceLock;
 
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 
-use crate::error::SyncError;
 use crate::store;
-use crate::wire::ids::UserId;
+use sync_ext_core::error::SyncError;
 
-/// What listeners are told when a push commits.
+/// What a push sends to listeners when it commits.
 #[derive(Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
 pub enum Notify {
     #[name = c"off"]
@@ -41,7 +40,7 @@ static MEMBERSHIP_FUNCTION: GucSetting<Option<CString>> = GucSetting::<Option<CS
 /// The shortest retention, of the setting and of sync_gc's argument: one hour.
 pub const MIN_RETENTION_SECONDS: i32 = 3600;
 
-/// Those that are not for callers to set.
+/// The settings that callers may not set.
 const GUARDED: [&CStr; 11] = [
     c"sync_ext.max_ops_per_push",
     c"sync_ext.max_payload_bytes",
@@ -59,11 +58,11 @@ const GUARDED: [&CStr; 11] = [
 /// One of them whose value was refused when this library was loaded.
 static REFUSED: OnceLock<&CStr> = OnceLock::new();
 
-/// Defines the settings. In a session that began before this library was loaded
-/// they may have values already. The one that came with the connection hides the
-/// one that the role or the database was given; if it is then refused, as of one
-/// who may not set it, not the hidden value counts but the default, and a role
-/// that is bound to tell its user would be free. So this is remembered.
+/// Defines the settings. In a session that began before this library was loaded they
+/// may have values already. A value from the connection hides the value of the role or
+/// the database. If it is refused, because the role may not set it, the default applies
+/// instead of the hidden value, and a role that is bound by require_user would be free.
+/// So this is remembered.
 pub fn init() {
     let given = GUARDED.map(|name| (name, store::settings::is_given(name)));
     define();
@@ -73,7 +72,7 @@ pub fn init() {
     }
 }
 
-/// An error in a session that began with a value that was refused.
+/// An error if the session began with a value that was refused.
 pub fn require_accepted() -> Result<(), SyncError> {
     match REFUSED.get() {
         Some(name) => Err(SyncError::SettingRefused { name: name.to_string_lossy().into_owned() }),
@@ -100,7 +99,7 @@ fn define() {
     define(
         c"sync_ext.max_payload_bytes",
         c"Largest payload of one op, in bytes as received.",
-        c"An op with a larger one is refused as OVERSIZED; its neighbours are not.",
+        c"An op with a larger one is refused as OVERSIZED; the other ops are not.",
         &MAX_PAYLOAD_BYTES,
         2,
         256 * 1024 * 1024,
@@ -109,7 +108,7 @@ fn define() {
     define(
         c"sync_ext.max_payload_depth",
         c"Deepest nesting of the payload of one op; the payload itself is level 1.",
-        c"An op with a deeper one is refused as OVERSIZED; its neighbours are not.",
+        c"An op with a deeper one is refused as OVERSIZED; the other ops are not.",
         &MAX_PAYLOAD_DEPTH,
         1,
         1_000_000,
@@ -127,7 +126,7 @@ fn define() {
     define(
         c"sync_ext.max_page_bytes",
         c"Largest size of the rows of one page of sync_pull or sync_snapshot.",
-        c"A page ends before it is passed, but holds at least one row.",
+        c"A page ends before this is exceeded, but has at least one row.",
         &MAX_PAGE_BYTES,
         1024,
         512 * 1024 * 1024,
@@ -153,7 +152,7 @@ fn define() {
     );
     GucRegistry::define_string_guc(
         c"sync_ext.user_id",
-        c"The user that the caller speaks for.",
+        c"The user that the caller acts for.",
         c"Empty: the sub of request.jwt.claims, and without that the caller is trusted.",
         &USER_ID,
         GucContext::Userset,
@@ -161,8 +160,8 @@ fn define() {
     );
     GucRegistry::define_bool_guc(
         c"sync_ext.require_user",
-        c"Refuse callers that speak for no user.",
-        c"Set it for the roles that are not trusted; they cannot take it off.",
+        c"Refuse callers without a user.",
+        c"Set it for untrusted roles; they cannot switch it off.",
         &REQUIRE_USER,
         GucContext::Suset,
         count,
@@ -177,7 +176,7 @@ fn define() {
     );
     GucRegistry::define_enum_guc(
         c"sync_ext.notify",
-        c"What listeners are told when a push commits.",
+        c"What a push sends to listeners when it commits.",
         c"off, hint (workspace and head) or changes (those of the push too, if they fit).",
         &NOTIFY,
         GucContext::Suset,
@@ -206,7 +205,7 @@ pub fn max_payload_depth() -> usize {
     count_of(&MAX_PAYLOAD_DEPTH)
 }
 
-/// A caller's page_limit, or `default` for NULL, clamped to what is allowed.
+/// A caller's page_limit, or `default` for NULL, clamped to the allowed range.
 pub fn page_limit(given: Option<i32>, default: i32) -> usize {
     let limit = given.unwrap_or(default).clamp(1, MAX_PAGE_LIMIT.get());
     usize::try_from(limit).unwrap_or(1)
@@ -224,24 +223,11 @@ pub fn device_ttl_micros() -> i64 {
     i64::from(DEVICE_TTL.get()) * 1_000_000
 }
 
-/// The user who is set; `None` if none is.
-pub fn user_id() -> Result<Option<String>, SyncError> {
-    let user = store::caller::setting(c"sync_ext.user_id", |user| {
-        if user.is_empty() {
-            return Ok(None);
-        }
-        // It may be of any size and encoding.
-        let user = user.to_str().ok();
-        UserId::new(user).map(|user| Some(user.as_str().to_owned()))
-    });
-    user.unwrap_or(Ok(None))
-}
-
 pub fn require_user() -> bool {
     REQUIRE_USER.get()
 }
 
-/// The name of the function, as it was set.
+/// The function's name, as it was set.
 pub fn membership_function() -> Option<CString> {
     MEMBERSHIP_FUNCTION.get().filter(|name| !name.is_empty())
 }
@@ -257,7 +243,7 @@ pub fn notify_channel() -> String {
     }
 }
 
-/// A setting that came with the connection may be in any encoding.
+/// A setting from the connection may be in any encoding.
 fn text_of(setting: &GucSetting<Option<CString>>) -> Result<Option<String>, IntoStringError> {
     let text = setting.get().map(CString::into_string).transpose()?;
     Ok(text.filter(|text| !text.is_empty()))

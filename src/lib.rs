@@ -1,25 +1,20 @@
-//! `sync_ext`: the server side of sync for offline-first apps, inside Postgres.
-//!
 //! # Layout
 //!
-//! Data flows one way:
-//! `api -> wire (parse) -> sync (steps) -> rules (decide) -> store (write) -> wire (reply)`.
+//! * [`api`]: the entry point of each SQL function; `sql/` declares them
+//! * [`sync`]: push, pull, snapshot, cursor, GC, members: each as steps
+//! * [`store`]: tables, locks, the session; the only SQL text and `unsafe`
+//! * [`guc`]: the settings
+//! * [`sync_ext_core::rules`]: what the contract decides
+//! * [`sync_ext_core::wire`]: JSON in, JSON out
+//! * [`sync_ext_core::error`]: the errors that end a call
 //!
-//! * [`api`]: the SQL surface; `sql/functions.sql` holds its declarations
-//! * [`wire`]: JSON in, JSON out
-//! * [`rules`]: what the contract decides, as plain Rust
-//! * [`sync`]: push, pull, snapshot, cursor, GC: the algorithms, as steps
-//! * [`store`]: everything that touches tables, and all `unsafe`
-//! * [`guc`] holds the settings
-//! * [`error`] holds the errors that end a call
+//! Data flows one way:
+//! `api (arguments) -> sync (steps) -> core::rules (decide) -> store (write) -> core::wire (reply)`.
 
 mod api;
-mod error;
 mod guc;
-mod rules;
 mod store;
 mod sync;
-mod wire;
 
 #[cfg(any(test, feature = "pg_test"))]
 mod tests;
@@ -40,7 +35,7 @@ pub extern "C-unwind" fn _PG_init() {
     store::counters::init();
 }
 
-/// Where `cargo pgrx test` looks for the settings of its server.
+/// `cargo pgrx test` looks here for the settings of its server.
 #[cfg(test)]
 pub mod pg_test {
     pub fn setup(_options: Vec<&str>) {}

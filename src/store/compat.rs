@@ -1,5 +1,5 @@
-//! Calls whose C signatures differ between Postgres 15 and 18, and the table
-//! access method's calls that Postgres offers only as inline functions.
+//! Calls whose C signatures differ between Postgres 15 and 18, and calls of the table
+//! access method that Postgres offers only as inline functions.
 
 use pgrx::pg_catalog::pg_proc::PgProc;
 use pgrx::pg_sys;
@@ -28,22 +28,21 @@ pub unsafe fn index_beginscan(
     }
 }
 
-/// Which indexes want an entry for the new version of an updated row.
+/// Which indexes need an entry for the new version of an updated row.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum IndexesToUpdate {
     None,
-    /// Only summarizing ones (BRIN): the update was HOT but for them.
+    /// Only summarizing ones (BRIN): apart from them the update was HOT.
     #[cfg(not(feature = "pg15"))]
     Summarizing,
     All,
 }
 
-/// Replaces the row at `tid`, waiting for whoever is changing it; then that one's
-/// change is what is told.
+/// Replaces the row at `tid`, waiting for a concurrent change, which is then reported.
 ///
 /// # Safety
-/// `table` is open for writing, `tid` is a row of it, and `slot` holds the new row
-/// in `table`'s shape.
+/// `table` is open for writing, `tid` is a row of it, and `slot` holds the new row in
+/// `table`'s shape.
 pub unsafe fn table_tuple_update(
     table: pg_sys::Relation,
     tid: &mut pg_sys::ItemPointerData,
@@ -91,7 +90,7 @@ pub unsafe fn table_tuple_update(
     })
 }
 
-/// The same for deleting it.
+/// Deletes the row in the same way.
 ///
 /// # Safety
 /// `table` is open for writing, and `tid` is a row of it.
@@ -114,7 +113,7 @@ pub unsafe fn table_tuple_delete(
     }
 }
 
-/// A column's row of pg_attribute, by its place from 0.
+/// A column's row of pg_attribute, by its position from 0.
 ///
 /// # Safety
 /// `descriptor` is valid and has more columns than `place`.
@@ -122,7 +121,8 @@ pub unsafe fn attribute(
     descriptor: pg_sys::TupleDesc,
     place: usize,
 ) -> *const pg_sys::FormData_pg_attribute {
-    // SAFETY: the caller's promise. In 18 the rows come after as many compact ones.
+    // SAFETY: the caller's promise. In 18 the rows follow an array of as many compact
+    // ones.
     unsafe {
         #[cfg(not(feature = "pg18"))]
         return (*descriptor).attrs.as_ptr().add(place);
@@ -136,14 +136,13 @@ pub unsafe fn attribute(
     }
 }
 
-/// Adds the index entries of the row in `slot`, a new row's or, with `update`,
-/// a new version's. A duplicate raises 23505; or, if lenient, its entry is added
-/// and the answer is true, as for ON CONFLICT. An entry of a transaction that has
-/// not committed yet counts too.
+/// Adds the index entries of the row in `slot`: a new row or, with `update`, a new
+/// version. A duplicate raises 23505, or, if lenient, its entry is added and the result
+/// is true, as for ON CONFLICT. An entry of a transaction that has not committed yet
+/// counts too.
 ///
 /// # Safety
-/// `target` has its indexes open, and `slot` holds a row of it that was just
-/// stored.
+/// `target` has its indexes open, and `slot` holds a row of it that was just stored.
 pub unsafe fn insert_index_tuples(
     target: *mut pg_sys::ResultRelInfo,
     slot: *mut pg_sys::TupleTableSlot,
@@ -252,16 +251,16 @@ pub unsafe fn clear_slot(slot: *mut pg_sys::TupleTableSlot) {
 
 /// A function of two texts.
 pub struct FunctionOfTexts {
-    /// As it would be written in a statement.
+    /// As written in a statement.
     pub name: String,
     pub owner: pg_sys::Oid,
 }
 
-/// Finds a function by its name, with or without a schema. 42602 for what is no
-/// name, 42883 if there is no such function.
+/// Finds a function by its name, with or without a schema. 42602 for an invalid name,
+/// 42883 if there is no such function.
 pub fn function_of_texts(name: &std::ffi::CStr) -> FunctionOfTexts {
     let texts = [pg_sys::TEXTOID, pg_sys::TEXTOID];
-    // SAFETY: the name is NUL-terminated; what is returned is fresh, but for the
+    // SAFETY: the name is NUL-terminated; the results are new allocations, except the
     // owner's oid, which is copied.
     unsafe {
         #[cfg(feature = "pg15")]

@@ -1,7 +1,7 @@
-//! What was done since the server started, by database: in shared memory, where
-//! adding up costs nothing worth measuring, also for reads and on a standby. Only
-//! if the library is in shared_preload_libraries, as memory can be shared then
-//! alone. What was done is counted also if its transaction is rolled back.
+//! Counters since the server started, by database, in shared memory. Their cost is not
+//! measurable, also for reads and on a standby. They exist only if the library is in
+//! shared_preload_libraries, because shared memory must be requested at start. Calls in
+//! transactions that are rolled back are counted too.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use pgrx::prelude::*;
 use pgrx::{PGRXSharedMemory, PgAtomic, pg_shmem_init};
 
-/// A thing that is counted.
+/// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counter {
     Pushes,
@@ -47,33 +47,33 @@ const NAMES: [(Counter, &str); 14] = [
     (GcEntriesDeleted, "gc_entries_deleted"),
 ];
 
-/// Databases that are counted; a further one is not.
+/// The number of databases that are counted.
 const DATABASES: usize = 64;
 
 #[derive(Default)]
 struct OfDatabase {
-    /// Its oid, 0 while the place is free.
+    /// The database's oid, 0 while the place is free.
     database: AtomicU32,
     values: [AtomicU64; NAMES.len()],
 }
 
 struct Shared([OfDatabase; DATABASES]);
 
-// SAFETY: atomics alone, without a pointer.
+// SAFETY: only atomics, without a pointer.
 unsafe impl PGRXSharedMemory for Shared {}
 
-// SAFETY: nobody else has memory of this name.
+// SAFETY: no other memory has this name.
 static SHARED: PgAtomic<Shared> = unsafe { PgAtomic::new(c"sync_ext counters") };
 
-/// Is there shared memory? Set in the postmaster, whose children inherit it.
+/// Whether there is shared memory. Set in the postmaster and inherited by its children.
 static IS_SHARED: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
-    /// This backend's database's place.
+    /// The place of this backend's database.
     static PLACE: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
-/// Asks for the memory, while the server starts.
+/// Requests the memory while the server starts.
 #[expect(unexpected_cfgs, reason = "the macro asks for majors that we do not offer")]
 pub fn init() {
     // SAFETY: a variable of this process.
@@ -91,7 +91,7 @@ pub fn count(counter: Counter, by: usize) {
     }
 }
 
-/// All of them with their names; `None` if nothing is counted.
+/// All counters with their names; `None` if nothing is counted.
 pub fn all() -> Option<impl Iterator<Item = (&'static str, u64)>> {
     let values = values()?;
     let value = |counter: Counter| values[counter as usize].load(Ordering::Relaxed);
@@ -113,7 +113,7 @@ fn values() -> Option<&'static [AtomicU64; NAMES.len()]> {
     place.map(|place| &places[place].values)
 }
 
-/// Is this the database's place, or free and so its own now?
+/// Whether the place is the database's, or was free and now is.
 fn take(place: &OfDatabase, database: u32) -> bool {
     match place.database.compare_exchange(0, database, Ordering::Relaxed, Ordering::Relaxed) {
         Ok(_) => true,

@@ -1,18 +1,16 @@
-//! `sync_ext.device_cursor`: how far each device has acknowledged.
+//! `sync_ext.device_cursor`: the acknowledged version of each device.
 
-use pgrx::Spi;
-
-use super::insert::Writer;
+use super::mvcc::MvccSnapshot;
 use super::relation::{Access, Table};
+use super::row::Row;
 use super::row_lock::{self, Locked, Wait};
-use super::scan::{By, Key, Row, Scan};
+use super::scan::{By, Key, Scan};
 use super::shape::{ColumnType, IndexShape, Shape};
-use super::snapshot::Snapshot;
 use super::values::Value;
+use super::writer::{Duplicates, Writer};
 use super::{Result, memory};
-use crate::error::SyncError;
-use crate::rules::op::{Timestamp, Version};
-use crate::rules::retention::Heartbeat;
+use sync_ext_core::rules::op::{Timestamp, Version};
+use sync_ext_core::rules::retention::Heartbeat;
 
 pub static TABLE: Shape = Shape {
     name: c"device_cursor",
@@ -33,7 +31,7 @@ mod column {
     pub const USER_ID: usize = 5;
 }
 
-/// Whose device it is; the user is empty for a trusted caller's.
+/// The key of a device; the user is empty for a trusted caller's device.
 #[derive(Clone, Copy)]
 pub struct DeviceKey<'a> {
     pub workspace_key: i64,
@@ -48,14 +46,14 @@ fn heartbeat(row: &Row<'_>) -> Result<Heartbeat> {
     })
 }
 
-/// Moves a device's cursor forward to `seen` and records its heartbeat; a
-/// device that is not known is registered there, if `hold` agrees, which keeps
-/// whatever must not go before the transaction ends. Gives the cursor as it is
-/// afterwards and whether this call moved it; `None` if `hold` did not agree.
+/// Moves a device's cursor forward to `seen` and records its heartbeat. An unknown
+/// device is registered if `hold` agrees; `hold` pins the rows that must exist until
+/// the transaction ends. Returns the cursor afterwards and whether this call moved it;
+/// `None` if `hold` did not agree.
 ///
-/// Locks only the device's row: an acknowledgement neither waits for pushes
-/// nor holds them up. GC, which reads cursors, never takes what a cursor that
-/// moves forward still needs.
+/// Locks only the device's row: acknowledgements and pushes do not wait for each other.
+/// GC reads cursors without that lock: a cursor only moves forward, so it still
+/// protects enough.
 pub fn acknowledge(
     device: DeviceKey<'_>,
     seen: Version,
@@ -66,7 +64,7 @@ pub fn acknowledge(
     let table = Table::open(&TABLE, Access::Write)?;
     let index = table.index(&BY_DEVICE)?;
     loop {
-        let snapshot = Snapshot::fresh();
+        let snapshot = MvccSnapshot::fresh();
         let found = {
             let mut scan = Scan::new(&table, &index, &snapshot, &[By::Int8, By::Text, By::Text]);
             let keys = [Key::Int8(workspace_key), Key::Text(device_id), Key::Text(user_id)];
@@ -77,7 +75,7 @@ pub fn acknowledge(
             if !hold()? {
                 return Ok(None);
             }
-            if register(device, seen, now)? {
+            if register(&table, device, seen, now)? {
                 return Ok(Some((seen, true)));
             }
             // Another transaction registered it, and has committed by now.
@@ -87,11 +85,11 @@ pub fn acknowledge(
             Ok((row.id(), heartbeat(&row)?))
         })?;
         let Locked::Row((row, before)) = locked else {
-            // It was forgotten in between.
+            // It was deleted in between.
             continue;
         };
         let cursor = before.cursor.max(seen);
-        let mut writer = Writer::new(&table, &snapshot);
+        let mut writer = Writer::new(&table, &snapshot, Duplicates::Raise);
         writer.update(
             row,
             &[
@@ -102,35 +100,25 @@ pub fn acknowledge(
                 Value::Text(user_id),
             ],
         )?;
-        writer.finish();
+        let _ = writer.finish();
         return Ok(Some((cursor, cursor > before.cursor)));
     }
 }
 
-/// False if the device is registered already. If another transaction is about
-/// to, this waits for it to end; above READ COMMITTED that is 40001.
-fn register(device: DeviceKey<'_>, seen: Version, now: Timestamp) -> Result<bool> {
-    let inserted = Spi::connect_mut(|spi| {
-        spi.update(
-            "insert into sync_ext.device_cursor values \
-             ($1, $2, $3, timestamptz '2000-01-01 00:00:00+00' + $4 * interval '1 microsecond', $5) \
-             on conflict (workspace_key, device_id, user_id) do nothing",
-            None,
-            &[
-                device.workspace_key.into(),
-                device.device_id.into(),
-                seen.get().into(),
-                now.into(),
-                device.user_id.into(),
-            ],
-        )
-        .map(|rows| rows.len())
-    });
-    inserted.map(|rows| rows == 1).map_err(SyncError::sql)
+/// False if the device is registered already. If another transaction is registering it,
+/// this waits for that transaction; above READ COMMITTED it raises 40001.
+fn register(table: &Table, device: DeviceKey<'_>, seen: Version, now: Timestamp) -> Result<bool> {
+    let sql = "insert into sync_ext.device_cursor values \
+         ($1, $2, $3, timestamptz '2000-01-01 00:00:00+00' + $4 * interval '1 microsecond', $5) \
+         on conflict (workspace_key, device_id, user_id) do nothing";
+    let DeviceKey { workspace_key, device_id, user_id } = device;
+    let values =
+        [workspace_key.into(), device_id.into(), seen.get().into(), now.into(), user_id.into()];
+    Ok(table.execute(sql, &values)? == 1)
 }
 
 /// The devices of a workspace.
-pub fn heartbeats(workspace_key: i64, snapshot: &Snapshot) -> Result<Vec<Heartbeat>> {
+pub fn heartbeats(workspace_key: i64, snapshot: &MvccSnapshot) -> Result<Vec<Heartbeat>> {
     let table = Table::open(&TABLE, Access::Read)?;
     let mut heartbeats = Vec::new();
     visit(&table, &[Key::Int8(workspace_key)], snapshot, |row| {
@@ -139,12 +127,12 @@ pub fn heartbeats(workspace_key: i64, snapshot: &Snapshot) -> Result<Vec<Heartbe
     Ok(heartbeats)
 }
 
-/// Deletes the devices that `is_forgotten`, which their workspace's lock makes
-/// ours to do. One that comes back at this very moment keeps its row: its
-/// lock, or the newer version it left, is respected.
+/// Deletes the devices for which `is_forgotten` is true; their workspace is locked. A
+/// device that returns at the same time keeps its row, because its lock or its newer
+/// version is respected.
 pub fn forget(
     workspace_key: i64,
-    snapshot: &Snapshot,
+    snapshot: &MvccSnapshot,
     is_forgotten: impl Fn(Timestamp) -> bool,
 ) -> Result<usize> {
     let table = Table::open(&TABLE, Access::Write)?;
@@ -152,20 +140,20 @@ pub fn forget(
     delete_where(&table, &[Key::Int8(workspace_key)], snapshot, Wait::Skip, is_idle)
 }
 
-/// Deletes all devices of a user; waits for those that are being acknowledged.
-pub fn remove_user(workspace_key: i64, user_id: &str, snapshot: &Snapshot) -> Result<usize> {
+/// Deletes all devices of a user; waits for acknowledgements in progress.
+pub fn remove_user(workspace_key: i64, user_id: &str, snapshot: &MvccSnapshot) -> Result<usize> {
     let table = Table::open(&TABLE, Access::Write)?;
     let is_theirs = |row: &Row<'_>| Ok(row.text(column::USER_ID)? == user_id);
     delete_where(&table, &[Key::Int8(workspace_key)], snapshot, Wait::Block, is_theirs)
 }
 
-/// Deletes the devices of this name, of one user or of all; waits for those that are
-/// being acknowledged. Gives how many there were.
+/// Deletes the devices of this name, of one user or of all; waits for acknowledgements
+/// in progress. Returns their number.
 pub fn remove(
     workspace_key: i64,
     device_id: &str,
     user_id: Option<&str>,
-    snapshot: &Snapshot,
+    snapshot: &MvccSnapshot,
 ) -> Result<usize> {
     let table = Table::open(&TABLE, Access::Write)?;
     let keys = [Key::Int8(workspace_key), Key::Text(device_id)];
@@ -175,12 +163,12 @@ pub fn remove(
     })
 }
 
-/// Deletes the rows with these keys that are chosen, and still are when they are
-/// locked.
+/// Deletes the rows with these keys that are chosen, and are still chosen after they
+/// are locked.
 fn delete_where(
     table: &Table,
     keys: &[Key<'_>],
-    snapshot: &Snapshot,
+    snapshot: &MvccSnapshot,
     wait: Wait,
     is_chosen: impl Fn(&Row<'_>) -> Result<bool>,
 ) -> Result<usize> {
@@ -204,7 +192,7 @@ fn delete_where(
 fn visit(
     table: &Table,
     keys: &[Key<'_>],
-    snapshot: &Snapshot,
+    snapshot: &MvccSnapshot,
     mut each: impl FnMut(Row<'_>) -> Result<()>,
 ) -> Result<()> {
     let index = table.index(&BY_DEVICE)?;

@@ -1,17 +1,13 @@
-//! `sync_ext.dropped_workspace`: what nobody can reach any more, until it is
-//! erased.
-
-use pgrx::Spi;
+//! `sync_ext.dropped_workspace`: unreachable workspaces that are not erased yet.
 
 use super::Result;
+use super::mvcc::MvccSnapshot;
 use super::relation::{Access, Table};
 use super::row_lock::{self, Locked, Wait};
 use super::scan::{By, Key, Scan};
 use super::shape::{ColumnType, IndexShape, Shape};
-use super::snapshot::Snapshot;
 use super::workspace::LockedWorkspace;
 use super::{device, log, member, memory, record};
-use crate::error::SyncError;
 
 pub static TABLE: Shape = Shape {
     name: c"dropped_workspace",
@@ -21,20 +17,17 @@ pub static BY_KEY: IndexShape =
     IndexShape { name: c"dropped_workspace_pkey", keys: &[0], is_unique: true };
 const WORKSPACE_KEY: usize = 1;
 
-/// Makes a workspace and its members unreachable; its rows are left to [`erase`].
-pub fn detach(locked: &LockedWorkspace) -> Result<()> {
+/// Makes a workspace and its members unreachable; [`erase`] deletes its rows later.
+pub fn detach(locked: LockedWorkspace) -> Result<()> {
     member::remove_all(locked.id(), &locked.snapshot)?;
-    let _open = Table::open(&TABLE, Access::Write)?;
-    Spi::run_with_args(
-        "insert into sync_ext.dropped_workspace (workspace_key) values ($1)",
-        &[locked.workspace.key.into()],
-    )
-    .map_err(SyncError::sql)?;
+    let table = Table::open(&TABLE, Access::Write)?;
+    let sql = "insert into sync_ext.dropped_workspace (workspace_key) values ($1)";
+    table.execute(sql, &[locked.workspace.key.into()])?;
     locked.remove()
 }
 
 /// The dropped workspaces that are not erased yet.
-pub fn keys(snapshot: &Snapshot) -> Result<Vec<i64>> {
+pub fn keys(snapshot: &MvccSnapshot) -> Result<Vec<i64>> {
     let table = Table::open(&TABLE, Access::Read)?;
     let index = table.index(&BY_KEY)?;
     let mut scan = Scan::new(&table, &index, snapshot, &[]);
@@ -46,13 +39,13 @@ pub fn keys(snapshot: &Snapshot) -> Result<Vec<i64>> {
     Ok(keys)
 }
 
-/// What an [`erase`] did.
+/// The result of [`erase`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Erased {
     pub entries: usize,
     pub records: usize,
     pub devices: usize,
-    /// Rows are left, for the budget or because somebody holds them.
+    /// Rows remain, because the budget is used up or another session holds them.
     pub has_more: bool,
 }
 
@@ -62,17 +55,16 @@ impl Erased {
     }
 }
 
-/// Deletes up to `budget` rows of a dropped workspace, devices not counted, and
-/// at the end what remembers it. Nobody writes them any more, and only devices
-/// that are being acknowledged at this moment are held by anybody. One call at a
-/// time erases a workspace, by the lock on its row here; another leaves it to
-/// that one. So what the lock's last holder deleted must be seen to be gone: rows
-/// are read by a snapshot taken after the lock.
+/// Deletes up to `budget` rows of a dropped workspace, not counting devices, and
+/// finally its row here. No session writes its rows any more, and only acknowledgements
+/// in progress can hold some. The lock on its row here lets one call at a time erase a
+/// workspace; other calls skip it. Rows are read with a snapshot taken after the lock,
+/// so that rows deleted by its last holder are not seen.
 pub fn erase(workspace_key: i64, budget: usize) -> Result<Erased> {
     let mut erased = Erased::default();
     let table = Table::open(&TABLE, Access::Write)?;
     let index = table.index(&BY_KEY)?;
-    let before = Snapshot::latest();
+    let before = MvccSnapshot::latest();
     let row = {
         let mut scan = Scan::new(&table, &index, &before, &[By::Int8]);
         scan.find(&[Key::Int8(workspace_key)]).map(|row| row.id())
@@ -81,7 +73,7 @@ pub fn erase(workspace_key: i64, budget: usize) -> Result<Erased> {
     let locked = row_lock::lock(&table, row, &before, Wait::Skip, |row| Ok(row.id()))?;
     let Locked::Row(row) = locked else { return Ok(erased) };
     drop(before);
-    let snapshot = &Snapshot::latest();
+    let snapshot = &MvccSnapshot::latest();
 
     let delete = |table, index, budget| delete_rows(table, index, workspace_key, budget, snapshot);
     erased.entries = delete(&log::TABLE, &log::BY_VERSION, budget)?;
@@ -104,7 +96,7 @@ fn delete_rows(
     index: &'static IndexShape,
     workspace_key: i64,
     budget: usize,
-    snapshot: &Snapshot,
+    snapshot: &MvccSnapshot,
 ) -> Result<usize> {
     let table = Table::open(table, Access::Write)?;
     let index = table.index(index)?;

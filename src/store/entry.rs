@@ -1,10 +1,9 @@
-//! How Postgres calls us, and how a call ends.
+//! Entry points for Postgres, and how a call ends.
 //!
-//! pgrx' own entry points know a closed list of SQLSTATEs, and where an error of
-//! Postgres' passes through Rust they keep its message, detail and hint alone. So
-//! the entry points are made here: an error of ours has a SQLSTATE of its own, and
-//! one that was raised below us leaves as it was raised, with its SQLSTATE,
-//! context, constraint and table.
+//! pgrx' own entry points know a closed list of SQLSTATEs, and of a Postgres error that
+//! passes through Rust they keep only message, detail and hint. So the entry points are
+//! made here: an error of this extension has its own SQLSTATE, and a Postgres error is
+//! passed on unchanged, with its SQLSTATE, context, constraint and table.
 
 use std::cell::Cell;
 use std::ffi::{CString, c_char, c_int, c_void};
@@ -18,12 +17,11 @@ use pgrx::{FromDatum, IntoDatum, PgSqlErrorCode, PgTryBuilder, pg_sys};
 use super::Result;
 use super::memory;
 use super::values::text_of;
-use crate::error::SyncError;
-use crate::rules::op::Timestamp;
-use crate::wire::reply::Reply;
+use sync_ext_core::error::SyncError;
+use sync_ext_core::rules::op::Timestamp;
 
-/// Defines C functions for Postgres to call: `NAME: |call| BODY;` with a body that
-/// gives a `Result<impl Answer, SyncError>`.
+/// Defines C functions for Postgres to call: `NAME: |call| BODY;` with a body of type
+/// `Result<impl Answer, SyncError>`.
 macro_rules! entry_points {
     ($($(#[$attribute:meta])* $name:ident: |$call:ident| $body:expr;)*) => {
         $(
@@ -32,13 +30,13 @@ macro_rules! entry_points {
             pub unsafe extern "C-unwind" fn $name(
                 frame: ::pgrx::pg_sys::FunctionCallInfo,
             ) -> ::pgrx::pg_sys::Datum {
-                // SAFETY: Postgres calls this with the frame of the call, and
-                // nothing of this function's own needs to be dropped.
+                // SAFETY: Postgres calls this with the frame of the call, and this
+                // function has nothing to drop.
                 unsafe { $crate::store::entry::enter(frame, |$call| $body) }
             }
 
             const _: () = {
-                // Postgres looks for it beside each function: "version 1".
+                // Postgres looks for this symbol beside each function: "version 1".
                 #[unsafe(export_name = concat!("pg_finfo_", stringify!($name)))]
                 pub extern "C-unwind" fn info() -> &'static ::pgrx::pg_sys::Pg_finfo_record {
                     const V1: ::pgrx::pg_sys::Pg_finfo_record =
@@ -51,7 +49,7 @@ macro_rules! entry_points {
 }
 pub(crate) use entry_points;
 
-/// The arguments of a call, read when they are asked for.
+/// The arguments of a call, read on demand.
 pub struct Call<'c> {
     arguments: &'c [pg_sys::NullableDatum],
 }
@@ -63,9 +61,8 @@ impl<'c> Call<'c> {
 
     /// An argument of type text or json.
     pub fn text(&self, place: usize) -> Option<&'c str> {
-        // SAFETY: the declarations in SQL give the arguments these types, here
-        // and below; what they point at, copies in the call's memory included,
-        // lives as long as the call.
+        // SAFETY: the declarations in SQL give the arguments these types, here and
+        // below; they and their detoasted copies live as long as the call.
         self.datum(place).map(|datum| unsafe {
             text_of(datum, |packed| pg_sys::pg_detoast_datum_packed(packed))
         })
@@ -96,7 +93,7 @@ impl<'c> Call<'c> {
 
     pub fn texts(&self, place: usize) -> Option<Texts<'c>> {
         // SAFETY: as in `text`. The array is not copied unless it is compressed
-        // or stored apart; its elements are read when they are asked for.
+        // or stored apart; its elements are read on demand.
         let array = unsafe { pgrx::Array::from_datum(self.datum(place)?, false) };
         array.map(Texts)
     }
@@ -115,20 +112,13 @@ impl Texts<'_> {
     }
 }
 
-/// What a call can answer.
+/// A possible result of a call.
 pub trait Answer {
     /// `None` for NULL.
     fn into_datum(self) -> Option<pg_sys::Datum>;
 }
 
-impl Answer for Reply {
-    fn into_datum(self) -> Option<pg_sys::Datum> {
-        // json is laid out as text is.
-        self.as_str().into_datum()
-    }
-}
-
-/// Of type void, which is not NULL.
+/// void, which is not NULL.
 impl Answer for () {
     fn into_datum(self) -> Option<pg_sys::Datum> {
         Some(pg_sys::Datum::from(0))
@@ -138,6 +128,13 @@ impl Answer for () {
 impl Answer for bool {
     fn into_datum(self) -> Option<pg_sys::Datum> {
         Some(pg_sys::Datum::from(self))
+    }
+}
+
+/// text or json, which have the same layout.
+impl Answer for &str {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        IntoDatum::into_datum(self)
     }
 }
 
@@ -163,15 +160,15 @@ impl<T: Answer> Answer for Option<T> {
 /// Makes a call.
 ///
 /// # Safety
-/// Only for Postgres to call, by way of `entry_points`: an error jumps over the
-/// caller's frame, in which nothing may be left to drop.
+/// Only for Postgres to call, through `entry_points`: an error jumps over the caller's
+/// frame, in which nothing may be left to drop.
 pub unsafe fn enter<T: Answer>(
     frame: pg_sys::FunctionCallInfo,
     body: impl FnOnce(&Call<'_>) -> Result<T>,
 ) -> pg_sys::Datum {
-    // SAFETY: the caller's promise. What `outcome` leaves is plain: a datum, or a
-    // pointer into a memory context. The guard is for what unwinds out of it: memory
-    // can be too short to copy an error.
+    // SAFETY: the caller's promise. The result of `outcome` is plain: a datum, or a
+    // pointer into a memory context. The guard catches what unwinds out of it, because
+    // memory can be too short to copy an error.
     unsafe {
         match pg_sys::panic::pgrx_extern_c_guard(|| outcome(frame, body)) {
             Ok(Some(datum)) => datum,
@@ -188,11 +185,11 @@ pub unsafe fn enter<T: Answer>(
 }
 
 unsafe extern "C-unwind" {
-    // Not pgrx' wrapper of it, which would catch what this raises.
+    // Not pgrx' wrapper, which would catch the error that this raises.
     fn ThrowErrorData(raised: *mut pg_sys::ErrorData);
 }
 
-/// The outcome with all that is Rust's dropped. Never inlined: its frame must be
+/// The outcome, after all Rust values are dropped. Never inlined: its frame must be
 /// gone when an error is raised.
 #[inline(never)]
 unsafe fn outcome<T: Answer>(
@@ -200,8 +197,8 @@ unsafe fn outcome<T: Answer>(
     body: impl FnOnce(&Call<'_>) -> Result<T>,
 ) -> std::result::Result<Option<pg_sys::Datum>, *mut pg_sys::ErrorData> {
     let raised = Raised::in_current_context();
-    // SAFETY: the callback is taken off the stack before `raised` is gone, whatever
-    // unwinds. The frame lives as long as the call.
+    // SAFETY: the callback is removed from the stack before `raised` is dropped, even
+    // while unwinding. The frame lives as long as the call.
     unsafe {
         let previous = pg_sys::error_context_stack;
         let mut callback = pg_sys::ErrorContextCallback {
@@ -216,7 +213,7 @@ unsafe fn outcome<T: Answer>(
             memory::require(memory::FOR_ANY_CALL)?;
             Ok(body(&Call { arguments })?.into_datum())
         };
-        // Of what unwinds nothing is used afterwards.
+        // Nothing that unwinds is used afterwards.
         let raised = AssertUnwindSafe(&raised);
         PgTryBuilder::new(AssertUnwindSafe(|| answer().map_err(own)))
             .catch_others(|cause| Err(raised.passed_on(&cause)))
@@ -225,25 +222,24 @@ unsafe fn outcome<T: Answer>(
     }
 }
 
-/// An error of Postgres' as it was raised below us: pgrx catches it, and keeps of
-/// it what `raised.passed_on` is given.
+/// The Postgres error that was raised during the call. pgrx catches it, and keeps only
+/// what `raised.passed_on` receives.
 struct Raised {
-    /// Of the call, and so alive when the call ends.
+    /// The context of the call, which is alive when the call ends.
     context: pg_sys::MemoryContext,
     latest: Cell<*mut pg_sys::ErrorData>,
 }
 
-/// Keeps a copy of the error that is being raised. Postgres calls this, from the
-/// innermost callback to the outermost, before the error is thrown: those below us
-/// have told their context by then, and those above us will when it is thrown
-/// again.
+/// Copies the error that is being raised. Postgres calls this before the error is
+/// thrown, from the innermost callback to the outermost: inner callbacks have added
+/// their context already, and outer ones will when the error is thrown again.
 ///
 /// # Safety
-/// Called by Postgres, with what `outcome` gave it.
+/// Called by Postgres, with the argument that `outcome` registered.
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn keep(raised: *mut c_void) {
-    // SAFETY: the caller's promise; an error is being raised, so there is one to
-    // copy. Not where memory is short, or must not be allocated.
+    // SAFETY: the caller's promise; an error is being raised, so there is one to copy.
+    // Not copied if memory is short, or must not be allocated.
     unsafe {
         if pg_sys::geterrcode() == PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY as c_int
             || pg_sys::CritSectionCount > 0
@@ -255,7 +251,7 @@ unsafe extern "C-unwind" fn keep(raised: *mut c_void) {
         pg_sys::CurrentMemoryContext = raised.context;
         let copy = pg_sys::CopyErrorData();
         pg_sys::CurrentMemoryContext = before;
-        // A message of a lower level ends nothing.
+        // A message of a lower level does not end the call.
         let is_error = (*copy).elevel >= PgLogLevel::ERROR as c_int;
         let gone = if is_error { raised.latest.replace(copy) } else { copy };
         if !gone.is_null() {
@@ -278,12 +274,12 @@ impl Raised {
                 (report, false)
             }
         };
-        // SAFETY: the context is alive; which one was current when the error was
-        // raised is past.
+        // SAFETY: the context is alive; the context that was current when the error was
+        // raised is no longer needed.
         unsafe { pg_sys::CurrentMemoryContext = self.context };
         let latest = self.latest.get();
-        // The latest that was raised need not be the one that came through: a
-        // function in between may have caught another one.
+        // The latest error need not be the one that arrived here: a function in between
+        // may have caught another one.
         if is_postgres && !latest.is_null() && is_same(latest, report) {
             return latest;
         }
@@ -293,7 +289,7 @@ impl Raised {
 }
 
 fn is_same(raised: *const pg_sys::ErrorData, report: &ErrorReportWithLevel) -> bool {
-    // SAFETY: the copy is whole and alive; its message, if it has one, is
+    // SAFETY: the copy is complete and alive; its message, if it has one, is
     // NUL-terminated.
     unsafe {
         let message = (*raised).message;
@@ -308,7 +304,7 @@ fn own(error: SyncError) -> *mut pg_sys::ErrorData {
     error_data(packed(error.sqlstate()), &error.to_string(), detail.as_deref(), error.hint())
 }
 
-/// An error in the memory of the call.
+/// An error, in the memory of the call.
 fn error_data(
     state: c_int,
     message: &str,
@@ -334,7 +330,7 @@ fn copied(text: &str) -> *mut c_char {
     unsafe { pg_sys::pstrdup(text.as_ptr()) }
 }
 
-/// A SQLSTATE as Postgres packs it: six bits a character.
+/// A SQLSTATE as Postgres packs it: six bits per character.
 fn packed(state: &str) -> c_int {
     state.bytes().rev().fold(0, |packed, byte| packed << 6 | (c_int::from(byte) - 0x30) & 0x3f)
 }

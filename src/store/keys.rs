@@ -1,25 +1,26 @@
-//! Keys of workspaces, which never stand for another workspace than the one they
-//! were made for.
+//! Keys of workspaces, which are never reused for another workspace.
 
 use pgrx::{IntoDatum, Spi, direct_function_call, pg_sys};
 
+use super::mvcc::MvccSnapshot;
 use super::relation::{Access, Table, lookup};
+use super::rights::Rights;
 use super::scan::Scan;
 use super::shape::{IndexShape, Shape};
-use super::snapshot::Snapshot;
 use super::{Result, device, dropped, log, record, workspace};
-use crate::error::SyncError;
+use sync_ext_core::error::SyncError;
 
-/// Moves the sequence of keys forward where it lags behind a key that has rows: as
-/// on a subscriber of logical replication, which gets rows but not sequences. Such a
-/// key would show its new owner what is left of the old one.
-pub fn bring_sequence_forward() -> Result<()> {
+/// Moves the sequence of keys forward if it is behind a key that has rows, as on a
+/// subscriber of logical replication, which receives rows but not sequences. A reused
+/// key would show a new workspace the remaining rows of the old one.
+pub fn bring_sequence_forward(workspaces: &Table) -> Result<()> {
+    let _rights = Rights::of_owner(workspaces);
     if next()? > highest()? {
         return Ok(());
     }
     let sequence = lookup(c"workspace_workspace_key_seq")?;
-    // Self-exclusive, and against those who have taken a key and not committed: a
-    // sequence must not be moved back before what another one has just been given.
+    // Conflicts with itself, and with sessions that have taken a key and not committed:
+    // the sequence must not be set below a key that another session has just taken.
     // SAFETY: the oid is a relation's; the lock is held until the transaction ends.
     unsafe {
         pg_sys::LockRelationOid(sequence, pg_sys::ShareRowExclusiveLock as pg_sys::LOCKMODE);
@@ -35,7 +36,7 @@ pub fn bring_sequence_forward() -> Result<()> {
     Ok(())
 }
 
-/// The key that the sequence would give next.
+/// The next key of the sequence.
 fn next() -> Result<i64> {
     Spi::connect(|spi| {
         let next = "select case when is_called then last_value + 1 else last_value end \
@@ -48,9 +49,9 @@ fn next() -> Result<i64> {
 
 /// The highest key with a row in any table, 0 if there is none.
 fn highest() -> Result<i64> {
-    // What is committed now: a key that a waiting transaction has taken is seen
-    // once it has.
-    let snapshot = Snapshot::latest();
+    // What is committed now: waiting for the lock makes the keys of other transactions
+    // visible.
+    let snapshot = MvccSnapshot::latest();
     let tables: [(&'static Shape, &'static IndexShape); 5] = [
         (&workspace::TABLE, &workspace::BY_KEY),
         (&dropped::TABLE, &dropped::BY_KEY),

@@ -1,17 +1,18 @@
 //! `sync_ext.change_log`: ops by version.
 
 use super::Result;
-use super::insert::Writer;
+use super::mvcc::MvccSnapshot;
 use super::relation::{Access, Index, Table};
+use super::row::Row;
 use super::row_lock;
-use super::scan::{By, Key, Row, Scan};
+use super::scan::{By, Key, Scan};
 use super::shape::{ColumnType, IndexShape, Shape};
-use super::snapshot::Snapshot;
 use super::values::Value;
-use crate::error::SyncError;
-use crate::rules::history::{Proof, ProofEntry};
-use crate::rules::merge::{Decision, Turn};
-use crate::rules::op::{Op, Operation, RecordKey, Revision, Timestamp, Version};
+use super::writer::{Duplicates, Writer};
+use sync_ext_core::error::SyncError;
+use sync_ext_core::rules::history::{Proof, ProofEntry};
+use sync_ext_core::rules::merge::Decision;
+use sync_ext_core::rules::op::{Op, Operation, RecordKey, Revision, Timestamp, Version};
 use uuid::Uuid;
 
 pub static TABLE: Shape = Shape {
@@ -74,20 +75,20 @@ impl Log {
         Ok(Log { workspace_key, table, by_version, by_op })
     }
 
-    /// For looking up entries by version.
-    pub fn versions<'s>(&'s self, snapshot: &'s Snapshot) -> Versions<'s> {
+    /// Looks up entries by version.
+    pub fn versions<'s>(&'s self, snapshot: &'s MvccSnapshot) -> Versions<'s> {
         let by = [By::Int8, By::Int8];
         Versions { log: self, scan: Scan::new(&self.table, &self.by_version, snapshot, &by) }
     }
 
-    /// For looking up entries by opId.
-    pub fn op_ids<'s>(&'s self, snapshot: &'s Snapshot) -> OpIds<'s> {
+    /// Looks up entries by opId.
+    pub fn op_ids<'s>(&'s self, snapshot: &'s MvccSnapshot) -> OpIds<'s> {
         let by = [By::Int8, By::Uuid];
         OpIds { log: self, scan: Scan::new(&self.table, &self.by_op, snapshot, &by) }
     }
 
     /// The entries after `version`, in order.
-    pub fn after<'s>(&'s self, version: Version, snapshot: &'s Snapshot) -> Entries<'s> {
+    pub fn after<'s>(&'s self, version: Version, snapshot: &'s MvccSnapshot) -> Entries<'s> {
         let by = [By::Int8, By::Int8After];
         let mut scan = Scan::new(&self.table, &self.by_version, snapshot, &by);
         scan.seek(&[Key::Int8(self.workspace_key), Key::Int8(version.get())]);
@@ -95,21 +96,18 @@ impl Log {
     }
 
     /// The entries from `version` on, in order.
-    pub fn from<'s>(&'s self, version: Version, snapshot: &'s Snapshot) -> Entries<'s> {
+    pub fn from<'s>(&'s self, version: Version, snapshot: &'s MvccSnapshot) -> Entries<'s> {
         self.after(Version::stored(version.get() - 1), snapshot)
     }
 
-    pub fn writer<'s>(&'s self, snapshot: &'s Snapshot, created_at: Timestamp) -> LogWriter<'s> {
-        LogWriter { log: self, writer: Writer::new(&self.table, snapshot), created_at }
-    }
-
-    /// For ops that may be in the log already, see [`LogWriter::finish`].
-    pub fn lenient_writer<'s>(
+    pub fn writer<'s>(
         &'s self,
-        snapshot: &'s Snapshot,
+        snapshot: &'s MvccSnapshot,
         created_at: Timestamp,
+        duplicates: Duplicates,
     ) -> LogWriter<'s> {
-        LogWriter { log: self, writer: Writer::lenient(&self.table, snapshot), created_at }
+        let writer = Writer::new(&self.table, snapshot, duplicates);
+        LogWriter { log: self, writer, created_at }
     }
 
     /// Deletes the entry at `version`; false if there is none.
@@ -117,7 +115,7 @@ impl Log {
         &self,
         version: Version,
         versions: &mut Versions<'_>,
-        snapshot: &Snapshot,
+        snapshot: &MvccSnapshot,
     ) -> Result<bool> {
         let Some(row) = versions.find(version).map(|entry| entry.row.id()) else {
             return Ok(false);
@@ -150,7 +148,7 @@ impl Versions<'_> {
         Ok(Some(Proof::of(workspace_id, head, entry.op_id()?, entry.created_at()?)))
     }
 
-    /// What the log holds where `proof` points.
+    /// What the log contains at the version of `proof`.
     pub fn check(&mut self, workspace_id: &str, proof: &Proof) -> Result<ProofEntry> {
         let Some(entry) = self.find(proof.head) else {
             return Ok(ProofEntry::Missing);
@@ -182,7 +180,7 @@ impl Entries<'_> {
     }
 }
 
-/// A log entry where it lies; columns are decoded when asked for.
+/// A log entry in its slot; columns are decoded on demand.
 pub struct Entry<'r> {
     row: Row<'r>,
 }
@@ -227,22 +225,22 @@ impl<'r> Entry<'r> {
         self.row.timestamp(column::CREATED_AT)
     }
 
-    /// The record's owner, empty where it is everybody's.
+    /// The record's owner, empty if it is shared.
     pub fn owner(&self) -> Result<&'r str> {
         self.row.text(column::OWNER)
     }
 
-    /// The field of the payload that the server added, empty if it added none.
+    /// The field of the payload that the server added, empty if none.
     pub fn filled_field(&self) -> Result<&'r str> {
         self.row.text(column::FILLED_FIELD)
     }
 
-    /// The opId of the edit that this one replaced unseen.
+    /// The opId of the edit that this one overwrote unseen.
     pub fn overwrote(&self) -> Option<Uuid> {
         self.row.uuid_or_null(column::OVERWROTE)
     }
 
-    /// The op as it was pushed, but for what was filled in.
+    /// The op as it was pushed, except for the owner that was filled in.
     pub fn op(&self) -> Result<Op<'r>> {
         Ok(Op {
             key: RecordKey { table: self.table()?.into(), pk: self.pk()?.into() },
@@ -263,6 +261,17 @@ impl<'r> Entry<'r> {
     }
 }
 
+/// An entry to be written.
+pub struct NewEntry<'e> {
+    pub op: &'e Op<'e>,
+    pub decision: Decision,
+    pub owner: Option<&'e str>,
+    /// The payload as stored: the op's, or with the owner filled in.
+    pub payload: Option<&'e str>,
+    /// The field that was filled in.
+    pub filled_field: Option<&'e str>,
+}
+
 pub struct LogWriter<'s> {
     log: &'s Log,
     writer: Writer<'s>,
@@ -270,15 +279,15 @@ pub struct LogWriter<'s> {
 }
 
 impl LogWriter<'_> {
-    pub fn append(&mut self, turn: &Turn<'_, '_>, decision: &Decision) {
-        let op = turn.op;
+    pub fn append(&mut self, entry: &NewEntry<'_>) {
+        let NewEntry { op, decision, owner, payload, filled_field } = *entry;
         self.writer.insert(&[
             Value::Int8(self.log.workspace_key),
             Value::Int8(decision.version.get()),
             Value::Text(&op.key.table),
             Value::Text(&op.key.pk),
             Value::Text(op.operation.as_str()),
-            turn.payload().map_or(Value::Null, Value::Text),
+            payload.map_or(Value::Null, Value::Text),
             Value::Int8(op.revision.clock),
             Value::Text(&op.revision.hlc),
             Value::Text(&op.device_id),
@@ -286,14 +295,13 @@ impl LogWriter<'_> {
             Value::Bool(decision.applied),
             decision.supersedes.map_or(Value::Null, |version| Value::Int8(version.get())),
             Value::Time(self.created_at),
-            Value::Text(turn.owner.as_deref().unwrap_or("")),
-            Value::Text(turn.filled.as_ref().map_or("", |filled| &filled.field)),
+            Value::Text(owner.unwrap_or("")),
+            Value::Text(filled_field.unwrap_or("")),
             decision.overwrote.map_or(Value::Null, Value::Uuid),
         ]);
     }
 
-    /// False if an opId was in the log already. Then some of the entries are
-    /// stored nevertheless, and the caller must roll back.
+    /// False if an opId was already in the log, see [`Duplicates::Report`].
     #[must_use]
     pub fn finish(self) -> bool {
         self.writer.finish()

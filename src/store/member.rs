@@ -1,15 +1,16 @@
 //! `sync_ext.member`: users of workspaces and their roles.
 
-use pgrx::Spi;
+use pgrx::pg_sys;
 
 use super::Result;
+use super::mvcc::MvccSnapshot;
 use super::relation::{Access, Table};
+use super::row::Row;
 use super::row_lock;
-use super::scan::{By, Key, Row, Scan};
+use super::scan::{By, Key, Scan};
 use super::shape::{ColumnType, IndexShape, Shape};
-use super::snapshot::Snapshot;
-use crate::error::SyncError;
-use crate::rules::access::Role;
+use sync_ext_core::error::SyncError;
+use sync_ext_core::rules::access::Role;
 
 static TABLE: Shape = Shape {
     name: c"member",
@@ -31,14 +32,19 @@ mod column {
     pub const ROLE: usize = 3;
 }
 
+/// The owner of the extension's tables.
+pub fn owner() -> Result<pg_sys::Oid> {
+    Table::open(&TABLE, Access::Read).map(|table| table.owner())
+}
+
 fn role(row: &Row<'_>) -> Result<Role> {
     Role::parse(row.text(column::ROLE)?)
         .ok_or_else(|| SyncError::Damaged { what: "A member has an unknown role.".to_owned() })
 }
 
-/// A user's role in a workspace. For who is not a member this does the same
+/// A user's role in a workspace. For a user who is not a member the work is the same
 /// whether the workspace exists or not.
-pub fn find(workspace_id: &str, user_id: &str, snapshot: &Snapshot) -> Result<Option<Role>> {
+pub fn find(workspace_id: &str, user_id: &str, snapshot: &MvccSnapshot) -> Result<Option<Role>> {
     let table = Table::open(&TABLE, Access::Read)?;
     let index = table.index(&BY_WORKSPACE)?;
     let mut scan = Scan::new(&table, &index, snapshot, &[By::Text, By::Text]);
@@ -48,7 +54,7 @@ pub fn find(workspace_id: &str, user_id: &str, snapshot: &Snapshot) -> Result<Op
 /// Calls `visit` with each workspace of a user, in byte order, and their role.
 pub fn for_each_of(
     user_id: &str,
-    snapshot: &Snapshot,
+    snapshot: &MvccSnapshot,
     mut visit: impl FnMut(&str, Role) -> Result<()>,
 ) -> Result<()> {
     let table = Table::open(&TABLE, Access::Read)?;
@@ -64,7 +70,7 @@ pub fn for_each_of(
 /// Calls `visit` with each member of a workspace, in byte order, and their role.
 pub fn for_each_in(
     workspace_id: &str,
-    snapshot: &Snapshot,
+    snapshot: &MvccSnapshot,
     mut visit: impl FnMut(&str, Role) -> Result<()>,
 ) -> Result<()> {
     let table = Table::open(&TABLE, Access::Read)?;
@@ -77,9 +83,9 @@ pub fn for_each_in(
     Ok(())
 }
 
-/// Has the workspace an owner besides this user? Asked under its lock, which
-/// whoever changes members holds.
-pub fn has_other_owner(workspace_id: &str, user_id: &str, snapshot: &Snapshot) -> Result<bool> {
+/// Whether the workspace has an owner besides this user. Its lock must be held, so that
+/// members do not change.
+pub fn has_other_owner(workspace_id: &str, user_id: &str, snapshot: &MvccSnapshot) -> Result<bool> {
     let mut has_other = false;
     for_each_in(workspace_id, snapshot, |user, role| {
         has_other |= role == Role::Owner && user != user_id;
@@ -90,26 +96,20 @@ pub fn has_other_owner(workspace_id: &str, user_id: &str, snapshot: &Snapshot) -
 
 /// Makes a user a member, or changes their role.
 pub fn set(workspace_id: &str, user_id: &str, role: Role) -> Result<()> {
-    let _open = Table::open(&TABLE, Access::Write)?;
-    Spi::run_with_args(
-        "insert into sync_ext.member (workspace_id, user_id, role) values ($1, $2, $3) \
-         on conflict (workspace_id, user_id) do update set role = excluded.role",
-        &[workspace_id.into(), user_id.into(), role.as_str().into()],
-    )
-    .map_err(SyncError::sql)
+    let table = Table::open(&TABLE, Access::Write)?;
+    let sql = "insert into sync_ext.member (workspace_id, user_id, role) values ($1, $2, $3) \
+               on conflict (workspace_id, user_id) do update set role = excluded.role";
+    table.execute(sql, &[workspace_id.into(), user_id.into(), role.as_str().into()]).map(|_| ())
 }
 
 pub fn remove(workspace_id: &str, user_id: &str) -> Result<()> {
-    let _open = Table::open(&TABLE, Access::Write)?;
-    Spi::run_with_args(
-        "delete from sync_ext.member where workspace_id = $1 and user_id = $2",
-        &[workspace_id.into(), user_id.into()],
-    )
-    .map_err(SyncError::sql)
+    let table = Table::open(&TABLE, Access::Write)?;
+    let sql = "delete from sync_ext.member where workspace_id = $1 and user_id = $2";
+    table.execute(sql, &[workspace_id.into(), user_id.into()]).map(|_| ())
 }
 
-/// Removes all members of a workspace that is locked and about to go.
-pub fn remove_all(workspace_id: &str, snapshot: &Snapshot) -> Result<()> {
+/// Removes all members of a locked workspace that is being dropped.
+pub fn remove_all(workspace_id: &str, snapshot: &MvccSnapshot) -> Result<()> {
     let table = Table::open(&TABLE, Access::Write)?;
     let index = table.index(&BY_WORKSPACE)?;
     let mut scan = Scan::new(&table, &index, snapshot, &[By::Text]);
@@ -120,16 +120,10 @@ pub fn remove_all(workspace_id: &str, snapshot: &Snapshot) -> Result<()> {
     Ok(())
 }
 
-/// Keeps a user a member until this transaction ends, as a foreign key would;
-/// false if they are none. Who removes them waits.
+/// Keeps a user a member until this transaction ends, as a foreign key would; false if
+/// the user is not a member. Removing the member waits.
 pub fn pin(workspace_id: &str, user_id: &str) -> Result<bool> {
-    Spi::connect_mut(|spi| {
-        spi.update(
-            "select from sync_ext.member where workspace_id = $1 and user_id = $2 for key share",
-            None,
-            &[workspace_id.into(), user_id.into()],
-        )
-        .map(|rows| !rows.is_empty())
-    })
-    .map_err(SyncError::sql)
+    let table = Table::open(&TABLE, Access::Read)?;
+    let sql = "select from sync_ext.member where workspace_id = $1 and user_id = $2 for key share";
+    Ok(table.execute(sql, &[workspace_id.into(), user_id.into()])? == 1)
 }

@@ -2,55 +2,54 @@
 //!
 //! # Access paths
 //!
-//! Whatever runs per op or per row goes straight to a table and one of its
-//! indexes, the way Postgres treats its own catalogs: [`scan`] reads through a
-//! named index, [`insert`] writes tuples and their index entries, as COPY does.
-//! No plan is involved, so no statistics, no planner setting and no cached plan
-//! can turn a look-up into a scan of the table. Plain SQL is left where it is
-//! an INSERT, DELETE or lock of a single row that no plan can spoil: a
-//! workspace's and a device's first row, members, the registry.
+//! Work per op or per row accesses a table through one of its indexes directly, as
+//! Postgres does with its own catalogs: [`scan`] reads through a named index,
+//! [`writer`] writes tuples and their index entries, as COPY does. There is no plan, so
+//! statistics, planner settings and cached plans cannot turn a look-up into a scan of
+//! the table. Plain SQL is used only for an INSERT, DELETE or lock of a single row that
+//! no plan can make slow: a workspace's and a device's first row, members, the
+//! registry.
 //!
-//! Direct access bypasses what the executor adds. `wire` and `rules` validate
-//! instead of constraints, and each table and index is checked when it is opened
-//! ([`shape`]): where a trigger, a rule, a column or a changed index would make a
-//! direct write or read wrong, the call fails. Indexes that somebody adds are
-//! maintained; columns that somebody adds after ours are NULL in new rows and keep
-//! their values. Updates and deletes ask for the replica identity, as the executor
-//! does.
+//! Direct access bypasses the executor. `wire` and `rules` validate instead of
+//! constraints, and each table and index is checked when it is opened ([`shape`]): the
+//! call fails if a trigger, a rule, a column or a changed index would make a direct
+//! write or read wrong. Additional indexes are maintained; additional columns at the
+//! end are NULL in new rows and keep their values. Updates and deletes check the
+//! replica identity, as the executor does.
 //!
 //! # Locks and snapshots
 //!
-//! Every writer of a workspace's log, records or counters first locks the
-//! workspace's row ([`workspace::lock`]) until its transaction ends, then takes
-//! a new snapshot. So it sees all that the writer before it committed, and
-//! versions come into being in commit order. Acknowledging a cursor locks the
-//! device's row alone, so GC reads devices by the latest snapshot, not by its
-//! transaction's. Readers lock nothing and read one snapshot.
+//! Every writer of a workspace's log, records or counters first locks the workspace's
+//! row ([`workspace::lock`]) until its transaction ends, then takes a new snapshot. So
+//! it sees everything that the previous writer committed, and versions are assigned in
+//! commit order. Acknowledging a cursor locks only the device's row, so GC reads
+//! devices with the latest snapshot, not with that of its transaction. Readers lock
+//! nothing and read one snapshot.
 //!
-//! Who changes members or drops a workspace holds its lock too. A device's first
-//! acknowledgement, which takes no such lock, pins the workspace and the member
-//! as a foreign key would: no row is left behind when they go. Locks are taken in
-//! this order: workspace or member, then device. A member goes before the pin of
-//! the workspace, which a drop deletes last.
+//! Changing members and dropping a workspace hold its lock too. A device's first
+//! acknowledgement does not, but pins the workspace and the member as a foreign key
+//! would, so that no row remains when they are removed. Locks are taken in this order:
+//! workspace or member, then device. A member is pinned before the workspace, because a
+//! drop deletes the workspace last.
 //!
-//! Under that lock nobody else can store what a look-up did not find, so a look-up
-//! and a unique index tell the same. A large push uses that: it stores what it
-//! presumes to be new without looking it up, in a [`subtransaction`] that it rolls
-//! back if an index objects (a lenient [`insert::Writer`]). Rolled back, not
-//! deleted: logical decoding must not see a row twice.
+//! Under that lock no other session can store a row that a look-up did not find, so a
+//! look-up and a unique index give the same result. A large push uses this: it stores
+//! rows that it presumes to be new without a look-up, in a [`subtransaction`] that it
+//! rolls back if an index objects ([`Duplicates::Report`]). It does not delete them
+//! instead: logical decoding must not see a row twice.
 //!
 //! # Layout
 //!
-//! * [`entry`]: how Postgres calls us and how errors leave; [`memory`]: is there
-//!   enough of it?
-//! * [`compat`]: what differs between Postgres versions
-//! * [`arena`], [`shape`], [`relation`], [`snapshot`], [`scan`], [`values`], [`insert`],
+//! * [`entry`]: entry points and errors; [`memory`]: checks for enough memory
+//! * [`compat`]: differences between Postgres versions
+//! * [`arena`], [`shape`], [`relation`], [`mvcc`], [`scan`], [`values`], [`writer`],
 //!   [`row_lock`], [`subtransaction`]: tables, indexes, rows as safe types
 //! * [`workspace`], [`log`], [`record`], [`device`], [`registry`], [`member`],
-//!   [`dropped`]: our tables; [`keys`]: new keys of workspaces
-//! * [`server`]: the clock, the role of this server; [`settings`]: where their
-//!   values come from; [`caller`]: the session's user and rights; [`notify`]: NOTIFY
-//!   at commit; [`counters`]: what was done so far
+//!   [`dropped`]: the tables; [`keys`]: new keys of workspaces; [`rights`]: the role
+//!   for SQL statements
+//! * [`server`]: the clock, the role of this server; [`settings`]: the origin of their
+//!   values; [`caller`]: the session's user and rights; [`notify`]: NOTIFY at commit;
+//!   [`counters`]: counts since the server started
 
 mod arena;
 pub mod caller;
@@ -59,28 +58,32 @@ pub mod counters;
 pub mod device;
 pub mod dropped;
 pub mod entry;
-mod insert;
 mod keys;
 pub mod log;
 pub mod member;
 pub mod memory;
+pub mod mvcc;
 pub mod notify;
 pub mod record;
 pub mod registry;
 mod relation;
+mod rights;
+mod row;
 mod row_lock;
 mod scan;
 pub mod server;
 pub mod settings;
 mod shape;
-pub mod snapshot;
 pub mod subtransaction;
 mod values;
 pub mod workspace;
+mod writer;
 
-use crate::error::SyncError;
+use sync_ext_core::error::SyncError;
 
 pub type Result<T> = std::result::Result<T, SyncError>;
 
 pub use relation::Access;
-pub use row_lock::{Locked, RowId, Wait};
+pub use row::RowId;
+pub use row_lock::{Locked, Wait};
+pub use writer::Duplicates;

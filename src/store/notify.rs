@@ -1,21 +1,21 @@
 //! NOTIFY at commit: one for each workspace that a transaction has pushed to.
 //!
-//! What is to be told is kept until the transaction ends, and is Postgres' from
-//! right before its commit on: after everything of ours that may fail, and only
-//! then, as a notification takes a lock on all databases' behalf that is held
-//! until the commit is done. What a savepoint takes back is not told.
+//! Notifications are kept until the transaction ends, and passed to Postgres
+//! immediately before its commit: after everything of this extension that may fail,
+//! because a notification takes a lock for all databases that is held until the commit
+//! is done. A rolled-back savepoint removes its notifications.
 
 use std::cell::RefCell;
 
 use pgrx::{IntoDatum, direct_function_call, pg_guard, pg_sys};
 
-use crate::guc;
-use crate::rules::op::Version;
-use crate::wire::notice::{Changes, payload};
+use sync_ext_core::rules::op::Version;
+use sync_ext_core::wire::notice::{Changes, payload};
 
 struct Pending {
     /// The (sub)transaction that pushed.
     by: pg_sys::SubTransactionId,
+    channel: String,
     workspace_id: String,
     head: Version,
     changes: Changes,
@@ -25,17 +25,20 @@ thread_local! {
     static PENDING: RefCell<Vec<Pending>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Tells, when this transaction commits, that `workspace_id` has come to `head`.
-pub fn at_commit(workspace_id: &str, head: Version, changes: Changes) {
+/// Sends `workspace_id` and `head` when this transaction commits.
+pub fn at_commit(channel: String, workspace_id: &str, head: Version, changes: Changes) {
     // SAFETY: reads a variable of this backend.
     let by = unsafe { pg_sys::GetCurrentSubTransactionId() };
     let workspace_id = workspace_id.to_owned();
-    PENDING.with_borrow_mut(|pending| add(pending, Pending { by, workspace_id, head, changes }));
+    let later = Pending { by, channel, workspace_id, head, changes };
+    PENDING.with_borrow_mut(|pending| add(pending, later));
 }
 
 /// One for each workspace and (sub)transaction, in the order of their first pushes.
 fn add(pending: &mut Vec<Pending>, later: Pending) {
-    let same = |one: &&mut Pending| one.by == later.by && one.workspace_id == later.workspace_id;
+    let same = |one: &&mut Pending| {
+        one.by == later.by && one.workspace_id == later.workspace_id && one.channel == later.channel
+    };
     match pending.iter_mut().find(same) {
         Some(one) => {
             one.head = later.head;
@@ -45,10 +48,10 @@ fn add(pending: &mut Vec<Pending>, later: Pending) {
     }
 }
 
-/// Has Postgres call us when transactions end. Once per backend.
+/// Registers callbacks for the end of transactions. Once per backend.
 pub fn init() {
-    // SAFETY: the callbacks have the signatures that are asked for and live as
-    // long as the library, which is never unloaded.
+    // SAFETY: the callbacks have the required signatures and live as long as the
+    // library, which is never unloaded.
     unsafe {
         pg_sys::RegisterXactCallback(Some(at_transaction), std::ptr::null_mut());
         pg_sys::RegisterSubXactCallback(Some(at_subtransaction), std::ptr::null_mut());
@@ -64,8 +67,9 @@ unsafe extern "C-unwind" fn at_transaction(
 ) {
     use pg_sys::XactEvent::*;
     match event {
-        XACT_EVENT_PRE_COMMIT => PENDING.take().iter().for_each(tell),
-        // A prepared transaction cannot notify; Postgres would refuse to prepare.
+        XACT_EVENT_PRE_COMMIT => PENDING.take().iter().for_each(send),
+        // A prepared transaction cannot notify; otherwise Postgres would refuse to
+        // prepare it.
         XACT_EVENT_PRE_PREPARE | XACT_EVENT_ABORT => PENDING.with_borrow_mut(Vec::clear),
         _ => {}
     }
@@ -83,7 +87,7 @@ unsafe extern "C-unwind" fn at_subtransaction(
     use pg_sys::SubXactEvent::*;
     PENDING.with_borrow_mut(|pending| match event {
         SUBXACT_EVENT_COMMIT_SUB => {
-            // Those of a subtransaction came after those of its parent.
+            // Those of a subtransaction follow those of its parent.
             let first = pending.iter().position(|one| one.by == this).unwrap_or(pending.len());
             for one in pending.split_off(first) {
                 add(pending, Pending { by: parent, ..one });
@@ -94,15 +98,14 @@ unsafe extern "C-unwind" fn at_subtransaction(
     });
 }
 
-fn tell(one: &Pending) {
+fn send(one: &Pending) {
     let payload = payload(&one.workspace_id, one.head, &one.changes);
-    let channel = guc::notify_channel();
-    // SAFETY: pg_notify takes two texts; the transaction is still one, and
-    // Postgres looks at its notifications after this callback.
+    // SAFETY: pg_notify takes two texts; the transaction is still active, and Postgres
+    // processes its notifications after this callback.
     unsafe {
         direct_function_call::<()>(
             pg_sys::pg_notify,
-            &[channel.into_datum(), payload.into_datum()],
+            &[one.channel.as_str().into_datum(), payload.into_datum()],
         );
     }
 }

@@ -1,16 +1,16 @@
 //! `sync_ext.record`: the LWW register of every record.
 
 use super::Result;
-use super::insert::Writer;
+use super::mvcc::MvccSnapshot;
 use super::relation::{Access, Index, Table};
-use super::row_lock::RowId;
-use super::scan::{By, Key, Row, Scan};
+use super::row::{Row, RowId};
+use super::scan::{By, Key, Scan};
 use super::shape::{ColumnType, IndexShape, Shape};
-use super::snapshot::Snapshot;
 use super::values::Value;
-use crate::rules::merge::Register;
-use crate::rules::op::{RecordKey, Revision, Version};
-use crate::rules::ownership::Owner;
+use super::writer::{Duplicates, Writer};
+use sync_ext_core::rules::merge::Register;
+use sync_ext_core::rules::op::{RecordKey, Revision, Version};
+use sync_ext_core::rules::ownership::Owner;
 
 pub static TABLE: Shape = Shape {
     name: c"record",
@@ -54,14 +54,19 @@ impl Records {
         Ok(Records { workspace_key, table, by_name })
     }
 
-    /// For looking up records by name.
-    pub fn names<'s>(&'s self, snapshot: &'s Snapshot) -> Names<'s> {
+    /// Looks up records by name.
+    pub fn names<'s>(&'s self, snapshot: &'s MvccSnapshot) -> Names<'s> {
         let by = [By::Int8, By::Text, By::Text];
         Names { records: self, scan: Scan::new(&self.table, &self.by_name, snapshot, &by) }
     }
 
     /// The records of one table after `pk`, in byte order of their pk.
-    pub fn of_table<'s>(&'s self, table: &str, pk: &str, snapshot: &'s Snapshot) -> InOrder<'s> {
+    pub fn of_table<'s>(
+        &'s self,
+        table: &str,
+        pk: &str,
+        snapshot: &'s MvccSnapshot,
+    ) -> InOrder<'s> {
         let by = [By::Int8, By::Text, By::TextAfter];
         let mut scan = Scan::new(&self.table, &self.by_name, snapshot, &by);
         scan.seek(&[Key::Int8(self.workspace_key), Key::Text(table), Key::Text(pk)]);
@@ -69,24 +74,23 @@ impl Records {
     }
 
     /// The records of all tables after `table`, in byte order.
-    pub fn of_tables_after<'s>(&'s self, table: &str, snapshot: &'s Snapshot) -> InOrder<'s> {
+    pub fn of_tables_after<'s>(&'s self, table: &str, snapshot: &'s MvccSnapshot) -> InOrder<'s> {
         let by = [By::Int8, By::TextAfter];
         let mut scan = Scan::new(&self.table, &self.by_name, snapshot, &by);
         scan.seek(&[Key::Int8(self.workspace_key), Key::Text(table)]);
         InOrder { scan }
     }
 
-    pub fn writer<'s>(&'s self, snapshot: &'s Snapshot) -> RecordWriter<'s> {
-        RecordWriter { records: self, writer: Writer::new(&self.table, snapshot) }
-    }
-
-    /// For new records that may be stored already, see [`RecordWriter::finish`].
-    pub fn lenient_writer<'s>(&'s self, snapshot: &'s Snapshot) -> RecordWriter<'s> {
-        RecordWriter { records: self, writer: Writer::lenient(&self.table, snapshot) }
+    pub fn writer<'s>(
+        &'s self,
+        snapshot: &'s MvccSnapshot,
+        duplicates: Duplicates,
+    ) -> RecordWriter<'s> {
+        RecordWriter { records: self, writer: Writer::new(&self.table, snapshot, duplicates) }
     }
 }
 
-/// The owner that a row names.
+/// The owner in a row.
 pub fn owner_of(stored: &str) -> Owner {
     (!stored.is_empty()).then(|| stored.into())
 }
@@ -113,7 +117,7 @@ impl InOrder<'_> {
     }
 }
 
-/// A record where it lies.
+/// A record in its slot.
 pub struct Record<'r> {
     row: Row<'r>,
 }
@@ -136,7 +140,7 @@ impl<'r> Record<'r> {
         self.row.int8(column::SERVER_VERSION).map(Version::stored)
     }
 
-    /// The owner, empty where the record is everybody's.
+    /// The owner, empty if the record is shared.
     pub fn owner(&self) -> Result<&'r str> {
         self.row.text(column::OWNER)
     }
@@ -181,7 +185,7 @@ impl RecordWriter<'_> {
         self.writer.update(row, &values(self.records.workspace_key, key, register))
     }
 
-    /// False if a new record was stored already. Then the caller must roll back.
+    /// False if a new record was already stored, see [`Duplicates::Report`].
     #[must_use]
     pub fn finish(self) -> bool {
         self.writer.finish()

@@ -2,15 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use pgrx::Spi;
-
 use super::Result;
+use super::mvcc::MvccSnapshot;
 use super::relation::{Access, Index, Table};
-use super::scan::{By, Key, Row, Scan};
+use super::row::Row;
+use super::scan::{By, Key, Scan};
 use super::shape::{ColumnType, IndexShape, Shape};
-use super::snapshot::Snapshot;
-use crate::error::SyncError;
-use crate::rules::admission as rules;
+use sync_ext_core::rules::admission::SyncedTable;
 
 static TABLE: Shape = Shape {
     name: c"synced_table",
@@ -32,7 +30,7 @@ mod column {
 pub struct Registry {
     table: Table,
     by_name: Index,
-    known: BTreeMap<String, Option<rules::Table>>,
+    known: BTreeMap<String, Option<SyncedTable>>,
 }
 
 impl Registry {
@@ -43,7 +41,7 @@ impl Registry {
     }
 
     /// A table's fields; `None` if it is not registered.
-    pub fn find(&mut self, table: &str, snapshot: &Snapshot) -> Result<Option<&rules::Table>> {
+    pub fn find(&mut self, table: &str, snapshot: &MvccSnapshot) -> Result<Option<&SyncedTable>> {
         if !self.known.contains_key(table) {
             let mut scan = Scan::new(&self.table, &self.by_name, snapshot, &[By::Text]);
             let found = scan.find(&[Key::Text(table)]);
@@ -53,35 +51,25 @@ impl Registry {
     }
 }
 
-fn read(row: &Row<'_>) -> Result<rules::Table> {
-    Ok(rules::Table {
+fn read(row: &Row<'_>) -> Result<SyncedTable> {
+    Ok(SyncedTable {
         pk_field: row.text(column::PK_FIELD)?.to_owned(),
         owner_field: row.text_or_null(column::OWNER_FIELD).map(str::to_owned),
     })
 }
 
-/// False, and nothing is changed, if this would take an owner field away.
+/// False, without a change, if this would remove an owner field.
 pub fn register(table_name: &str, pk_field: &str, owner_field: Option<&str>) -> Result<bool> {
-    let _open = Table::open(&TABLE, Access::Write)?;
-    Spi::connect_mut(|spi| {
-        spi.update(
-        "insert into sync_ext.synced_table as t (table_name, pk_field, owner_field) values ($1, $2, $3) \
-         on conflict (table_name) do update \
-         set pk_field = excluded.pk_field, owner_field = excluded.owner_field \
-         where excluded.owner_field is not null or t.owner_field is null",
-            None,
-            &[table_name.into(), pk_field.into(), owner_field.into()],
-        )
-        .map(|rows| rows.len() == 1)
-    })
-    .map_err(SyncError::sql)
+    let table = Table::open(&TABLE, Access::Write)?;
+    let sql = "insert into sync_ext.synced_table as t (table_name, pk_field, owner_field) \
+               values ($1, $2, $3) on conflict (table_name) do update \
+               set pk_field = excluded.pk_field, owner_field = excluded.owner_field \
+               where excluded.owner_field is not null or t.owner_field is null";
+    Ok(table.execute(sql, &[table_name.into(), pk_field.into(), owner_field.into()])? == 1)
 }
 
 pub fn unregister(table_name: &str) -> Result<()> {
-    let _open = Table::open(&TABLE, Access::Write)?;
-    Spi::run_with_args(
-        "delete from sync_ext.synced_table where table_name = $1",
-        &[table_name.into()],
-    )
-    .map_err(SyncError::sql)
+    let table = Table::open(&TABLE, Access::Write)?;
+    let sql = "delete from sync_ext.synced_table where table_name = $1";
+    table.execute(sql, &[table_name.into()]).map(|_| ())
 }

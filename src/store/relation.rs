@@ -8,8 +8,8 @@ use pgrx::pg_sys;
 use super::Result;
 use super::shape::{self, IndexShape, Shape};
 
-/// What an open relation is for, and so the lock it holds until the
-/// transaction ends, as a SELECT's or an INSERT's would.
+/// The purpose of an open relation, and so the lock that is held until the transaction
+/// ends, like that of a SELECT or an INSERT.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     Read,
@@ -25,7 +25,7 @@ impl Access {
     }
 }
 
-/// An open table of the schema sync_ext, with the shape that it was installed with.
+/// An open table of schema sync_ext, with the shape in which it was installed.
 pub struct Table {
     relation: pg_sys::Relation,
     shape: &'static Shape,
@@ -35,11 +35,11 @@ pub struct Table {
 }
 
 impl Table {
-    /// Looks the name up anew: nothing about relations outlives a call.
+    /// Looks up the name each time: nothing about relations outlives a call.
     pub fn open(shape: &'static Shape, access: Access) -> Result<Table> {
         let oid = lookup(shape.name)?;
-        // SAFETY: the oid is a relation's; should it be dropped in between,
-        // table_open raises an error.
+        // SAFETY: the oid is a relation's; if it is dropped in between, table_open
+        // raises an error.
         let relation = unsafe { pg_sys::table_open(oid, access.lock()) };
         let (update_checked, delete_checked) = (Cell::new(false), Cell::new(false));
         let table = Table { relation, shape, access, update_checked, delete_checked };
@@ -60,18 +60,19 @@ impl Table {
         loop {
             // SAFETY: as in `open`; index_open raises an error for what is no index.
             let index = Index(unsafe { pg_sys::index_open(oid, self.access.lock()) });
-            // While the index is rebuilt concurrently, another one takes its name;
-            // the lock, once it is got, shows whether that has happened.
+            // A concurrent rebuild gives the index's name to another one. After the
+            // lock, a second look-up shows whether that has happened.
             let named_now = lookup(shape.name)?;
             if named_now == oid {
                 // SAFETY: both are open.
                 match unsafe { shape.check(index.0, self.relation, self.shape) } {
                     Ok(()) => return Ok(index),
                     Err(error) if !may_be_stale => return Err(error),
-                    // So may what this backend knows of it.
+                    // This backend's cache may be stale.
                     Err(_) => {
                         may_be_stale = false;
-                        // SAFETY: a transaction is in progress; what is open stays so.
+                        // SAFETY: a transaction is in progress; open relations stay
+                        // open.
                         unsafe { pg_sys::AcceptInvalidationMessages() };
                     }
                 }
@@ -80,8 +81,8 @@ impl Table {
         }
     }
 
-    /// An error, as UPDATE would raise it, if the table is published and subscribers
-    /// could not tell which row was updated.
+    /// Raises an error, as UPDATE would, if the table is published and subscribers
+    /// could not identify the updated row.
     pub fn require_updatable(&self) {
         self.check_identity(pg_sys::CmdType::CMD_UPDATE, &self.update_checked);
     }
@@ -103,6 +104,11 @@ impl Table {
         self.relation
     }
 
+    pub fn owner(&self) -> pg_sys::Oid {
+        // SAFETY: an open relation has its row of pg_class.
+        unsafe { (*(*self.relation).rd_rel).relowner }
+    }
+
     pub fn columns(&self) -> usize {
         // SAFETY: an open relation has a descriptor.
         unsafe { (*(*self.relation).rd_att).natts as usize }
@@ -111,7 +117,7 @@ impl Table {
 
 impl Drop for Table {
     fn drop(&mut self) {
-        // While an error unwinds, the resource owner closes what is open.
+        // While an error unwinds, the resource owner closes the relation.
         if !std::thread::panicking() {
             // SAFETY: opened by `open`, closed once. NoLock keeps the lock.
             unsafe { pg_sys::table_close(self.relation, pg_sys::NoLock as pg_sys::LOCKMODE) };
@@ -139,8 +145,8 @@ impl Drop for Index {
 
 /// The relation of this name in the schema sync_ext.
 pub fn lookup(name: &CStr) -> Result<pg_sys::Oid> {
-    // SAFETY: catalog look-ups by NUL-terminated names; with missing_ok the
-    // first gives InvalidOid, and so does the second.
+    // SAFETY: catalog look-ups by NUL-terminated names; with missing_ok the first
+    // returns InvalidOid, and then so does the second.
     let oid = unsafe {
         let schema = pg_sys::get_namespace_oid(c"sync_ext".as_ptr(), true);
         pg_sys::get_relname_relid(name.as_ptr(), schema)

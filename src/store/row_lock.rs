@@ -1,19 +1,14 @@
-//! Locking, updating and deleting a row that a scan found.
+//! Locking and deleting a row that a scan found.
 
 use pgrx::pg_sys;
 
 use super::Result;
 use super::arena::Arena;
 use super::compat;
+use super::mvcc::MvccSnapshot;
 use super::relation::Table;
-use super::scan::Row;
-use super::snapshot::Snapshot;
-use crate::error::SyncError;
-
-/// Where a row's version is stored. Good while its workspace, or the row itself,
-/// is locked.
-#[derive(Clone, Copy)]
-pub struct RowId(pub(super) pg_sys::ItemPointerData);
+use super::row::{Row, RowId, Slot};
+use sync_ext_core::error::SyncError;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
@@ -25,20 +20,20 @@ pub enum Locked<T> {
     Row(T),
     /// Deleted since the snapshot was taken.
     Gone,
-    /// Locked by somebody else, with [`Wait::Skip`].
+    /// Locked by another session, with [`Wait::Skip`].
     Busy,
 }
 
-/// Locks a row until the transaction ends, as UPDATE would, and reads its
-/// latest version.
+/// Locks a row until the transaction ends, as UPDATE would, and reads its latest
+/// version.
 ///
-/// At READ COMMITTED that may be newer than the snapshot: the caller takes a
-/// fresh one. At higher levels a newer version is 40001, as everywhere in
-/// Postgres: the transaction's snapshot could not see what came with it.
+/// At READ COMMITTED that may be newer than the snapshot: the caller takes a fresh one.
+/// At higher levels a newer version raises 40001, as usual in Postgres: the
+/// transaction's snapshot could not see what was committed with it.
 pub fn lock<T>(
     table: &Table,
     row: RowId,
-    snapshot: &Snapshot,
+    snapshot: &MvccSnapshot,
     wait: Wait,
     read: impl FnOnce(Row<'_>) -> Result<T>,
 ) -> Result<Locked<T>> {
@@ -68,12 +63,9 @@ pub fn lock<T>(
     match result {
         tm::TM_Ok => {
             let values = Arena::new();
-            // SAFETY: a lock that was got leaves the row in the slot, which
-            // lives until after `read`.
-            let row = unsafe {
-                pg_sys::slot_getsomeattrs_int(slot.0, table.columns() as i32);
-                Row::new(slot.0, &values)
-            };
+            // SAFETY: a successful lock leaves the row in the slot, which lives until
+            // after `read`.
+            let row = unsafe { Row::in_slot(slot.0, &values) };
             read(row).map(Locked::Row)
         }
         tm::TM_WouldBlock => Ok(Locked::Busy),
@@ -82,9 +74,9 @@ pub fn lock<T>(
     }
 }
 
-/// Deletes a row that nobody else may be changing: its workspace, or the row
+/// Deletes a row that no other session may be changing: its workspace, or the row
 /// itself, is locked.
-pub fn delete(table: &Table, row: RowId, snapshot: &Snapshot) -> Result<()> {
+pub fn delete(table: &Table, row: RowId, snapshot: &MvccSnapshot) -> Result<()> {
     table.require_deletable();
     let mut tid = row.0;
     // SAFETY: the row was found in this table, which is open for writing.
@@ -94,36 +86,15 @@ pub fn delete(table: &Table, row: RowId, snapshot: &Snapshot) -> Result<()> {
     }
 }
 
-/// What it means that a row could not be changed.
+/// The error if a row could not be changed.
 pub fn not_ours(result: pg_sys::TM_Result::Type) -> SyncError {
     use pg_sys::TM_Result as tm;
     match result {
-        // By hand, past the lock.
+        // Changed by hand, without the lock.
         tm::TM_Updated | tm::TM_Deleted => SyncError::ConcurrentSync,
         tm::TM_SelfModified => {
             SyncError::Damaged { what: "A row was changed twice in one command.".to_owned() }
         }
         _ => SyncError::Damaged { what: "A row to change is not visible.".to_owned() },
-    }
-}
-
-/// A slot of a table.
-pub struct Slot(pub(super) *mut pg_sys::TupleTableSlot);
-
-impl Slot {
-    pub fn new(table: &Table) -> Slot {
-        // SAFETY: the table is open; the slot holds its own reference to the
-        // table's descriptor.
-        Slot(unsafe { pg_sys::table_slot_create(table.as_ptr(), std::ptr::null_mut()) })
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        // While an error unwinds, the resource owner drops pins and references.
-        if !std::thread::panicking() {
-            // SAFETY: created by `new`, dropped once.
-            unsafe { pg_sys::ExecDropSingleTupleTableSlot(self.0) };
-        }
     }
 }

@@ -3,17 +3,14 @@
 use pgrx::pg_sys;
 use uuid::Uuid;
 
-use super::Result;
 use super::arena::Arena;
 use super::compat;
+use super::mvcc::MvccSnapshot;
 use super::relation::{Index, Table};
-use super::row_lock::RowId;
-use super::snapshot::Snapshot;
-use crate::error::SyncError;
-use crate::rules::op::Timestamp;
+use super::row::Row;
 
-/// What the n-th column of an index is compared by. The comparison must be of
-/// the column's own type: it is looked up by function, not by planner.
+/// How the n-th column of an index is compared. The comparison must be of the column's
+/// own type: it is found by function, not by the planner.
 #[derive(Clone, Copy)]
 pub enum By {
     Int8,
@@ -43,7 +40,7 @@ impl By {
     }
 }
 
-/// A value to look for.
+/// A value to look up.
 #[derive(Clone, Copy)]
 pub enum Key<'a> {
     Int8(i64),
@@ -52,15 +49,15 @@ pub enum Key<'a> {
 }
 
 /// A scan of an index whose leading columns are compared with keys. It can be
-/// repositioned at will, which is much cheaper than a scan per look-up.
+/// repositioned, which is much cheaper than a scan per look-up.
 pub struct Scan<'s> {
     table: &'s Table,
     index: &'s Index,
-    snapshot: &'s Snapshot,
-    /// Begun by the first `seek`: many a scan is never needed.
+    snapshot: &'s MvccSnapshot,
+    /// Begun by the first `seek`: many scans are never needed.
     begun: Option<Begun>,
     keys: Vec<pg_sys::ScanKeyData>,
-    /// What the keys point at, until the next `seek`.
+    /// The values of the keys, until the next `seek`.
     key_values: Arena,
     /// Detoasted values of the current row.
     row_values: Arena,
@@ -73,13 +70,17 @@ struct Begun {
 }
 
 impl<'s> Scan<'s> {
-    /// `by` compares the index's first columns, one each.
-    pub fn new(table: &'s Table, index: &'s Index, snapshot: &'s Snapshot, by: &[By]) -> Scan<'s> {
+    /// `by` has one comparison for each of the index's first columns.
+    pub fn new(
+        table: &'s Table,
+        index: &'s Index,
+        snapshot: &'s MvccSnapshot,
+        by: &[By],
+    ) -> Scan<'s> {
         let mut keys = vec![pg_sys::ScanKeyData::default(); by.len()];
         for (column, (key, by)) in keys.iter_mut().zip(by).enumerate() {
-            // SAFETY: `key` is ours to fill in. ScanKeyInit compares with the C
-            // collation, which is our text columns' own; the argument is set
-            // by `seek`.
+            // SAFETY: `key` is a valid target. ScanKeyInit compares with the C
+            // collation, as the text columns do; the argument is set by `seek`.
             unsafe {
                 pg_sys::ScanKeyInit(
                     key,
@@ -119,7 +120,7 @@ impl<'s> Scan<'s> {
         *self.begun.insert(begun)
     }
 
-    /// Goes to before the first row that satisfies the comparisons.
+    /// Moves to before the first row that satisfies the comparisons.
     pub fn seek(&mut self, values: &[Key<'_>]) {
         debug_assert_eq!(values.len(), self.keys.len());
         let Begun { scan, .. } = self.begun.unwrap_or_else(|| self.begin());
@@ -131,8 +132,8 @@ impl<'s> Scan<'s> {
                 Key::Uuid(uuid) => super::values::uuid_datum(&self.key_values, uuid),
             };
         }
-        // SAFETY: the scan was begun with as many keys; it copies them, and
-        // what they point at lives until the next seek.
+        // SAFETY: the scan was begun with this number of keys; it copies them, and
+        // their values live until the next seek.
         unsafe {
             pg_sys::index_rescan(
                 scan,
@@ -158,12 +159,8 @@ impl<'s> Scan<'s> {
         if !found {
             return None;
         }
-        // SAFETY: the slot holds a row; this reads all its columns into it.
-        unsafe {
-            let columns = (*(*slot).tts_tupleDescriptor).natts;
-            pg_sys::slot_getsomeattrs_int(slot, columns);
-        }
-        Some(Row { slot, values: &self.row_values })
+        // SAFETY: the slot holds a row, until the scan moves on.
+        Some(unsafe { Row::in_slot(slot, &self.row_values) })
     }
 
     /// The last row in index order.
@@ -190,88 +187,4 @@ impl Drop for Scan<'_> {
             }
         }
     }
-}
-
-/// A row that the slot holds: its columns by number, from 1. Valid until the
-/// scan moves on, which the borrow of the scan ensures.
-pub struct Row<'r> {
-    slot: *mut pg_sys::TupleTableSlot,
-    values: &'r Arena,
-}
-
-impl<'r> Row<'r> {
-    /// # Safety
-    /// The slot holds a row, read into its values, and keeps it for `'r`.
-    pub(super) unsafe fn new(slot: *mut pg_sys::TupleTableSlot, values: &'r Arena) -> Row<'r> {
-        Row { slot, values }
-    }
-
-    pub fn id(&self) -> RowId {
-        // SAFETY: the slot holds a stored row, so its tid is set.
-        RowId(unsafe { (*self.slot).tts_tid })
-    }
-
-    fn datum(&self, column: usize) -> Option<pg_sys::Datum> {
-        // SAFETY: the slot's values are filled for all columns of the table;
-        // ours are among the first of them.
-        unsafe {
-            let place = column - 1;
-            debug_assert!(place < (*self.slot).tts_nvalid as usize);
-            (!*(*self.slot).tts_isnull.add(place)).then(|| *(*self.slot).tts_values.add(place))
-        }
-    }
-
-    fn required(&self, column: usize) -> Result<pg_sys::Datum> {
-        self.datum(column).ok_or_else(|| SyncError::Damaged {
-            what: format!("Column {column} of a row is NULL and must not be."),
-        })
-    }
-
-    pub fn int8(&self, column: usize) -> Result<i64> {
-        Ok(self.required(column)?.value() as i64)
-    }
-
-    pub fn int8_or_null(&self, column: usize) -> Option<i64> {
-        self.datum(column).map(|datum| datum.value() as i64)
-    }
-
-    pub fn timestamp(&self, column: usize) -> Result<Timestamp> {
-        self.int8(column)
-    }
-
-    pub fn bool(&self, column: usize) -> Result<bool> {
-        Ok(self.required(column)?.value() & 0xff != 0)
-    }
-
-    pub fn uuid(&self, column: usize) -> Result<Uuid> {
-        self.required(column).map(as_uuid)
-    }
-
-    pub fn uuid_or_null(&self, column: usize) -> Option<Uuid> {
-        self.datum(column).map(as_uuid)
-    }
-
-    pub fn text(&self, column: usize) -> Result<&'r str> {
-        Ok(self.as_text(self.required(column)?))
-    }
-
-    /// A text or json column that may be NULL.
-    pub fn text_or_null(&self, column: usize) -> Option<&'r str> {
-        self.datum(column).map(|datum| self.as_text(datum))
-    }
-
-    fn as_text(&self, datum: pg_sys::Datum) -> &'r str {
-        // SAFETY: the row's memory, which the slot pins for 'r; copies go into
-        // `values`, which lives for 'r too.
-        unsafe {
-            super::values::text_of(datum, |packed| {
-                self.values.enter(|| pg_sys::pg_detoast_datum_packed(packed))
-            })
-        }
-    }
-}
-
-fn as_uuid(datum: pg_sys::Datum) -> Uuid {
-    // SAFETY: a uuid is 16 bytes by reference, in the row's memory.
-    Uuid::from_bytes(unsafe { *datum.cast_mut_ptr::<[u8; 16]>() })
 }

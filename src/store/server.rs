@@ -5,10 +5,10 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 use uuid::Uuid;
 
-use crate::rules::op::Timestamp;
+use sync_ext_core::rules::op::Timestamp;
 
-/// Raises Postgres' own error where writing is not possible: 25006 on a
-/// standby or in a read-only transaction, 25000 in a parallel worker.
+/// Raises Postgres' own error if writing is not possible: 25006 on a standby or in a
+/// read-only transaction, 25000 in a parallel worker.
 pub fn require_writable(function: &CStr) {
     // SAFETY: both take a NUL-terminated name for their message.
     unsafe {
@@ -17,13 +17,13 @@ pub fn require_writable(function: &CStr) {
     }
 }
 
-/// Raises what ends a call from outside, a timeout say. For loops that a caller can
-/// make long; scans ask by themselves.
+/// Ends the call on an interrupt such as a timeout. For loops that a caller can make
+/// long; scans check by themselves.
 pub fn check_interrupts() {
     pg_sys::check_for_interrupts!();
 }
 
-/// Makes a misspelt setting an error instead of a setting that nobody reads.
+/// Makes a misspelt setting an error instead of ignoring it.
 pub fn reserve_settings(prefix: &'static CStr) {
     // SAFETY: keeps a copy of a NUL-terminated name.
     unsafe { pg_sys::MarkGUCPrefixReserved(prefix.as_ptr()) };
@@ -35,11 +35,11 @@ pub fn now() -> Timestamp {
     unsafe { pg_sys::GetCurrentTimestamp() }
 }
 
-/// Also true for the rest of a transaction in which the standby was promoted:
-/// its snapshot is still the standby's.
+/// Also true for the rest of a transaction in which the standby was promoted: its
+/// snapshot is still that of the standby.
 pub fn is_standby() -> bool {
-    // SAFETY: the first reads shared state that only ever goes from true to
-    // false, the second this transaction's own.
+    // SAFETY: the first reads shared state that only changes from true to false, the
+    // second this transaction's own.
     unsafe { pg_sys::RecoveryInProgress() || pg_sys::TransactionStartedDuringRecovery() }
 }
 
@@ -52,8 +52,8 @@ pub fn random_uuid() -> Uuid {
     uuid::Builder::from_random_bytes(bytes).into_uuid()
 }
 
-/// Makes what this call wrote visible to later commands of the transaction,
-/// other calls in the same statement included.
+/// Makes the writes of this call visible to later commands of the transaction,
+/// including other calls in the same statement.
 pub fn end_command() {
     // SAFETY: writers run neither in parallel mode nor inside an open scan.
     unsafe { pg_sys::CommandCounterIncrement() };

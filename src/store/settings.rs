@@ -1,14 +1,14 @@
-//! Where the values of our settings come from.
+//! The origin of the settings' values.
 
 use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
-/// Had the session a value for this setting when it began, be it from the
-/// server's configuration, the database, the role or the connection?
+/// Whether the session had a value for this setting when it began: from the server's
+/// configuration, the database, the role or the connection.
 pub fn is_given(name: &CStr) -> bool {
-    // SAFETY: the record, if there is one, lives until a setting is defined, and
-    // is read before.
+    // SAFETY: the record, if there is one, lives until a setting is defined; it is read
+    // before that.
     unsafe {
         let record = record(name);
         !record.is_null() && (*record).reset_source != pg_sys::GucSource::PGC_S_DEFAULT
@@ -17,8 +17,8 @@ pub fn is_given(name: &CStr) -> bool {
 
 #[cfg(feature = "pg15")]
 unsafe fn record(name: &CStr) -> *mut pg_sys::config_generic {
-    // SAFETY: the array has as many records as there are settings, each with a
-    // NUL-terminated name. Of names, case does not count.
+    // SAFETY: the array has one record per setting, each with a NUL-terminated name.
+    // Names are not case-sensitive.
     unsafe {
         let count = usize::try_from(pg_sys::GetNumConfigOptions()).unwrap_or(0);
         let records = std::slice::from_raw_parts(pg_sys::get_guc_variables(), count);
@@ -31,6 +31,6 @@ unsafe fn record(name: &CStr) -> *mut pg_sys::config_generic {
 
 #[cfg(not(feature = "pg15"))]
 unsafe fn record(name: &CStr) -> *mut pg_sys::config_generic {
-    // SAFETY: the name is NUL-terminated; an unknown one gives NULL, no error.
+    // SAFETY: the name is NUL-terminated; an unknown one returns NULL without an error.
     unsafe { pg_sys::find_option(name.as_ptr(), false, true, 0) }
 }

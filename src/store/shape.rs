@@ -1,9 +1,9 @@
-//! What our tables and indexes look like, and whether they still do.
+//! The expected shape of tables and indexes, and checks of it.
 //!
-//! Rows are read and written by column number and type, and found through indexes
-//! by name, past everything that Postgres would add or check on the way. So that is
-//! trusted only after a look: it costs less than a look-up, and an alteration, which
-//! locks out who has the table open, cannot come after it.
+//! Rows are read and written by column number and type, and found through indexes by
+//! name, without what Postgres would add or check. So tables and indexes are checked
+//! when they are opened: a check costs less than a look-up, and no ALTER can follow it,
+//! because that needs a lock which conflicts with the open table.
 
 use std::ffi::CStr;
 
@@ -11,15 +11,15 @@ use pgrx::pg_sys;
 
 use super::Result;
 use super::compat;
-use crate::error::SyncError;
+use sync_ext_core::error::SyncError;
 
-/// In pg_opfamily, where it has no name that is known here.
+/// In pg_opfamily, where it has no constant.
 const UUID_BTREE_FAMILY: pg_sys::Oid = pg_sys::Oid::from_u32(2968);
 
-/// SESSION_REPLICATION_ROLE_REPLICA, of commands/trigger.h.
+/// SESSION_REPLICATION_ROLE_REPLICA in commands/trigger.h.
 const REPLICA: i32 = 1;
 
-/// A table as the install script makes it.
+/// A table as the install script creates it.
 pub struct Shape {
     pub name: &'static CStr,
     pub columns: &'static [(&'static str, ColumnType)],
@@ -52,7 +52,7 @@ impl ColumnType {
         if self == ColumnType::Text { pg_sys::C_COLLATION_OID } else { pg_sys::InvalidOid }
     }
 
-    /// Of the operators that a scan compares with.
+    /// The family of the operators that a scan compares with.
     fn btree_family(self) -> pg_sys::Oid {
         match self {
             ColumnType::Int8 => pg_sys::INTEGER_BTREE_FAM_OID,
@@ -74,10 +74,10 @@ impl ColumnType {
     }
 }
 
-/// An index as the install script makes it: ascending, without a predicate.
+/// An index as the install script creates it: ascending, without a predicate.
 pub struct IndexShape {
     pub name: &'static CStr,
-    /// Its key columns by their places in the table, from 0.
+    /// Its key columns by their positions in the table, from 0.
     pub keys: &'static [usize],
     pub is_unique: bool,
 }
@@ -127,14 +127,14 @@ impl Shape {
         Ok(())
     }
 
-    /// An error unless what is written past the executor is what a statement would
-    /// have written. Reading must be possible.
+    /// An error unless direct writes have the same effect as statements. Reading must
+    /// be possible.
     ///
     /// # Safety
     /// The relation is open.
     pub unsafe fn check_for_writing(&self, relation: pg_sys::Relation) -> Result<()> {
-        // SAFETY: as in `check_for_reading`. A look at a domain may rebuild the
-        // descriptor of a relation that was altered; our lock lets nobody alter it.
+        // SAFETY: as in `check_for_reading`. Checking a domain may rebuild the
+        // descriptor of a relation that was altered; the lock prevents that.
         unsafe {
             if (*(*relation).rd_rel).relpersistence as u8 != pg_sys::RELPERSISTENCE_PERMANENT {
                 return found(format!("{} is not a permanent table.", self.name()), TABLE);
@@ -165,7 +165,8 @@ impl Shape {
     /// # Safety
     /// The relation is open.
     unsafe fn check_triggers(&self, relation: pg_sys::Relation) -> Result<()> {
-        // SAFETY: what is not NULL describes as many triggers and rules as it says.
+        // SAFETY: pointers that are not NULL have as many triggers and rules as they
+        // say.
         unsafe {
             if let Some(triggers) = (*relation).trigdesc.as_ref() {
                 let count = usize::try_from(triggers.numtriggers).unwrap_or(0);
@@ -194,7 +195,7 @@ impl Shape {
     }
 }
 
-/// Does a trigger or rule that is enabled so fire in this session?
+/// Whether a trigger or rule with this state fires in this session.
 fn fires(enabled: std::ffi::c_char) -> bool {
     // SAFETY: a variable of this process.
     let role = unsafe { pg_sys::SessionReplicationRole };
@@ -207,8 +208,7 @@ fn fires(enabled: std::ffi::c_char) -> bool {
 }
 
 impl IndexShape {
-    /// An error unless the index leads to all rows of the table, in the order of
-    /// its keys.
+    /// An error unless the index has all rows of the table, in the order of its keys.
     ///
     /// # Safety
     /// Both are open.
@@ -264,5 +264,5 @@ fn found<T>(found: String, mend: &'static str) -> Result<T> {
 
 pub fn missing<T>(name: &CStr) -> Result<T> {
     let what = format!("sync_ext.{} is missing.", name.to_string_lossy());
-    found(what, "Restore it from a backup; an index can be made anew.")
+    found(what, "Restore it from a backup; an index can be recreated.")
 }

@@ -1,36 +1,36 @@
-//! Writes that may have to be undone.
+//! Writes that may be undone.
 
 use pgrx::pg_sys;
 
-/// A subtransaction, as a PL/pgSQL block with an EXCEPTION clause has one. What
-/// it wrote is as if it had never been, for this transaction and for logical
-/// decoding, if it is rolled back: at the latest when it is dropped, also by an
-/// error, whose handler expects to find its own subtransaction.
+/// A subtransaction, like that of a PL/pgSQL block with an EXCEPTION clause. If it is
+/// rolled back, its writes do not exist for this transaction and for logical decoding.
+/// Dropping it rolls it back, also when an error unwinds: the handler of the error
+/// expects its own subtransaction.
 ///
-/// Whatever is opened within must be closed before it ends.
+/// Relations opened within it must be closed before it ends.
 pub struct Subtransaction {
     context: pg_sys::MemoryContext,
     owner: pg_sys::ResourceOwner,
     is_open: bool,
 }
 
-/// Half of the 64 subtransactions with writes that a transaction has room for in
-/// shared memory; of one with more, other backends look up each in pg_subtrans.
-/// The other half is the caller's.
+/// Half of the 64 subtransactions with writes that shared memory has room for in each
+/// transaction. With more, other backends must look up each in pg_subtrans. The other
+/// half is for the caller.
 const MAX: u8 = 32;
 
 impl Subtransaction {
-    /// May this transaction have one more without being a burden to others?
+    /// Whether this transaction can have one more without slowing other sessions.
     pub fn is_cheap() -> bool {
-        // SAFETY: a backend's own entry among the processes; only it changes
+        // SAFETY: a backend's own entry in the process array; only the backend changes
         // its count of subtransactions.
         unsafe { (*pg_sys::MyProc).subxidStatus.count < MAX }
     }
 
     pub fn begin() -> Subtransaction {
-        // SAFETY: writers run neither in parallel mode nor outside a
-        // transaction. What is allocated within must outlive the
-        // subtransaction, so the context stays the caller's.
+        // SAFETY: writers run neither in parallel mode nor outside a transaction.
+        // Allocations within must outlive the subtransaction, so the context stays the
+        // caller's.
         unsafe {
             let (context, owner) = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
             pg_sys::BeginInternalSubTransaction(std::ptr::null());
@@ -40,9 +40,8 @@ impl Subtransaction {
     }
 
     pub fn commit(mut self) {
-        // SAFETY: begun by `begin` and, being innermost, the current one. It is
-        // open until the call returns: if the call raises an error, it is rolled
-        // back.
+        // SAFETY: begun by `begin`, and the current one because it is innermost. It is
+        // open until the call returns: if the call raises an error, it is rolled back.
         unsafe {
             pg_sys::ReleaseCurrentSubTransaction();
             self.is_open = false;

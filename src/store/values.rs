@@ -1,4 +1,4 @@
-//! Rust values as Postgres' datums, and rows of them in slots.
+//! Rust values as Postgres datums, and rows of them in slots.
 
 use pgrx::pg_sys;
 use pgrx::varlena::{set_varsize_4b, varatt_is_1b_e, varatt_is_4b_c, varlena_to_byte_slice};
@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::arena::Arena;
 use super::compat;
-use crate::rules::op::Timestamp;
+use sync_ext_core::rules::op::Timestamp;
 
 /// A column's value to store.
 #[derive(Clone, Copy)]
@@ -21,7 +21,7 @@ pub enum Value<'a> {
 }
 
 impl Value<'_> {
-    /// What its text takes; the rest is small.
+    /// The size of its text; other values are small.
     pub fn bytes(&self) -> usize {
         if let Value::Text(text) = self { text.len() } else { 0 }
     }
@@ -37,17 +37,17 @@ impl Value<'_> {
     }
 }
 
-/// The text of a datum. What is compressed or stored apart is copied by `detoast`.
+/// The text of a datum. `detoast` copies a value that is compressed or stored out of
+/// line.
 ///
 /// # Safety
-/// The datum is a text or json that lives for `'a`, as does what `detoast` gives.
+/// The datum is a text or json that lives for `'a`, as does the result of `detoast`.
 pub unsafe fn text_of<'a>(
     datum: pg_sys::Datum,
     detoast: impl FnOnce(*mut pg_sys::varlena) -> *mut pg_sys::varlena,
 ) -> &'a str {
-    // SAFETY: text and json are varlenas. Postgres lets nothing into one that is
-    // not valid in the database's encoding, and the extension does not install
-    // where that is not UTF-8.
+    // SAFETY: text and json are varlenas. Postgres stores only text that is valid in
+    // the database's encoding, and the extension installs only if that is UTF-8.
     unsafe {
         let mut varlena = datum.cast_mut_ptr::<pg_sys::varlena>();
         if varatt_is_1b_e(varlena) || varatt_is_4b_c(varlena) {
@@ -61,8 +61,8 @@ pub fn text_datum(arena: &Arena, text: &str) -> pg_sys::Datum {
     const HEADER: usize = 4;
     let bytes = HEADER + text.len();
     let start = arena.allocate(bytes);
-    // SAFETY: the allocation has `bytes` bytes, aligned for the header. A
-    // length that the header cannot hold was refused as an allocation.
+    // SAFETY: the allocation has `bytes` bytes, aligned for the header. A length that
+    // the header cannot hold was refused by the allocation.
     unsafe {
         set_varsize_4b(start.cast(), bytes as i32);
         std::ptr::copy_nonoverlapping(text.as_ptr(), start.add(HEADER), text.len());
@@ -78,13 +78,13 @@ pub fn uuid_datum(arena: &Arena, uuid: &Uuid) -> pg_sys::Datum {
     pg_sys::Datum::from(start)
 }
 
-/// Makes `slot` hold a row of these values, and in the columns after them what
-/// `rest` holds there, or NULL. What the values point at is in `arena`, and must
-/// live, as must `rest`, until the row is stored.
+/// Makes `slot` hold a row of these values, and in the columns after them the values of
+/// `rest`, or NULL. The values' memory is in `arena`; it and `rest` must live until the
+/// row is stored.
 ///
 /// # Safety
-/// The slots are of a table that has at least as many columns, of these types;
-/// `rest` holds a row, read into its values.
+/// The slots are of a table that has at least as many columns, of these types; `rest`
+/// holds a row, read into its values.
 pub unsafe fn fill_slot(
     slot: *mut pg_sys::TupleTableSlot,
     arena: &Arena,

@@ -1,18 +1,17 @@
-//! `sync_ext.workspace`: tenants, their counters, and the lock on them.
+//! `sync_ext.workspace`: workspaces, their counters, and the lock on them.
 
-use pgrx::Spi;
-
-use super::insert::Writer;
+use super::mvcc::MvccSnapshot;
 use super::relation::{Access, Table};
-use super::row_lock::{self, Locked, RowId, Wait};
-use super::scan::{By, Key, Row, Scan};
+use super::row::Row;
+use super::row::RowId;
+use super::row_lock::{self, Locked, Wait};
+use super::scan::{By, Key, Scan};
 use super::shape::{ColumnType, IndexShape, Shape};
-use super::snapshot::Snapshot;
 use super::values::Value;
+use super::writer::{Duplicates, Writer};
 use super::{Result, keys};
-use crate::error::SyncError;
-use crate::rules::history::Progress;
-use crate::rules::op::{Timestamp, Version};
+use sync_ext_core::rules::history::Progress;
+use sync_ext_core::rules::op::{Timestamp, Version};
 
 pub static TABLE: Shape = Shape {
     name: c"workspace",
@@ -38,7 +37,7 @@ mod column {
     pub const CREATED_AT: usize = 6;
 }
 
-/// A workspace as read: its key in the other tables, and how far it has come.
+/// A workspace as read: its key in the other tables, and its counters.
 #[derive(Clone, Copy, Debug)]
 pub struct Workspace {
     pub key: i64,
@@ -58,7 +57,7 @@ impl Workspace {
     }
 }
 
-pub fn find(workspace_id: &str, snapshot: &Snapshot) -> Result<Option<Workspace>> {
+pub fn find(workspace_id: &str, snapshot: &MvccSnapshot) -> Result<Option<Workspace>> {
     let table = Table::open(&TABLE, Access::Read)?;
     let index = table.index(&BY_ID)?;
     let mut scan = Scan::new(&table, &index, snapshot, &[By::Text]);
@@ -67,7 +66,7 @@ pub fn find(workspace_id: &str, snapshot: &Snapshot) -> Result<Option<Workspace>
 
 /// Calls `visit` with the name of every workspace, in the order of their keys.
 pub fn for_each(
-    snapshot: &Snapshot,
+    snapshot: &MvccSnapshot,
     mut visit: impl FnMut(&str, Workspace) -> Result<()>,
 ) -> Result<()> {
     let table = Table::open(&TABLE, Access::Read)?;
@@ -80,24 +79,24 @@ pub fn for_each(
     Ok(())
 }
 
-/// A workspace whose row this transaction has locked: until it ends, nobody
-/// else changes the workspace's log, records or counters. Holds the snapshot
-/// that was taken after the lock.
+/// A workspace whose row this transaction has locked: until it ends, no other session
+/// changes the workspace's log, records or counters. Holds the snapshot that was taken
+/// after the lock.
 pub struct LockedWorkspace {
     pub workspace: Workspace,
-    pub snapshot: Snapshot,
+    pub snapshot: MvccSnapshot,
     table: Table,
     row: RowId,
     workspace_id: String,
     created_at: Timestamp,
 }
 
-/// Locks a workspace; waits for whoever holds it, or skips.
+/// Locks a workspace; waits for its holder, or skips.
 pub fn lock(workspace_id: &str, wait: Wait) -> Result<Locked<LockedWorkspace>> {
     let table = Table::open(&TABLE, Access::Write)?;
-    // At READ COMMITTED the calling statement's snapshot may be older than
-    // the workspace; this one sees what was committed before now.
-    let before = Snapshot::fresh();
+    // At READ COMMITTED the calling statement's snapshot may be older than the
+    // workspace; this one sees everything committed before now.
+    let before = MvccSnapshot::fresh();
     let index = table.index(&BY_ID)?;
     let row = {
         let mut scan = Scan::new(&table, &index, &before, &[By::Text]);
@@ -107,7 +106,7 @@ pub fn lock(workspace_id: &str, wait: Wait) -> Result<Locked<LockedWorkspace>> {
         }
     };
     let locked = row_lock::lock(&table, row, &before, wait, |row| {
-        // As UPDATE would, look again: somebody may have renamed it meanwhile.
+        // Check again, as UPDATE does: it may have been renamed in the meantime.
         if row.text(column::WORKSPACE_ID)? != workspace_id {
             return Ok(None);
         }
@@ -118,18 +117,18 @@ pub fn lock(workspace_id: &str, wait: Wait) -> Result<Locked<LockedWorkspace>> {
         Locked::Row(None) | Locked::Gone => return Ok(Locked::Gone),
         Locked::Busy => return Ok(Locked::Busy),
     };
-    // What the last holder committed became visible while we waited.
+    // The commit of the last holder became visible while this session waited.
     drop(before);
-    let snapshot = Snapshot::fresh();
+    let snapshot = MvccSnapshot::fresh();
     let workspace_id = workspace_id.to_owned();
     Ok(Locked::Row(LockedWorkspace { workspace, snapshot, table, row, workspace_id, created_at }))
 }
 
 impl LockedWorkspace {
-    /// Stores the counters as they are in `progress`; once, as the row is another
-    /// version of itself then.
-    pub fn save(&self, progress: Progress) -> Result<()> {
-        let mut writer = Writer::new(&self.table, &self.snapshot);
+    /// Stores the counters in `progress`. Afterwards the row that was locked is an old
+    /// version.
+    pub fn save(self, progress: Progress) -> Result<()> {
+        let mut writer = Writer::new(&self.table, &self.snapshot, Duplicates::Raise);
         writer.update(
             self.row,
             &[
@@ -141,7 +140,7 @@ impl LockedWorkspace {
                 Value::Time(self.created_at),
             ],
         )?;
-        writer.finish();
+        let _ = writer.finish();
         Ok(())
     }
 
@@ -149,39 +148,26 @@ impl LockedWorkspace {
         &self.workspace_id
     }
 
-    /// Makes the workspace unknown; what belongs to it is the caller's to remove.
-    pub fn remove(&self) -> Result<()> {
+    /// Removes the workspace's row; the caller removes the rest.
+    pub fn remove(self) -> Result<()> {
         row_lock::delete(&self.table, self.row, &self.snapshot)
     }
 }
 
-/// Makes sure that the workspace exists; true if it did not. If another
-/// transaction is creating it, this waits for that one to end.
+/// Ensures that the workspace exists; true if this call created it. If another
+/// transaction is creating it, this waits for that transaction.
 pub fn create(workspace_id: &str) -> Result<bool> {
-    let _open = Table::open(&TABLE, Access::Write)?;
-    keys::bring_sequence_forward()?;
-    Spi::connect_mut(|spi| {
-        spi.update(
-            "insert into sync_ext.workspace (workspace_id, head, horizon, gc_through) \
-             values ($1, 0, 0, 0) on conflict (workspace_id) do nothing",
-            None,
-            &[workspace_id.into()],
-        )
-        .map(|rows| rows.len() == 1)
-    })
-    .map_err(SyncError::sql)
+    let table = Table::open(&TABLE, Access::Write)?;
+    keys::bring_sequence_forward(&table)?;
+    let sql = "insert into sync_ext.workspace (workspace_id, head, horizon, gc_through) \
+               values ($1, 0, 0, 0) on conflict (workspace_id) do nothing";
+    Ok(table.execute(sql, &[workspace_id.into()])? == 1)
 }
 
-/// Keeps a workspace from being dropped until this transaction ends, as a
-/// foreign key would; pushes are not held up. False if it is gone.
+/// Keeps a workspace from being dropped until this transaction ends, as a foreign key
+/// would; pushes do not wait. False if it is gone.
 pub fn pin(workspace_key: i64) -> Result<bool> {
-    Spi::connect_mut(|spi| {
-        spi.update(
-            "select from sync_ext.workspace where workspace_key = $1 for key share",
-            None,
-            &[workspace_key.into()],
-        )
-        .map(|rows| !rows.is_empty())
-    })
-    .map_err(SyncError::sql)
+    let table = Table::open(&TABLE, Access::Read)?;
+    let sql = "select from sync_ext.workspace where workspace_key = $1 for key share";
+    Ok(table.execute(sql, &[workspace_key.into()])? == 1)
 }

@@ -1,18 +1,18 @@
-//! Who calls, and what they may do. Asked anew by every call: a session's user
-//! may be another one in the next statement.
+//! The caller and what it may do. Determined anew by every call: a session's user may
+//! change between statements.
 
 use super::Result;
-use crate::error::SyncError;
 use crate::guc;
-use crate::rules::access::{Action, Role};
-use crate::store::snapshot::Snapshot;
+use crate::store::mvcc::MvccSnapshot;
 use crate::store::{caller, counters, member, memory};
-use crate::wire::ids::{UserId, WorkspaceId};
-use crate::wire::owner::subject;
-use crate::wire::reply::Reply;
-use crate::wire::workspaces::counters_reply;
+use sync_ext_core::error::SyncError;
+use sync_ext_core::rules::access::{Action, Role};
+use sync_ext_core::wire::claims::subject;
+use sync_ext_core::wire::ids::{UserId, WorkspaceId};
+use sync_ext_core::wire::reply::Reply;
+use sync_ext_core::wire::small_replies::Numbers;
 
-/// The user that the caller speaks for; without one, the caller is trusted.
+/// The user that the caller acts for; without one, the caller is trusted.
 pub struct Caller {
     user: Option<String>,
 }
@@ -20,7 +20,7 @@ pub struct Caller {
 impl Caller {
     pub fn identify() -> Result<Caller> {
         guc::require_accepted()?;
-        let user = match guc::user_id()? {
+        let user = match user_set()? {
             Some(user) => Some(user),
             None => claimed()?,
         };
@@ -29,7 +29,7 @@ impl Caller {
             None if guc::require_user() => {
                 return Err(SyncError::UserRequired { why: "sync_ext.require_user is on." });
             }
-            // Whose session it is says nothing about who wrote what runs in it.
+            // The session does not show who wrote the code that runs in it.
             None if caller::is_restricted() => {
                 return Err(SyncError::UserRequired {
                     why: "An index, a materialized view or ANALYZE evaluates the call.",
@@ -40,7 +40,7 @@ impl Caller {
         Ok(Caller { user })
     }
 
-    /// The same, for what no user may do.
+    /// For functions that no user may call.
     pub fn require_trusted() -> Result<()> {
         match Caller::identify()?.user {
             None => Ok(()),
@@ -52,24 +52,24 @@ impl Caller {
         self.user.as_deref()
     }
 
-    /// The user as devices are stored, empty for a trusted caller.
+    /// The user as stored with devices, empty for a trusted caller.
     pub fn device_user(&self) -> &str {
         self.user().unwrap_or("")
     }
 
-    /// May the caller know of a record or entry with this owner, empty for
-    /// everybody's?
+    /// Whether the caller may see a record or entry with this owner, empty if it is
+    /// shared.
     pub fn sees(&self, owner: &str) -> bool {
         self.user().is_none_or(|user| owner.is_empty() || owner == user)
     }
 
-    /// An error unless the caller may do this, as `snapshot` shows the members. Gives
-    /// their role, which a trusted caller has none.
+    /// An error unless the caller may do this, given the members in `snapshot`. Returns
+    /// the user's role; a trusted caller has none.
     pub fn require(
         &self,
         action: Action,
         workspace_id: &str,
-        snapshot: &Snapshot,
+        snapshot: &MvccSnapshot,
     ) -> Result<Option<Role>> {
         let Some(user) = self.user() else { return Ok(None) };
         let role = role_of(user, workspace_id, snapshot)?;
@@ -78,44 +78,74 @@ impl Caller {
             _ => Err(SyncError::AccessDenied { role: role.map(|role| (role, action)) }),
         }
     }
+}
 
-    /// The same, as it is now.
-    pub fn require_now(&self, action: Action, workspace_id: &str) -> Result<()> {
-        if self.user.is_none() {
-            return Ok(());
-        }
-        self.require(action, workspace_id, &Snapshot::fresh()).map(|_| ())
+/// A checked permission: a caller may perform an action in a workspace.
+pub struct Permit<'w> {
+    pub caller: Caller,
+    pub workspace_id: &'w str,
+    action: Action,
+    /// The user's role; a trusted caller has none.
+    pub role: Option<Role>,
+}
+
+impl<'w> Permit<'w> {
+    /// An error unless the caller may do this now.
+    pub fn now(action: Action, workspace_id: Option<&'w str>) -> Result<Permit<'w>> {
+        let caller = Caller::identify()?;
+        let workspace_id = WorkspaceId::new(workspace_id)?.as_str();
+        let role = match caller.user() {
+            Some(_) => caller.require(action, workspace_id, &MvccSnapshot::fresh())?,
+            None => None,
+        };
+        Ok(Permit { caller, workspace_id, action, role })
     }
 
-    /// The same once more, when the workspace is locked and its members cannot
-    /// change any more. A membership function is not asked twice.
-    pub fn require_still(
-        &self,
+    /// The same with the members in `snapshot`.
+    pub fn seen_by(
+        snapshot: &MvccSnapshot,
         action: Action,
-        workspace_id: &str,
-        snapshot: &Snapshot,
-    ) -> Result<()> {
+        workspace_id: Option<&'w str>,
+    ) -> Result<Permit<'w>> {
+        let caller = Caller::identify()?;
+        let workspace_id = WorkspaceId::new(workspace_id)?.as_str();
+        let role = caller.require(action, workspace_id, snapshot)?;
+        Ok(Permit { caller, workspace_id, action, role })
+    }
+
+    /// Checks again: after the workspace is locked, so that its members cannot change,
+    /// or for a newer snapshot. A membership function is not called twice.
+    pub fn renew(&self, snapshot: &MvccSnapshot) -> Result<()> {
         if members_are_elsewhere() {
             return Ok(());
         }
-        self.require(action, workspace_id, snapshot).map(|_| ())
+        self.caller.require(self.action, self.workspace_id, snapshot).map(|_| ())
     }
 
-    /// The same where the workspace was dropped while the caller waited for it.
-    pub fn require_still_now(&self, action: Action, workspace_id: &str) -> Result<()> {
-        self.require_still(action, workspace_id, &Snapshot::fresh())
-    }
-
-    /// Keeps the user a member until the transaction ends; false if they are none.
-    pub fn pin(&self, workspace_id: &str) -> Result<bool> {
-        match self.user() {
-            Some(user) if !members_are_elsewhere() => member::pin(workspace_id, user),
+    /// Keeps the user a member until the transaction ends; false if the user is not a
+    /// member.
+    pub fn pin(&self) -> Result<bool> {
+        match self.caller.user() {
+            Some(user) if !members_are_elsewhere() => member::pin(self.workspace_id, user),
             _ => Ok(true),
         }
     }
 }
 
-/// The user of the JWT claims that PostgREST and its like set for a transaction.
+/// The user in the setting; `None` if it is empty.
+fn user_set() -> Result<Option<String>> {
+    let user = caller::setting(c"sync_ext.user_id", |user| {
+        if user.is_empty() {
+            return Ok(None);
+        }
+        // It may have any size and encoding.
+        let user = user.to_str().ok();
+        UserId::new(user).map(|user| Some(user.as_str().to_owned()))
+    });
+    user.unwrap_or(Ok(None))
+}
+
+/// The user of the JWT claims that PostgREST and similar servers set for a transaction.
 fn claimed() -> Result<Option<String>> {
     let claimed = caller::setting(c"request.jwt.claims", |claims| {
         if claims.is_empty() {
@@ -131,8 +161,8 @@ pub fn members_are_elsewhere() -> bool {
     guc::membership_function().is_some()
 }
 
-/// A user's role, by the membership function if there is one.
-pub fn role_of(user: &str, workspace_id: &str, snapshot: &Snapshot) -> Result<Option<Role>> {
+/// A user's role, from the membership function if there is one.
+pub fn role_of(user: &str, workspace_id: &str, snapshot: &MvccSnapshot) -> Result<Option<Role>> {
     let Some(function) = guc::membership_function() else {
         return member::find(workspace_id, user, snapshot);
     };
@@ -146,28 +176,25 @@ pub fn calling_user() -> Result<Option<String>> {
     Ok(Caller::identify()?.user)
 }
 
-/// `sync_ext.may_read` and `may_govern`, for the views: one workspace's row at a
-/// time.
+/// `sync_ext.may_read` and `may_govern`, for the views: called for each workspace.
 pub fn may(action: Action, workspace_id: Option<&str>) -> Result<bool> {
     let (caller, Some(workspace_id)) = (Caller::identify()?, workspace_id) else {
         return Ok(false);
     };
     let Some(user) = caller.user() else { return Ok(true) };
-    let role = role_of(user, workspace_id, &Snapshot::of_statement())?;
+    let role = role_of(user, workspace_id, &MvccSnapshot::of_statement())?;
     Ok(role.is_some_and(|role| role.may(action)))
 }
 
 /// `sync_ext.require_owner`, for the functions in SQL.
 pub fn require_owner(workspace_id: Option<&str>) -> Result<()> {
-    let caller = Caller::identify()?;
-    let workspace_id = WorkspaceId::new(workspace_id)?.as_str();
-    caller.require(Action::Govern, workspace_id, &Snapshot::of_statement()).map(|_| ())
+    Permit::seen_by(&MvccSnapshot::of_statement(), Action::Govern, workspace_id).map(|_| ())
 }
 
-/// `sync_ext.counters`: of all users, so for trusted callers.
+/// `sync_ext.counters`: they include all users, so only for trusted callers.
 pub fn counters() -> Result<Option<Reply>> {
     if Caller::identify()?.user.is_some() {
         return Ok(None);
     }
-    Ok(counters::all().map(counters_reply))
+    Ok(counters::all().map(|counters| Reply::of(&Numbers(counters.collect()))))
 }

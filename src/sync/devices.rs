@@ -1,28 +1,28 @@
 //! `sync_forget_device`.
 
 use super::Result;
-use super::caller::Caller;
-use crate::rules::access::Action;
-use crate::store::snapshot::Snapshot;
+use super::caller::Permit;
+use crate::store::mvcc::MvccSnapshot;
 use crate::store::{device, server, workspace};
-use crate::wire::ids::{DeviceId, WorkspaceId};
+use sync_ext_core::rules::access::Action;
+use sync_ext_core::wire::ids::DeviceId;
 
-/// Deletes a device, which from then on holds nothing back; one that is not lost
-/// registers itself again by its next acknowledgement. False if there was none.
+/// Deletes a device, which then no longer holds GC back. A device that still exists
+/// registers itself again with its next acknowledgement. False if there was none.
 ///
-/// Trusted callers and owners forget every user's device of this name, other members
+/// Trusted callers and owners delete every user's device of this name, other members
 /// their own.
 pub fn forget_device(workspace_id: Option<&str>, device_id: Option<&str>) -> Result<bool> {
     server::require_writable(c"sync_forget_device()");
-    let caller = Caller::identify()?;
-    let workspace_id = WorkspaceId::new(workspace_id)?.as_str();
-    // Others acknowledge without the workspace's lock: what is committed now.
-    let latest = Snapshot::latest();
-    let role = caller.require(Action::Pull, workspace_id, &latest)?;
+    // Acknowledgements do not take the workspace's lock: read what is committed now.
+    let latest = MvccSnapshot::latest();
+    let permit = Permit::seen_by(&latest, Action::Pull, workspace_id)?;
     let device_id = DeviceId::new(device_id)?.as_str();
-    let of_all = role.is_none_or(|role| role.may(Action::Govern));
-    let Some(workspace) = workspace::find(workspace_id, &latest)? else { return Ok(false) };
-    let user_id = (!of_all).then(|| caller.device_user());
+    let Some(workspace) = workspace::find(permit.workspace_id, &latest)? else {
+        return Ok(false);
+    };
+    let of_all = permit.role.is_none_or(|role| role.may(Action::Govern));
+    let user_id = (!of_all).then(|| permit.caller.device_user());
     let forgotten = device::remove(workspace.key, device_id, user_id, &latest)?;
     drop(latest);
     server::end_command();

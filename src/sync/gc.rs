@@ -1,23 +1,22 @@
-//! `sync_gc`: purge what no active device needs.
+//! `sync_gc`: purges entries that no active device needs.
 
 use super::Result;
-use super::caller::Caller;
+use super::caller::{Caller, Permit};
 use super::workspaces::erase_all_dropped;
-use crate::error::SyncError;
 use crate::guc;
-use crate::rules::access::Action;
-use crate::rules::history::Progress;
-use crate::rules::op::{Timestamp, Version};
-use crate::rules::retention::{self, Clock, Heartbeat, PurgedKind, purge};
 use crate::store::counters::{Counter, count};
 use crate::store::log::Log;
+use crate::store::mvcc::MvccSnapshot;
 use crate::store::record::Records;
-use crate::store::snapshot::Snapshot;
 use crate::store::workspace::{self, LockedWorkspace, Workspace};
 use crate::store::{Access, Locked, Wait, device, memory, server};
-use crate::wire::ids::WorkspaceId;
-use crate::wire::pages::{GcTally, gc_reply};
-use crate::wire::reply::Reply;
+use sync_ext_core::error::SyncError;
+use sync_ext_core::rules::access::Action;
+use sync_ext_core::rules::history::Progress;
+use sync_ext_core::rules::op::{Timestamp, Version};
+use sync_ext_core::rules::retention::{self, Deadlines, Heartbeat, PurgedKind, purge};
+use sync_ext_core::wire::reply::Reply;
+use sync_ext_core::wire::small_replies::GcReply;
 
 /// An SQL interval: months, days, microseconds.
 pub type Interval = (i32, i32, i64);
@@ -28,27 +27,26 @@ pub fn gc(
     batch_size: Option<i32>,
 ) -> Result<Reply> {
     server::require_writable(c"sync_gc()");
-    let caller = Caller::identify()?;
-    let workspace_id = workspace_id.map(|id| WorkspaceId::new(Some(id))).transpose()?;
-    match workspace_id {
-        Some(id) => caller.require_now(Action::Govern, id.as_str())?,
-        None if caller.user().is_some() => return Err(SyncError::TrustedOnly),
-        None => {}
-    }
+    let permit = match workspace_id {
+        Some(_) => Some(Permit::now(Action::Govern, workspace_id)?),
+        None => Caller::require_trusted().map(|()| None)?,
+    };
     let budget = super::batch_size(batch_size)?;
-    let clock = Clock {
+    let deadlines = Deadlines {
         now: server::now(),
         retention: retention_micros(retention)?,
         device_ttl: guc::device_ttl_micros(),
     };
-    let mut run = Run { clock, budget, tally: GcTally::default() };
-    match workspace_id {
-        Some(id) => run.visit(id.as_str(), Wait::Block, &caller)?,
+    let mut run = Run { deadlines, budget, tally: GcReply::default() };
+    match permit {
+        Some(permit) => run.visit_for(&permit)?,
         None => {
             let has_more_to_erase = run.go_on_erasing()?;
-            for id in due(&clock)? {
-                run.visit(&id, Wait::Skip, &caller)?;
-                // The budget is spent, and there is more: lock no further.
+            for id in due(&deadlines)? {
+                if let Locked::Row(locked) = workspace::lock(&id, Wait::Skip)? {
+                    run.visit(locked)?;
+                }
+                // The budget is used up, and there is more: lock no other workspace.
                 if run.tally.has_more {
                     break;
                 }
@@ -58,18 +56,18 @@ pub fn gc(
     }
     count(Counter::GcRuns, 1);
     count(Counter::GcEntriesDeleted, run.tally.changes_deleted + run.tally.tombstones_deleted);
-    Ok(gc_reply(&run.tally))
+    Ok(Reply::of(&run.tally))
 }
 
-/// `sync_ext.is_active`: does a device hold GC back? Nothing that is NULL does.
+/// `sync_ext.is_active`: whether a device holds GC back; false for NULL.
 pub fn is_active(at: Option<Timestamp>, cursor: Option<i64>, horizon: Option<i64>) -> bool {
-    let clock = Clock {
+    let deadlines = Deadlines {
         now: server::now(),
         retention: guc::retention_micros(),
         device_ttl: guc::device_ttl_micros(),
     };
     let (Some(at), Some(cursor), Some(horizon)) = (at, cursor, horizon) else { return false };
-    clock.is_active(Heartbeat { at, cursor: Version::stored(cursor) }, Version::stored(horizon))
+    deadlines.is_active(Heartbeat { at, cursor: Version::stored(cursor) }, Version::stored(horizon))
 }
 
 /// `sync_ext.due_at`: when an entry is old enough to be purged.
@@ -77,7 +75,7 @@ pub fn due_at(created_at: Timestamp) -> Timestamp {
     created_at.saturating_add(guc::retention_micros())
 }
 
-/// A month counts 30 days and a day 24 hours, as where Postgres compares
+/// A month counts as 30 days and a day as 24 hours, as when Postgres compares
 /// intervals.
 fn retention_micros(given: Option<Interval>) -> Result<i64> {
     const HOUR: i128 = 3_600_000_000;
@@ -91,13 +89,12 @@ fn retention_micros(given: Option<Interval>) -> Result<i64> {
     Ok(i64::try_from(total).unwrap_or(i64::MAX))
 }
 
-/// The workspaces in which there is something to do, without locking any.
-/// Whoever locks one looks again.
-fn due(clock: &Clock) -> Result<Vec<String>> {
-    let snapshot = Snapshot::fresh();
+/// The workspaces that need GC, without locking any. Check again after locking.
+fn due(deadlines: &Deadlines) -> Result<Vec<String>> {
+    let snapshot = MvccSnapshot::fresh();
     let mut due = Vec::new();
     workspace::for_each(&snapshot, |id, workspace| {
-        if has_work(workspace, clock, &snapshot)? {
+        if has_work(workspace, deadlines, &snapshot)? {
             memory::push(&mut due, id.to_owned())?;
         }
         Ok(())
@@ -105,31 +102,31 @@ fn due(clock: &Clock) -> Result<Vec<String>> {
     Ok(due)
 }
 
-fn has_work(workspace: Workspace, clock: &Clock, snapshot: &Snapshot) -> Result<bool> {
+fn has_work(workspace: Workspace, deadlines: &Deadlines, snapshot: &MvccSnapshot) -> Result<bool> {
     let devices = device::heartbeats(workspace.key, snapshot)?;
-    if devices.iter().any(|device| clock.is_forgotten(device.at)) {
+    if devices.iter().any(|device| deadlines.is_forgotten(device.at)) {
         return Ok(true);
     }
     let Progress { gc_through, .. } = workspace.progress;
-    if retention::ceiling(workspace.progress, clock, devices) <= gc_through {
+    if retention::ceiling(workspace.progress, deadlines, devices) <= gc_through {
         return Ok(false);
     }
     let log = Log::open(workspace.key, Access::Read)?;
     let first = log.after(gc_through, snapshot).next().map(|entry| entry.created_at());
-    Ok(!first.transpose()?.is_some_and(|created_at| clock.is_young(created_at)))
+    Ok(!first.transpose()?.is_some_and(|created_at| deadlines.is_young(created_at)))
 }
 
 struct Run {
-    clock: Clock,
-    /// Entries that this call may still read.
+    deadlines: Deadlines,
+    /// The entries that this call may still read.
     budget: usize,
-    tally: GcTally,
+    tally: GcReply,
 }
 
 impl Run {
-    /// Goes on with what sync_drop_workspace left, with half of the budget: neither
-    /// that nor the living have to wait for the other. Rows count as read. Gives
-    /// whether some are left.
+    /// Erases rows of dropped workspaces, with half of the budget, so that neither they
+    /// nor existing workspaces wait for the other. Rows count as read. Returns whether
+    /// some remain.
     fn go_on_erasing(&mut self) -> Result<bool> {
         let erased = erase_all_dropped(self.budget.div_ceil(2))?;
         self.budget -= erased.rows().min(self.budget);
@@ -139,33 +136,38 @@ impl Run {
         Ok(erased.has_more)
     }
 
-    fn visit(&mut self, workspace_id: &str, wait: Wait, caller: &Caller) -> Result<()> {
-        let Locked::Row(locked) = workspace::lock(workspace_id, wait)? else {
-            return caller.require_still_now(Action::Govern, workspace_id);
+    fn visit_for(&mut self, permit: &Permit<'_>) -> Result<()> {
+        let Locked::Row(locked) = workspace::lock(permit.workspace_id, Wait::Block)? else {
+            return permit.renew(&MvccSnapshot::fresh());
         };
-        caller.require_still(Action::Govern, workspace_id, &locked.snapshot)?;
+        permit.renew(&locked.snapshot)?;
+        self.visit(locked)
+    }
+
+    fn visit(&mut self, locked: LockedWorkspace) -> Result<()> {
         self.tally.workspaces += 1;
         let key = locked.workspace.key;
-        let clock = self.clock;
-        // Acknowledging does not take the workspace's lock, so it is not
-        // serialized with us: above READ COMMITTED the transaction's snapshot
-        // would hide a device that has registered or come back since.
-        let latest = Snapshot::latest();
+        let deadlines = self.deadlines;
+        // Acknowledgements do not take the workspace's lock, so they are not serialized
+        // with GC: above READ COMMITTED the transaction's snapshot could miss a device
+        // that has registered or returned since.
+        let latest = MvccSnapshot::latest();
         let devices = device::heartbeats(key, &latest)?;
         self.tally.devices_deleted +=
-            device::forget(key, &latest, |heartbeat| clock.is_forgotten(heartbeat))?;
+            device::forget(key, &latest, |heartbeat| deadlines.is_forgotten(heartbeat))?;
         drop(latest);
-        let ceiling = retention::ceiling(locked.workspace.progress, &clock, devices);
+        let ceiling = retention::ceiling(locked.workspace.progress, &deadlines, devices);
         let progress = self.collect(&locked, ceiling)?;
-        if progress != locked.workspace.progress {
+        if progress == locked.workspace.progress {
+            drop(locked);
+        } else {
             locked.save(progress)?;
         }
-        drop(locked);
         server::end_command();
         Ok(())
     }
 
-    /// Reads the entries up to `ceiling` that nobody has read yet, and purges.
+    /// Reads the unread entries up to `ceiling`, and purges.
     fn collect(&mut self, locked: &LockedWorkspace, ceiling: Version) -> Result<Progress> {
         let Workspace { key, mut progress } = locked.workspace;
         if ceiling <= progress.gc_through {
@@ -182,7 +184,7 @@ impl Run {
             if version > ceiling {
                 break;
             }
-            if self.clock.is_young(entry.created_at()?) {
+            if self.deadlines.is_young(entry.created_at()?) {
                 return Ok(progress);
             }
             if self.budget == 0 {
@@ -192,18 +194,18 @@ impl Run {
             self.budget -= 1;
             self.tally.scanned += 1;
 
-            let read = retention::Entry {
+            let candidate = retention::Candidate {
                 operation: entry.operation()?,
                 applied: entry.applied()?,
                 supersedes: entry.supersedes(),
             };
-            let winner = if read.may_be_tombstone() {
+            let winner = if candidate.may_be_tombstone() {
                 let record = names.find(entry.table()?, entry.pk()?);
                 record.map(|record| record.version()).transpose()?
             } else {
                 None
             };
-            let purge = purge(&read, winner == Some(version));
+            let purge = purge(&candidate, winner == Some(version));
             if let Some(superseded) = purge.superseded
                 && log.delete(superseded, &mut versions, snapshot)?
             {

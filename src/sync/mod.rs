@@ -1,5 +1,5 @@
-//! The algorithms, as steps: each asks the store for what the rules need, lets
-//! the rules decide, and has the store write or the wire reply.
+//! The algorithms as steps: each reads what the rules need from the store, lets the
+//! rules decide, lets the store write, and builds the reply with `wire`.
 
 pub mod caller;
 pub mod cursor;
@@ -13,12 +13,12 @@ pub mod registry;
 pub mod snapshot;
 pub mod workspaces;
 
-type Result<T> = std::result::Result<T, crate::error::SyncError>;
+type Result<T> = std::result::Result<T, sync_ext_core::error::SyncError>;
 
-/// How many rows a call may delete.
+/// The maximum of rows that a call may delete.
 fn batch_size(given: Option<i32>) -> Result<usize> {
     given
         .and_then(|size| usize::try_from(size).ok())
         .filter(|size| *size > 0)
-        .ok_or(crate::error::SyncError::BatchSize)
+        .ok_or(sync_ext_core::error::SyncError::BatchSize)
 }

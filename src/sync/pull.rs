@@ -1,26 +1,26 @@
 //! `sync_pull`: the changes after a cursor.
 
 use super::Result;
-use super::caller::Caller;
-use crate::error::SyncError;
+use super::caller::{Caller, Permit};
 use crate::guc;
-use crate::rules::access::Action;
-use crate::rules::history::{Claim, Proof, ProofEntry, Verdict, judge};
-use crate::rules::op::Version;
 use crate::store::counters::{Counter, count};
 use crate::store::entry::Texts;
 use crate::store::log::{Entry, Log};
+use crate::store::mvcc::MvccSnapshot;
 use crate::store::record::{Names, Records};
 use crate::store::server;
-use crate::store::snapshot::Snapshot;
 use crate::store::workspace::{self, Workspace};
 use crate::store::{Access, memory};
-use crate::wire::ids::{MAX_TABLES, TableFilter, WorkspaceId};
-use crate::wire::pages::{Page, PullEnd, bounds, pull_reply, write_change};
-use crate::wire::reply::Reply;
-use crate::wire::token::{read_proof, write_proof};
+use sync_ext_core::error::SyncError;
+use sync_ext_core::rules::access::Action;
+use sync_ext_core::rules::history::{Position, Proof, ProofEntry, Verdict, judge};
+use sync_ext_core::rules::op::Version;
+use sync_ext_core::wire::ids::{MAX_TABLES, TableFilter, WorkspaceId};
+use sync_ext_core::wire::pages::{Page, PullEnd, bounds, pull_reply, write_change};
+use sync_ext_core::wire::reply::Reply;
+use sync_ext_core::wire::token::{read_proof, write_proof};
 
-/// The arguments of a pull, as given.
+/// The arguments of a pull, as passed.
 pub struct Request<'r> {
     pub workspace_id: Option<&'r str>,
     pub cursor: Option<i64>,
@@ -30,7 +30,7 @@ pub struct Request<'r> {
     pub proof: Option<&'r str>,
 }
 
-/// A pull to be made.
+/// A pull with validated arguments.
 pub struct Pull<'r> {
     pub workspace_id: &'r str,
     pub cursor: Version,
@@ -64,28 +64,31 @@ pub fn table_filter(tables: &Option<Texts<'_>>) -> Result<TableFilter> {
     }
 }
 
-/// What of the log a puller wants.
+/// Which entries a puller wants.
 struct Filter {
     tables: TableFilter,
-    /// Leave out losers and what was superseded.
+    /// Omit entries that lost or were superseded.
     latest: bool,
 }
 
 pub fn pull(request: &Request<'_>) -> Result<Reply> {
-    let caller = Caller::identify()?;
-    let workspace_id = WorkspaceId::new(request.workspace_id)?.as_str();
-    // One snapshot for all that follows, or the head and the changes could
-    // tell of different moments and a puller would step over what lies between.
-    let snapshot = Snapshot::of_statement();
-    caller.require(Action::Pull, workspace_id, &snapshot)?;
+    // One snapshot for everything that follows. Otherwise the head and the changes
+    // could belong to different moments, and a puller would skip entries.
+    let snapshot = MvccSnapshot::of_statement();
+    let permit = Permit::seen_by(&snapshot, Action::Pull, request.workspace_id)?;
     let pull = Pull::new(request)?;
-    let (reply, _) = answer(&caller, &pull, &snapshot)?;
-    Ok(reply)
+    Ok(answer(&permit.caller, &pull, &snapshot)?.reply)
 }
 
-/// The reply to a caller who may pull; and whether it goes on from the cursor,
-/// neither behind it nor on another way.
-pub fn answer(caller: &Caller, pull: &Pull<'_>, snapshot: &Snapshot) -> Result<(Reply, bool)> {
+pub struct Answer {
+    pub reply: Reply,
+    pub head: Version,
+    /// The pull continues from the cursor: no lag, no snapshot.
+    pub goes_on: bool,
+}
+
+/// The reply to a caller who may pull.
+pub fn answer(caller: &Caller, pull: &Pull<'_>, snapshot: &MvccSnapshot) -> Result<Answer> {
     count(Counter::Pulls, 1);
     let page = Page::of_changes(pull.limit, guc::max_page_bytes());
     let workspace = workspace::find(pull.workspace_id, snapshot)?;
@@ -93,10 +96,11 @@ pub fn answer(caller: &Caller, pull: &Pull<'_>, snapshot: &Snapshot) -> Result<(
     let log = workspace.map(|found| Log::open(found.key, Access::Read)).transpose()?;
 
     let proof = checked(pull.workspace_id, pull.proof, log.as_ref(), snapshot)?;
-    let claim = Claim { cursor: pull.cursor, proof };
-    let reason = match (judge(progress, claim, server::is_standby()), workspace, &log) {
+    let position = Position { cursor: pull.cursor, proof };
+    let reason = match (judge(progress, position, server::is_standby()), workspace, &log) {
         (Verdict::Serve, Some(workspace), Some(log)) => {
-            return Ok((serve(caller, pull, workspace, log, page, snapshot)?, true));
+            let reply = serve(caller, pull, workspace, log, page, snapshot)?;
+            return Ok(Answer { reply, head: workspace.progress.head, goes_on: true });
         }
         (Verdict::Snapshot(reason), ..) => {
             count(Counter::SnapshotsRequired, 1);
@@ -105,22 +109,18 @@ pub fn answer(caller: &Caller, pull: &Pull<'_>, snapshot: &Snapshot) -> Result<(
         // Lag, or an unknown workspace, which at cursor 0 is an empty one.
         _ => None,
     };
-    // The proof is handed back as given: a new one would hide what it shows.
-    let end = PullEnd {
-        next_cursor: pull.cursor,
-        has_more: false,
-        progress: progress.unwrap_or_default(),
-        reason,
-        proof: pull.token,
-    };
-    Ok((pull_reply(page, &end), false))
+    let progress = progress.unwrap_or_default();
+    // Return the proof as passed: a new one would hide the lost history.
+    let (next_cursor, proof) = (pull.cursor, pull.token);
+    let end = PullEnd { next_cursor, has_more: false, progress, reason, proof };
+    Ok(Answer { reply: pull_reply(page, &end), head: progress.head, goes_on: false })
 }
 
 fn checked(
     workspace_id: &str,
     proof: Option<Proof>,
     log: Option<&Log>,
-    snapshot: &Snapshot,
+    snapshot: &MvccSnapshot,
 ) -> Result<Option<(Version, ProofEntry)>> {
     let Some(proof) = proof else { return Ok(None) };
     let entry = match log {
@@ -136,7 +136,7 @@ fn serve(
     Workspace { key, progress }: Workspace,
     log: &Log,
     mut page: Page,
-    snapshot: &Snapshot,
+    snapshot: &MvccSnapshot,
 ) -> Result<Reply> {
     let next = if pull.cursor < progress.head {
         let records = Records::open(key, Access::Read)?;
@@ -147,8 +147,8 @@ fn serve(
     let proof = log.versions(snapshot).proof(pull.workspace_id, progress.head)?;
     let proof = proof.as_ref().map(write_proof);
     let end = PullEnd {
-        // At the end the cursor is the head, not the last match: what the
-        // filter passed over is never read again.
+        // At the end the cursor is the head, not the last match: entries that the
+        // filter skipped are not read again.
         next_cursor: next.unwrap_or(progress.head),
         has_more: next.is_some(),
         progress,
@@ -158,14 +158,14 @@ fn serve(
     Ok(pull_reply(page, &end))
 }
 
-/// Fills a page; gives its last version if there is more after it.
+/// Fills a page; returns its last version if there are more after it.
 fn fill(
     page: &mut Page,
     records: &Records,
     log: &Log,
     caller: &Caller,
     pull: &Pull<'_>,
-    snapshot: &Snapshot,
+    snapshot: &MvccSnapshot,
 ) -> Result<Option<Version>> {
     let mut names = records.names(snapshot);
     let mut entries = log.after(pull.cursor, snapshot);

@@ -2,10 +2,10 @@
 
 use super::Result;
 use super::caller::Caller;
-use crate::error::SyncError;
 use crate::store;
-use crate::wire::ids::registry_name;
-use crate::wire::push_request::WORKSPACE_FIELD;
+use sync_ext_core::error::SyncError;
+use sync_ext_core::wire::ids::registry_name;
+use sync_ext_core::wire::push_request::WORKSPACE_FIELD;
 
 pub fn register(
     table_name: Option<&str>,
@@ -21,15 +21,15 @@ pub fn register(
     if owner_field.is_some_and(|field| field == pk_field || field == WORKSPACE_FIELD) {
         return Err(SyncError::OwnerFieldTaken);
     }
-    // An old script that registers its table once more must not make what is
-    // private from now on everybody's.
+    // An old script that registers its table again must not make new private records
+    // shared.
     match store::registry::register(table_name, pk_field, owner_field)? {
         true => Ok(()),
         false => Err(SyncError::OwnerFieldKept),
     }
 }
 
-/// A name that is not registered, or NULL, does nothing.
+/// Does nothing for a name that is not registered, or NULL.
 pub fn unregister(table_name: Option<&str>) -> Result<()> {
     store::server::require_writable(c"sync_unregister_table()");
     Caller::require_trusted()?;

@@ -1,30 +1,29 @@
 //! `sync_snapshot`: the current state, page by page, without copying it.
 //!
-//! Later pages show records as they are when read, so a record that changed
-//! after the first page is shown in its newer state or was shown in its older
-//! one; either way the change has a version above the watermark, and pulling
-//! from there brings it.
+//! Later pages show records in their state when read. A record that changes after the
+//! first page is shown in its older or newer state; either way the change has a version
+//! above the watermark, and a pull from there returns it.
 
 use super::Result;
 use super::caller::Caller;
 use super::pull::table_filter;
-use crate::error::SyncError;
 use crate::guc;
-use crate::rules::access::Action;
-use crate::rules::history::{Proof, ProofEntry};
-use crate::rules::op::Version;
 use crate::store::Access;
 use crate::store::counters::{Counter, count};
 use crate::store::entry::Texts;
 use crate::store::log::{Log, Versions};
+use crate::store::mvcc::MvccSnapshot;
 use crate::store::record::{Record, Records};
 use crate::store::server;
-use crate::store::snapshot::Snapshot;
 use crate::store::workspace::{self, Workspace};
-use crate::wire::ids::{TableFilter, WorkspaceId};
-use crate::wire::pages::{Page, SnapshotItem, bounds, snapshot_reply, write_snapshot_item};
-use crate::wire::reply::Reply;
-use crate::wire::token::{self, Binding, read_page, write_page};
+use sync_ext_core::error::SyncError;
+use sync_ext_core::rules::access::Action;
+use sync_ext_core::rules::history::{Proof, ProofEntry};
+use sync_ext_core::rules::op::Version;
+use sync_ext_core::wire::ids::{TableFilter, WorkspaceId};
+use sync_ext_core::wire::pages::{Page, SnapshotItem, bounds, snapshot_reply, write_snapshot_item};
+use sync_ext_core::wire::reply::Reply;
+use sync_ext_core::wire::token::{self, Binding, read_page, write_page};
 
 pub fn snapshot(
     workspace_id: Option<&str>,
@@ -34,8 +33,8 @@ pub fn snapshot(
 ) -> Result<Reply> {
     let caller = Caller::identify()?;
     let workspace_id = WorkspaceId::new(workspace_id)?.as_str();
-    // One snapshot: the proof is of the state that the page shows.
-    let view = Snapshot::of_statement();
+    // One snapshot: the proof is that of the state that the page shows.
+    let view = MvccSnapshot::of_statement();
     caller.require(Action::Pull, workspace_id, &view)?;
     let tables = table_filter(&tables)?;
     let bound_to = Binding { workspace_id, user: caller.user(), tables: &tables };
@@ -65,21 +64,21 @@ pub fn snapshot(
         let next = fill(&mut items, &records, &wanted, &mut versions, &view)?;
         proof = versions.proof(workspace_id, head)?;
         next_page_token = next.zip(proof).map(|((table, pk), proof)| {
-            let page = token::Page { snapshot_id, watermark, proof, table, pk };
+            let page = token::SnapshotPlace { snapshot_id, watermark, proof, table, pk };
             write_page(&page, &bound_to)
         });
     }
     Ok(snapshot_reply(items, next_page_token.as_deref(), proof.as_ref()))
 }
 
-/// May the snapshot go on? Not when a tombstone between its watermark and now
-/// was purged, or when this is not the history that it began in.
+/// An error if the snapshot cannot continue: a tombstone above its watermark was
+/// purged, or the history is not the one in which it began.
 fn check_resumed(
     workspace_id: &str,
-    resumed: &token::Page,
+    resumed: &token::SnapshotPlace,
     workspace: Option<Workspace>,
     log: Option<&Log>,
-    view: &Snapshot,
+    view: &MvccSnapshot,
 ) -> Result<()> {
     let progress = workspace.map(|found| found.progress).unwrap_or_default();
     if server::is_standby() && progress.head < resumed.proof.head {
@@ -95,21 +94,21 @@ fn check_resumed(
     Ok(())
 }
 
-/// What of the records a page is to show.
+/// Which records a page shows.
 struct Wanted<'w> {
     caller: &'w Caller,
     tables: &'w TableFilter,
-    /// What comes after this table and pk.
+    /// Only records after this table and pk.
     from: Option<(&'w str, &'w str)>,
 }
 
-/// Fills a page; gives the name of its last record if there is more after it.
+/// Fills a page; returns the name of its last record if there are more after it.
 fn fill(
     items: &mut Page,
     records: &Records,
     wanted: &Wanted<'_>,
     versions: &mut Versions<'_>,
-    view: &Snapshot,
+    view: &MvccSnapshot,
 ) -> Result<Option<(String, String)>> {
     let mut last = wanted.from.map(|(table, pk)| (table.to_owned(), pk.to_owned()));
     for stretch in stretches(wanted.tables, wanted.from) {
@@ -131,7 +130,7 @@ fn fill(
     Ok(None)
 }
 
-/// A part of the records' index, in which all records are wanted.
+/// A part of the records' index in which all records are wanted.
 enum Stretch<'a> {
     /// One table, after a pk.
     Table(&'a str, &'a str),
@@ -139,13 +138,13 @@ enum Stretch<'a> {
     TablesAfter(&'a str),
 }
 
-/// The stretches that the filter selects, in order. There may be very many
-/// names: each is opened when its turn comes.
+/// The stretches that the filter selects, in order. There may be many names: each is
+/// opened only when it is reached.
 fn stretches<'a>(
     tables: &'a TableFilter,
     from: Option<(&'a str, &'a str)>,
 ) -> Box<dyn Iterator<Item = Stretch<'a>> + 'a> {
-    // No name and no pk is empty, so all come after the empty one.
+    // Names and pks are not empty, so all follow the empty one.
     let (table, pk) = from.unwrap_or(("", ""));
     match tables {
         TableFilter::All => {

@@ -1,17 +1,17 @@
 //! `sync_create_workspace`, `sync_drop_workspace`, `sync_list_workspaces`.
 
 use super::Result;
-use super::caller::{Caller, members_are_elsewhere, role_of};
-use crate::error::SyncError;
-use crate::rules::access::{Action, Role};
-use crate::rules::op::Version;
+use super::caller::{Caller, Permit, members_are_elsewhere, role_of};
 use crate::store::dropped::{self, Erased};
-use crate::store::snapshot::Snapshot;
+use crate::store::mvcc::MvccSnapshot;
 use crate::store::workspace::{self, Workspace};
 use crate::store::{Locked, Wait, member, server};
-use crate::wire::ids::{UserId, WorkspaceId};
-use crate::wire::reply::Reply;
-use crate::wire::workspaces::{ListReply, drop_reply};
+use sync_ext_core::error::SyncError;
+use sync_ext_core::rules::access::{Action, Role};
+use sync_ext_core::rules::op::Version;
+use sync_ext_core::wire::ids::{UserId, WorkspaceId};
+use sync_ext_core::wire::reply::Reply;
+use sync_ext_core::wire::small_replies::{DropReply, ListReply, ListedWorkspace};
 
 pub fn create_workspace(workspace_id: Option<&str>, owner: Option<&str>) -> Result<()> {
     server::require_writable(c"sync_create_workspace()");
@@ -25,39 +25,37 @@ pub fn create_workspace(workspace_id: Option<&str>, owner: Option<&str>) -> Resu
         return Err(SyncError::TrustedOnly);
     }
     if !workspace::create(workspace_id)? {
-        // A name that is taken is told to those who may know.
-        caller.require_now(Action::Pull, workspace_id)?;
+        // Only members of the workspace learn that its name is taken.
+        caller.require(Action::Pull, workspace_id, &MvccSnapshot::fresh())?;
         return Err(SyncError::WorkspaceExists);
     }
     member::set(workspace_id, owner, Role::Owner)
 }
 
-/// Makes the workspace unreachable at once, and erases as many of its rows as the
-/// batch allows; sync_gc erases the rest.
+/// Makes the workspace unreachable at once, and erases as many of its rows as the batch
+/// allows; sync_gc erases the rest.
 pub fn drop_workspace(workspace_id: Option<&str>, batch_size: Option<i32>) -> Result<Reply> {
     server::require_writable(c"sync_drop_workspace()");
-    let caller = Caller::identify()?;
-    let workspace_id = WorkspaceId::new(workspace_id)?.as_str();
-    caller.require_now(Action::Govern, workspace_id)?;
+    let permit = Permit::now(Action::Govern, workspace_id)?;
     let budget = super::batch_size(batch_size)?;
-    let Locked::Row(locked) = workspace::lock(workspace_id, Wait::Block)? else {
-        caller.require_still_now(Action::Govern, workspace_id)?;
-        return Ok(drop_reply(false, 0, false));
+    let Locked::Row(locked) = workspace::lock(permit.workspace_id, Wait::Block)? else {
+        permit.renew(&MvccSnapshot::fresh())?;
+        return Ok(Reply::of(&DropReply { dropped: false, rows_erased: 0, has_more: false }));
     };
-    caller.require_still(Action::Govern, workspace_id, &locked.snapshot)?;
-    dropped::detach(&locked)?;
+    permit.renew(&locked.snapshot)?;
     let key = locked.workspace.key;
-    drop(locked);
+    dropped::detach(locked)?;
     server::end_command();
     let erased = dropped::erase(key, budget)?;
     server::end_command();
-    Ok(drop_reply(true, erased.rows(), erased.has_more))
+    let (rows_erased, has_more) = (erased.rows(), erased.has_more);
+    Ok(Reply::of(&DropReply { dropped: true, rows_erased, has_more }))
 }
 
 /// Erases up to `budget` rows of dropped workspaces.
 pub fn erase_all_dropped(budget: usize) -> Result<Erased> {
     let keys = {
-        let latest = Snapshot::latest();
+        let latest = MvccSnapshot::latest();
         dropped::keys(&latest)?
     };
     let mut total = Erased::default();
@@ -77,23 +75,27 @@ pub fn erase_all_dropped(budget: usize) -> Result<Erased> {
     Ok(total)
 }
 
-/// The workspaces that the user may pull from; a trusted caller's are all.
+/// The workspaces that the user may pull from; for a trusted caller all.
 pub fn list_workspaces() -> Result<Reply> {
     let caller = Caller::identify()?;
-    let snapshot = Snapshot::of_statement();
-    let mut reply = ListReply::new();
+    let snapshot = MvccSnapshot::of_statement();
+    let mut reply = ListReply::begin("workspaces");
+    let mut add = |workspace_id: &str, role: Option<Role>, head: Version| {
+        let (role, server_version) = (role.map(Role::as_str), head.get());
+        reply.add(workspace_id, &ListedWorkspace { workspace_id, role, server_version })
+    };
     match caller.user() {
         Some(user) if !members_are_elsewhere() => {
             member::for_each_of(user, &snapshot, |id, role| {
                 let found = workspace::find(id, &snapshot)?;
                 let head = found.map_or(Version::ZERO, |found| found.progress.head);
-                reply.add(id, Some(role), head)
+                add(id, Some(role), head)
             })?;
         }
         user => workspace::for_each(&snapshot, |id, Workspace { progress, .. }| match user {
-            None => reply.add(id, None, progress.head),
+            None => add(id, None, progress.head),
             Some(user) => match role_of(user, id, &snapshot)? {
-                Some(role) => reply.add(id, Some(role), progress.head),
+                Some(role) => add(id, Some(role), progress.head),
                 None => Ok(()),
             },
         })?,

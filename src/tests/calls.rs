@@ -1,4 +1,4 @@
-//! Calls in unusual places.
+//! Calls in unusual contexts.
 
 #[pgrx::pg_schema]
 mod tests {
@@ -6,7 +6,7 @@ mod tests {
 
     use crate::tests::{push, put, register, text};
 
-    /// Runs a PL/pgSQL block whose notices nobody needs.
+    /// Runs a PL/pgSQL block and ignores its notices.
     fn block(body: &str) {
         Spi::run(&format!("do $do$ begin {body} end $do$")).expect("the block runs");
     }
@@ -15,8 +15,8 @@ mod tests {
     fn an_error_caught_by_the_caller_leaves_the_session_fine() {
         register();
         push("w", &[put(1, "a", 1)]);
-        // An error of ours, one of Postgres' raised under us, and one raised
-        // while a push held its workspace's lock: each in a subtransaction.
+        // An error of the extension, an error of Postgres raised during a call, and one
+        // raised while a push held its workspace's lock: each in a subtransaction.
         block(
             "begin perform sync_push('w', '{}'); exception when invalid_parameter_value then null; end;
              begin perform sync_update_cursor('w', 'd', 5); exception when sqlstate 'SX003' then null; end;
@@ -30,8 +30,8 @@ mod tests {
              exception when unique_violation then null; end;",
         ));
         assert_eq!(text("select head::text from sync_ext.workspace", &[]), "1");
-        // The same while a large push holds a subtransaction of its own, of the
-        // block's and of none.
+        // The same while a large push has a subtransaction of its own, of the block's,
+        // or none.
         let large: Vec<String> = (0..9).map(|n| put(100 + n, &format!("l-{n}"), 1)).collect();
         let large = format!("[{}]", large.join(","));
         block(&format!(
@@ -60,27 +60,30 @@ mod tests {
             create unique index on sync_ext.change_log (workspace_key, op_id)",
         )
         .expect("creates twins");
-        // A record that was created before; then the opId of another record's
-        // op; then a replay in the midst; then one of a table that is gone.
-        let told = push("w", &batch(100, 1));
-        assert_eq!(told.matches("\"success\":true").count(), 10);
-        assert!(told.ends_with("\"serverVersion\":12}"), "{told}");
+        // A record that was created before; then the opId of another record's op; then
+        // a replay in the middle; then an unregistered table.
+        let reply = push("w", &batch(100, 1));
+        assert_eq!(reply.matches("\"success\":true").count(), 10);
+        assert!(reply.ends_with("\"serverVersion\":12}"), "{reply}");
         let mut conflict = batch(200, 2);
         conflict[5] = put(2, "n-5", 2);
-        let told = push("w", &conflict);
-        assert_eq!(told.matches("CONFLICT").count(), 1);
-        assert!(told.ends_with("\"serverVersion\":21}"), "{told}");
+        let reply = push("w", &conflict);
+        assert_eq!(reply.matches("CONFLICT").count(), 1);
+        assert!(reply.ends_with("\"serverVersion\":21}"), "{reply}");
         let mut replay = batch(300, 3);
         replay[4] = put(104, "n-4", 1);
-        let told = push("w", &replay);
-        assert!(told.contains("\"serverVersion\":7,\"applied\":false,\"replayed\":true"), "{told}");
-        assert!(told.ends_with("\"serverVersion\":30}"), "{told}");
+        let reply = push("w", &replay);
+        assert!(
+            reply.contains("\"serverVersion\":7,\"applied\":false,\"replayed\":true"),
+            "{reply}"
+        );
+        assert!(reply.ends_with("\"serverVersion\":30}"), "{reply}");
         Spi::run("select sync_unregister_table('notes')").expect("unregisters");
         let mut gone = batch(400, 1);
         gone[3] = put(103, "n-3", 1);
-        let told = push("w", &gone);
-        assert_eq!(told.matches("VALIDATION_ERROR").count(), 9);
-        assert_eq!(told.matches("\"replayed\":true").count(), 1);
+        let reply = push("w", &gone);
+        assert_eq!(reply.matches("VALIDATION_ERROR").count(), 9);
+        assert_eq!(reply.matches("\"replayed\":true").count(), 1);
         let sound = "select (count(*) = 30 and min(server_version) = 1 and max(server_version) = 30)::text from sync_ext.change_log";
         assert_eq!(text(sound, &[]), "true");
         assert_eq!(text("select count(*)::text from sync_ext.record", &[]), "11");
@@ -95,7 +98,8 @@ mod tests {
             push("w", &batch);
         }
         assert_eq!(text("select head::text from sync_ext.workspace", &[]), "800");
-        // Rows carry the transaction that wrote them, subtransactions too.
+        // Rows carry the id of the transaction that wrote them, also of a
+        // subtransaction.
         let writers = "select count(distinct xmin::text)::text from sync_ext.change_log";
         assert_eq!(text(writers, &[]), "33");
     }

@@ -1,13 +1,13 @@
-//! Tests that run inside a backend, by topic; each in a transaction that is
-//! rolled back. What SQL users see is in the golden tests; here is what takes
-//! Rust to drive or what touches the tables underneath.
+//! Tests that run inside a backend, by topic; each in a transaction that is rolled
+//! back. The golden tests cover what SQL users see; these need Rust, or access the
+//! tables directly.
 
 mod calls;
 mod tables;
 
 use pgrx::Spi;
 
-/// A put of `notes`/`pk`; `id` makes the opId.
+/// A put of `notes`/`pk`; `id` determines the opId.
 fn put(id: u32, pk: &str, clock: u32) -> String {
     format!(
         r#"{{"tableName":"notes","operation":"put","pk":"{pk}","payload":{{"n":{clock}}},"stamp":{{"deviceId":"d","opId":"{id:08x}-0000-4000-8000-000000000000","hlc":"h","clock":{clock}}}}}"#

@@ -1,4 +1,4 @@
-//! What people do to the tables: indexes and columns that we did not make.
+//! Changes to the tables: additional indexes and columns.
 
 #[pgrx::pg_schema]
 mod tests {
@@ -7,7 +7,7 @@ mod tests {
     use crate::tests::{push, put, register, text};
 
     #[pg_test]
-    fn indexes_that_somebody_adds_are_maintained() {
+    fn additional_indexes_are_maintained() {
         register();
         for index in [
             "create index own_plain on sync_ext.record (server_version)",
@@ -38,7 +38,7 @@ mod tests {
     }
 
     #[pg_test]
-    fn columns_that_somebody_adds_are_null_in_new_rows_and_kept_in_old_ones() {
+    fn additional_columns_are_null_in_new_rows_and_kept_in_old_ones() {
         register();
         push("w", &[put(1, "a", 1)]);
         text("select sync_update_cursor('w', 'd', 1)::text", &[]);

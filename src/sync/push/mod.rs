@@ -1,340 +1,369 @@
-//! `sync_push`: store a batch of ops and decide conflicts.
+//! `sync_push`: stores a batch of ops and resolves conflicts.
 
-mod fates;
+mod decide;
 mod known;
 mod retry;
-mod told;
+mod winners;
 
-use fates::{Fate, check};
-use known::{Care, KnownRecords, Touched};
-use retry::Retry;
-use told::Told;
+use known::Logged;
+use winners::Winners;
 
 use super::Result;
-use super::caller::Caller;
-use crate::error::SyncError;
+use super::caller::{Caller, Permit};
 use crate::guc::{self, Notify};
-use crate::rules::access::Action;
-use crate::rules::admission::Limits;
-use crate::rules::batch::{Batch, Item};
-use crate::rules::history::Progress;
-use crate::rules::merge::{Merge, Register, Turn, merge};
-use crate::rules::op::{Op, Timestamp, Version};
-use crate::rules::ownership::own;
 use crate::store::counters::{self, Counter};
-use crate::store::log::{Log, LogWriter};
-use crate::store::record::{RecordWriter, Records};
-use crate::store::registry::Registry;
-use crate::store::snapshot::Snapshot;
+use crate::store::log::{Log, NewEntry};
+use crate::store::mvcc::MvccSnapshot;
+use crate::store::record::Records;
 use crate::store::subtransaction::Subtransaction;
-use crate::store::workspace::{self, LockedWorkspace, Workspace};
-use crate::store::{Access, Locked, RowId, Wait, memory, notify, server};
-use crate::wire::ids::WorkspaceId;
-use crate::wire::notice::Changes;
-use crate::wire::push_reply::{PushReply, PushTally};
-use crate::wire::push_request::{memory_for, parse};
-use crate::wire::reply::Reply;
-use crate::wire::value::Digests;
+use crate::store::workspace::{self, LockedWorkspace};
+use crate::store::{Access, Duplicates, Locked, RowId, Wait, memory, notify, server};
+use sync_ext_core::error::SyncError;
+use sync_ext_core::rules::access::Action;
+use sync_ext_core::rules::admission::Limits;
+use sync_ext_core::rules::batch::Batch;
+use sync_ext_core::rules::history::Progress;
+use sync_ext_core::rules::merge::{Decision, Register};
+use sync_ext_core::rules::op::{Op, RecordKey, Timestamp, Version};
+use sync_ext_core::rules::refusal::Refusal;
+use sync_ext_core::wire::notice::Changes;
+use sync_ext_core::wire::push_reply::{PushReply, PushTally};
+use sync_ext_core::wire::push_request::{memory_for, parse};
+use sync_ext_core::wire::reply::Reply;
+use sync_ext_core::wire::value::Digests;
+use uuid::Uuid;
 
 pub fn push<'o>(
     workspace_id: Option<&str>,
     ops: impl FnOnce() -> Option<&'o str>,
 ) -> Result<Reply> {
     server::require_writable(c"sync_push()");
-    let caller = Caller::identify()?;
-    let workspace_id = WorkspaceId::new(workspace_id)?.as_str();
     // Check before locking, so that non-members cannot block members.
-    caller.require_now(Action::Push, workspace_id)?;
-    push_as(&caller, workspace_id, ops())
+    let permit = Permit::now(Action::Push, workspace_id)?;
+    let batch = read(ops())?;
+    match store(&permit, &batch)? {
+        Stored::Reply(reply) => Ok(reply),
+        Stored::Nothing(refusals) => {
+            let snapshot = MvccSnapshot::fresh();
+            permit.renew(&snapshot)?;
+            let workspace = workspace::find(permit.workspace_id, &snapshot)?;
+            let head = workspace.map_or(Version::ZERO, |workspace| workspace.progress.head);
+            refuse(&batch, &refusals, head)
+        }
+    }
 }
 
-/// Pushes for a caller who may.
-pub fn push_as(caller: &Caller, workspace_id: &str, ops: Option<&str>) -> Result<Reply> {
+pub enum Stored {
+    Reply(Reply),
+    /// No op can be accepted, for these reasons: nothing was locked or created.
+    Nothing(Vec<Refusal>),
+}
+
+/// Reads the ops that a caller passes.
+pub fn read(ops: Option<&str>) -> Result<Batch<'_>> {
     let ops = ops.ok_or(SyncError::OpsNotAnArray)?;
-    // A key that is escaped is decoded, and may be all there is.
+    // Escaped keys are decoded, and may be the whole text.
     memory::require(ops.len())?;
-    let items = parse(ops, guc::max_ops_per_push(), server::check_interrupts)?;
-    memory::require(memory_for(ops, items.len()))?;
-    let (op_ids, parsed): (Vec<_>, Vec<_>) =
-        items.into_iter().map(|item| (item.op_id, item.op)).unzip();
+    let parsed = parse(ops, guc::max_ops_per_push(), server::check_interrupts)?;
+    memory::require(memory_for(ops, parsed.len()))?;
     let digests = Digests::new(server::check_interrupts);
-    let batch = Batch::gather(parsed, |payload| digests.of_value(payload));
+    Ok(Batch::gather(parsed, |payload| digests.of_value(payload)))
+}
+
+/// The reply to a batch of which nothing is stored.
+pub fn refuse(batch: &Batch<'_>, refusals: &[Refusal], head: Version) -> Result<Reply> {
+    let reply = reply_to_all(PushReply::begin(), batch, |reply, op_id, place| {
+        reply.refused(op_id, &refusals[place])
+    })?;
+    Ok(reply.finish(head))
+}
+
+/// Stores the ops of a batch. An unknown workspace is created if one of them can be
+/// accepted.
+pub fn store(permit: &Permit<'_>, batch: &Batch<'_>) -> Result<Stored> {
+    if batch.ops.is_empty() {
+        return Ok(Stored::Nothing(Vec::new()));
+    }
     let limits = Limits {
-        workspace_id,
+        workspace_id: permit.workspace_id,
         max_payload_bytes: guc::max_payload_bytes(),
         max_payload_depth: guc::max_payload_depth(),
     };
-    let reply = match lock_or_create(&batch.ops, limits, caller)? {
-        Turnout::Locked { locked, is_new } => {
-            caller.require_still(Action::Push, workspace_id, &locked.snapshot)?;
-            let reply = push_locked(&locked, is_new, &batch, &op_ids, limits, caller)?;
-            drop(locked);
-            server::end_command();
-            reply
-        }
-        Turnout::NothingToStore(fates) => {
-            let snapshot = Snapshot::fresh();
-            caller.require_still(Action::Push, workspace_id, &snapshot)?;
-            let known = workspace::find(workspace_id, &snapshot)?;
-            let head = known.map_or(Version::ZERO, |workspace| workspace.progress.head);
-            let reply = PushReply::new();
-            reply_to_all(reply, &batch.items, &op_ids, &fates, |_, _, _| Ok(()))?.finish(head)
-        }
-    };
-    Ok(reply)
-}
-
-enum Turnout {
-    Locked {
-        locked: LockedWorkspace,
-        /// Created by this call.
-        is_new: bool,
-    },
-    /// No op can be accepted: there is nothing to lock or create.
-    NothingToStore(Vec<Fate>),
-}
-
-/// The workspace, locked; created if it is unknown and the batch has an op
-/// that will be accepted.
-fn lock_or_create(ops: &[Op<'_>], limits: Limits<'_>, caller: &Caller) -> Result<Turnout> {
-    if ops.is_empty() {
-        return Ok(Turnout::NothingToStore(Vec::new()));
-    }
     let mut is_new = false;
-    loop {
-        if let Locked::Row(locked) = workspace::lock(limits.workspace_id, Wait::Block)? {
-            return Ok(Turnout::Locked { locked, is_new });
+    let locked = loop {
+        if let Locked::Row(locked) = workspace::lock(permit.workspace_id, Wait::Block)? {
+            break locked;
         }
-        let snapshot = Snapshot::fresh();
-        let mut registry = Registry::open()?;
-        let mut refused = Vec::new();
-        for op in ops {
-            let owned = match check(op, limits, &mut registry, &snapshot)? {
-                Ok(claim) => own(caller.user(), &claim, op.operation, None).map(|_| ()),
-                Err(refusal) => Err(refusal),
-            };
-            if let Err(refusal) = owned {
-                refused.push(Fate::Refused(refusal));
-            }
+        if let Some(refusals) = decide::refuse_all(&batch.ops, limits, &permit.caller)? {
+            return Ok(Stored::Nothing(refusals));
         }
-        if refused.len() == ops.len() {
-            return Ok(Turnout::NothingToStore(refused));
-        }
-        // Afterwards it exists, whoever created it, and can be locked.
-        is_new = workspace::create(limits.workspace_id)?;
+        // Now it exists, whoever created it, and can be locked.
+        is_new = workspace::create(permit.workspace_id)?;
+    };
+    permit.renew(&locked.snapshot)?;
+    let progress = locked.workspace.progress;
+    let (reply, head) = push_to(&locked, batch, limits, &permit.caller)?;
+    if head > progress.head {
+        locked.save(Progress { head, ..progress })?;
+    } else if is_new {
+        // It was created for an op that is no longer allowed: its table was
+        // unregistered while this session waited.
+        locked.remove()?;
+    } else {
+        drop(locked);
     }
+    server::end_command();
+    Ok(Stored::Reply(reply))
 }
 
-/// A locked workspace and a batch to be stored in it.
-struct Push<'p, 'a> {
+/// Returns the reply, and the head after the push.
+fn push_to(
+    locked: &LockedWorkspace,
+    batch: &Batch<'_>,
+    limits: Limits<'_>,
+    caller: &Caller,
+) -> Result<(Reply, Version)> {
+    let key = locked.workspace.key;
+    let (log, records) = (Log::open(key, Access::Write)?, Records::open(key, Access::Write)?);
+    let target = Target { locked, log: &log, records: &records, limits, caller };
+    let mut push = Push::of(target, &batch.ops);
+    push.store()?;
+    push.announce();
+    let mut winners = Winners::of(&push);
+    let reply = reply_to_all(PushReply::begin(), batch, |reply, op_id, place| {
+        winners.reply(reply, op_id, place)
+    })?;
+    Ok((reply.finish(push.head), push.head))
+}
+
+/// The workspace, tables, limits and caller of a push.
+#[derive(Clone, Copy)]
+struct Target<'p> {
     locked: &'p LockedWorkspace,
     log: &'p Log,
     records: &'p Records,
-    ops: &'p [Op<'a>],
-    touched: &'p Touched<'p, 'a>,
     limits: Limits<'p>,
     caller: &'p Caller,
 }
 
-/// What a push will store.
-struct Decided<'p, 'a> {
-    fates: Vec<Fate>,
-    turns: Vec<Turn<'p, 'a>>,
-    merged: Merge<'a>,
-    rows: Vec<Option<RowId>>,
+/// A batch being stored in a workspace.
+struct Push<'p> {
+    target: Target<'p>,
+    /// In the order of their turns.
+    ops: Vec<PushedOp<'p>>,
+    /// Without duplicates, in the order of their keys.
+    touched: Vec<TouchedRecord<'p>>,
+    head: Version,
     at: Timestamp,
 }
 
-impl<'a> Decided<'_, 'a> {
-    /// The records that change, by their places, and what they become.
-    fn changed(&self) -> impl Iterator<Item = (usize, &Register<'a>)> {
-        let registers = self.merged.registers.iter().zip(&self.merged.changed).enumerate();
-        registers.filter_map(|(place, (register, changed))| {
-            register.as_ref().filter(|_| *changed).map(|register| (place, register))
-        })
-    }
+/// One of the distinct ops of a batch.
+struct PushedOp<'p> {
+    op: &'p Op<'p>,
+    /// The index of its record in `touched`.
+    record: usize,
+    logged: Logged,
+    outcome: Outcome,
 }
 
-fn push_locked(
-    locked: &LockedWorkspace,
-    is_new: bool,
-    batch: &Batch<'_>,
-    op_ids: &[Option<&str>],
-    limits: Limits<'_>,
-    caller: &Caller,
-) -> Result<Reply> {
-    let Workspace { key, progress } = locked.workspace;
-    let log = &Log::open(key, Access::Write)?;
-    let records = &Records::open(key, Access::Write)?;
-    let touched = &Touched::by(&batch.ops);
-    let push = Push { locked, log, records, ops: &batch.ops, touched, limits, caller };
-    let Decided { fates, turns, merged, at, .. } = &push.store()?;
-
-    let versions = log.versions(&locked.snapshot);
-    let mut told = Told::new(progress, turns, merged, versions, *at);
-    let reply = PushReply::new();
-    let reply = reply_to_all(reply, &batch.items, op_ids, fates, |reply, op_id, fate| {
-        told.tell(reply, op_id, fate)
-    })?;
-    if is_new && merged.head == Version::ZERO {
-        // It was created for an op that is no longer allowed: its table was
-        // unregistered while we waited.
-        locked.remove()?;
-    }
-    Ok(reply.finish(merged.head))
+enum Outcome {
+    Undecided,
+    Refused(Refusal),
+    /// It takes a version.
+    New {
+        decision: Decision,
+        /// Few have one.
+        filled: Option<Box<Filled>>,
+    },
+    /// It is already in the log.
+    Replay {
+        version: Version,
+        overwrote: Option<Uuid>,
+    },
 }
 
-/// From here on a batch is worth a subtransaction to save its look-ups, and a
+/// A payload to which the server added the owner.
+struct Filled {
+    field: String,
+    payload: String,
+}
+
+/// A record that a batch touches.
+struct TouchedRecord<'p> {
+    key: &'p RecordKey<'p>,
+    /// Where it is stored; `None` if it is unknown or presumed to be, or if the log
+    /// showed that it does not change.
+    row: Option<RowId>,
+    register: Option<Register<'p>>,
+    /// The index of the op of this batch that won it.
+    winner: Option<usize>,
+}
+
+/// Whether to presume some facts instead of looking them up; storing then shows if they
+/// are wrong.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Care {
+    /// An op with clock 1, a record's first edit, has no record; otherwise the unique
+    /// index of records objects. And an op is new unless it is its record's winner;
+    /// otherwise the unique index of opIds objects.
+    Presume,
+    LookUp,
+}
+
+/// From this size on a batch is worth a subtransaction to save its look-ups, and a
 /// look-up to find out whether it is a retry.
 const LARGE: usize = 8;
 
-impl<'p, 'a> Push<'p, 'a> {
-    fn store(&self) -> Result<Decided<'p, 'a>> {
-        let (locked, count) = (self.locked, self.ops.len());
-        let mut retry = None;
-        if count >= LARGE {
-            let head = locked.workspace.progress.head;
-            let (log, snapshot) = (self.log, &locked.snapshot);
-            retry = Retry::find(log, self.ops, self.touched, head, self.caller, snapshot)?;
-            if retry.is_none()
-                && Subtransaction::is_cheap()
-                && let Some(decided) = self.store_presuming()?
-            {
-                return Ok(decided);
-            }
-        }
-        let retry = retry.unwrap_or_else(|| Retry::nothing(count, self.touched.keys.len()));
-        let Some(decided) = self.decide(retry, Care::LookUp)? else {
-            return Err(SyncError::Damaged { what: "The log contradicts itself.".to_owned() });
+impl<'p> Push<'p> {
+    fn of(target: Target<'p>, ops: &'p [Op<'p>]) -> Push<'p> {
+        let mut by_record: Vec<usize> = (0..ops.len()).collect();
+        by_record.sort_unstable_by_key(|place| &ops[*place].key);
+        let pushed =
+            |op| PushedOp { op, record: 0, logged: Logged::Unasked, outcome: Outcome::Undecided };
+        let mut push = Push {
+            target,
+            ops: ops.iter().map(pushed).collect(),
+            touched: Vec::with_capacity(ops.len()),
+            head: target.locked.workspace.progress.head,
+            at: 0,
         };
-        self.write(&decided)?;
-        self.save(&decided)?;
-        Ok(decided)
+        for place in by_record {
+            let key = &ops[place].key;
+            if push.touched.last().is_none_or(|record| record.key != key) {
+                push.touched.push(TouchedRecord { key, row: None, register: None, winner: None });
+            }
+            push.ops[place].record = push.touched.len() - 1;
+        }
+        push
     }
 
-    /// Stores what is right if the presumptions are; else nothing, and `None`.
-    fn store_presuming(&self) -> Result<Option<Decided<'p, 'a>>> {
-        let nothing = Retry::nothing(self.ops.len(), self.touched.keys.len());
-        let Some(decided) = self.decide(nothing, Care::Presume)? else { return Ok(None) };
-        if decided.turns.is_empty() {
-            return Ok(Some(decided));
+    fn store(&mut self) -> Result<()> {
+        if self.ops.len() >= LARGE && !self.read_retry()? && Subtransaction::is_cheap() {
+            if self.decide(Care::Presume)? && self.try_to_write()? {
+                return Ok(());
+            }
+            self.forget();
+        }
+        if !self.decide(Care::LookUp)? {
+            return Err(SyncError::Damaged { what: "The log contradicts itself.".to_owned() });
+        }
+        let _ = self.write(Duplicates::Raise)?;
+        Ok(())
+    }
+
+    /// Undoes decisions that were based on a wrong presumption.
+    fn forget(&mut self) {
+        for op in &mut self.ops {
+            (op.logged, op.outcome) = (Logged::Unasked, Outcome::Undecided);
+        }
+        for record in &mut self.touched {
+            (record.row, record.register, record.winner) = (None, None, None);
+        }
+        self.head = self.target.locked.workspace.progress.head;
+    }
+
+    /// False, with nothing stored, if a presumption is wrong.
+    fn try_to_write(&self) -> Result<bool> {
+        if self.head == self.target.locked.workspace.progress.head {
+            return Ok(true);
         }
         let subtransaction = Subtransaction::begin();
-        if !self.try_to_write(&decided)? {
-            subtransaction.roll_back();
-            return Ok(None);
+        let is_written = self.write(Duplicates::Report)?;
+        match is_written {
+            true => subtransaction.commit(),
+            false => subtransaction.roll_back(),
         }
-        subtransaction.commit();
-        self.save(&decided)?;
-        Ok(Some(decided))
+        Ok(is_written)
     }
 
-    /// `None` if a presumption shows to be wrong.
-    fn decide(&self, retry: Retry, care: Care) -> Result<Option<Decided<'p, 'a>>> {
-        let Push { locked, records, ops, touched, .. } = *self;
-        let Retry { logged, registers } = retry;
-        let KnownRecords { registers, rows } =
-            KnownRecords::read(records, ops, touched, registers, care, &locked.snapshot)?;
-        let Some((fates, turns)) = self.fates(&registers, logged, care)? else { return Ok(None) };
-        let head = locked.workspace.progress.head;
-        if !head.has_room_for(turns.len()) {
-            return Err(SyncError::VersionsExhausted { head: head.get() });
-        }
-        let merged = merge(head, &turns, registers);
-        // One reading of the clock, under the lock.
-        Ok(Some(Decided { fates, turns, merged, rows, at: server::now() }))
-    }
-
-    /// Stores what was looked up; a duplicate would be an error.
-    fn write(&self, decided: &Decided<'_, '_>) -> Result<()> {
-        let snapshot = &self.locked.snapshot;
-        // An error ends the call, so there is nothing else to be told.
-        let _ = self.write_new(decided, self.records.writer(snapshot));
-        let _ = self.write_log(decided, self.log.writer(snapshot, decided.at));
-        self.write_known(decided)
-    }
-
-    /// False if a presumption was wrong. What may be a duplicate goes first, so
-    /// that rows which are there are not touched before all of it is stored;
-    /// and of that new records, as two devices that create the same one are what
-    /// happens most.
-    fn try_to_write(&self, decided: &Decided<'_, '_>) -> Result<bool> {
-        let snapshot = &self.locked.snapshot;
-        let is_stored = self.write_new(decided, self.records.lenient_writer(snapshot))
-            && self.write_log(decided, self.log.lenient_writer(snapshot, decided.at));
-        if is_stored {
-            self.write_known(decided)?;
-        }
-        Ok(is_stored)
-    }
-
-    fn write_new(&self, decided: &Decided<'_, '_>, mut writer: RecordWriter<'_>) -> bool {
-        for (place, register) in decided.changed() {
-            if decided.rows[place].is_none() {
-                writer.insert(self.touched.keys[place], register);
+    /// Writes rows that may be duplicates first, so that existing rows are not touched
+    /// before all new ones are stored; among those new records first, because two
+    /// devices creating the same record is the most common case.
+    fn write(&self, duplicates: Duplicates) -> Result<bool> {
+        let Target { locked, log, records, .. } = self.target;
+        let mut writer = records.writer(&locked.snapshot, duplicates);
+        for (record, register) in self.won() {
+            if record.row.is_none() {
+                writer.insert(record.key, register);
             }
         }
-        writer.finish()
-    }
-
-    fn write_log(&self, decided: &Decided<'_, '_>, mut writer: LogWriter<'_>) -> bool {
-        for (turn, decision) in decided.turns.iter().zip(&decided.merged.decisions) {
-            writer.append(turn, decision);
+        if !writer.finish() {
+            return Ok(false);
         }
-        writer.finish()
-    }
-
-    fn write_known(&self, decided: &Decided<'_, '_>) -> Result<()> {
-        let mut writer = self.records.writer(&self.locked.snapshot);
-        for (place, register) in decided.changed() {
-            if let Some(row) = decided.rows[place] {
-                writer.update(row, self.touched.keys[place], register)?;
+        let mut writer = log.writer(&locked.snapshot, self.at, duplicates);
+        for entry in self.entries() {
+            writer.append(&entry);
+        }
+        if !writer.finish() {
+            return Ok(false);
+        }
+        let mut writer = records.writer(&locked.snapshot, Duplicates::Raise);
+        for (record, register) in self.won() {
+            if let Some(row) = record.row {
+                writer.update(row, record.key, register)?;
             }
         }
-        let _ = writer.finish();
-        Ok(())
+        Ok(writer.finish())
     }
 
-    fn save(&self, decided: &Decided<'_, '_>) -> Result<()> {
-        if !decided.turns.is_empty() {
-            let progress = self.locked.workspace.progress;
-            self.locked.save(Progress { head: decided.merged.head, ..progress })?;
-            announce(self.limits.workspace_id, decided);
+    /// The records that the batch changes.
+    fn won(&self) -> impl Iterator<Item = (&TouchedRecord<'p>, &Register<'p>)> {
+        let won = self.touched.iter().filter(|record| record.winner.is_some());
+        won.filter_map(|record| record.register.as_ref().map(|register| (record, register)))
+    }
+
+    /// The new entries of the log, in the order of their versions.
+    fn entries(&self) -> impl Iterator<Item = NewEntry<'_>> {
+        self.ops.iter().filter_map(|pushed| {
+            let Outcome::New { decision, filled } = &pushed.outcome else { return None };
+            let register = self.touched[pushed.record].register.as_ref();
+            Some(NewEntry {
+                op: pushed.op,
+                decision: *decision,
+                owner: register.and_then(|register| register.owner.as_deref()),
+                payload: pushed.payload(),
+                filled_field: filled.as_ref().map(|filled| &*filled.field),
+            })
+        })
+    }
+
+    /// Notifies at commit. Every role may listen, so private records are omitted.
+    fn announce(&self) {
+        let mut changes = match guc::notify() {
+            _ if self.head == self.target.locked.workspace.progress.head => return,
+            Notify::Off => return,
+            Notify::Hint => Changes::Unasked,
+            Notify::Changes => Changes::Few(String::new()),
+        };
+        for entry in self.entries().filter(|entry| entry.owner.is_none()) {
+            let Decision { version, applied, overwrote, .. } = entry.decision;
+            changes.add(version, applied, overwrote, entry.op);
         }
-        Ok(())
+        notify::at_commit(guc::notify_channel(), self.target.locked.id(), self.head, changes);
     }
 }
 
-/// Tells listeners at commit. Everybody may listen, so what is private is left out.
-fn announce(workspace_id: &str, decided: &Decided<'_, '_>) {
-    let mut changes = match guc::notify() {
-        Notify::Off => return,
-        Notify::Hint => Changes::Unasked,
-        Notify::Changes => Changes::Few(String::new()),
-    };
-    let entries = decided.turns.iter().zip(&decided.merged.decisions);
-    for (turn, decision) in entries.filter(|(turn, _)| turn.owner.is_none()) {
-        changes.add(decision.version, decision.applied, decision.overwrote, turn.op);
+impl PushedOp<'_> {
+    /// The payload as stored.
+    fn payload(&self) -> Option<&str> {
+        match &self.outcome {
+            Outcome::New { filled: Some(filled), .. } => Some(&filled.payload),
+            _ => self.op.payload,
+        }
     }
-    notify::at_commit(workspace_id, decided.merged.head, changes);
 }
 
-/// Adds a result per item of the batch; items that are one op share its fate.
+/// Adds a result per item of the batch; equal items share an outcome.
 fn reply_to_all(
     mut reply: PushReply,
-    items: &[Item],
-    op_ids: &[Option<&str>],
-    fates: &[Fate],
-    mut tell_stored: impl FnMut(&mut PushReply, Option<&str>, &Fate) -> Result<()>,
+    batch: &Batch<'_>,
+    mut reply_to: impl FnMut(&mut PushReply, Option<&str>, usize) -> Result<()>,
 ) -> Result<PushReply> {
-    for (item, op_id) in items.iter().zip(op_ids) {
+    for item in &batch.items {
         server::check_interrupts();
-        match item {
-            Item::Refused(refusal) => reply.refused(*op_id, refusal)?,
-            Item::Op(index) => match &fates[*index] {
-                Fate::Refused(refusal) => reply.refused(*op_id, refusal)?,
-                stored => tell_stored(&mut reply, *op_id, stored)?,
-            },
+        match &item.op {
+            Err(refusal) => reply.refused(item.op_id, refusal)?,
+            Ok(place) => reply_to(&mut reply, item.op_id, *place)?,
         }
     }
     count(&reply.tally);

@@ -1,105 +1,88 @@
-//! A batch that was pushed before, because its reply got lost.
+//! A batch that is pushed again, because its reply was lost.
 //!
-//! It lies in the log as it was pushed: in its order, one version after the
-//! other, but for what was refused, was a replay even then, or is purged. Reading
-//! the log from its first op on finds the rest without a look-up each; and reading
-//! on to the head, if that is near, tells the winners of the records too: a
-//! record's winner is its last applied entry. (GC deletes what an entry superseded
-//! before or together with the entry itself, so an applied entry that is there is
-//! never older than a winner that is gone.)
+//! The log contains it as it was pushed: in its order, with one version after the
+//! other, except for ops that were refused, were replays already, or are purged.
+//! Reading the log from its first op on finds the rest without a look-up each. Reading
+//! on to the head, if that is near, also gives the winners of the records: a record's
+//! winner is its last applied entry. (GC deletes a superseded entry before, or together
+//! with, the entry that superseded it, so an applied entry in the log is never older
+//! than a purged winner.)
 
-use super::Result;
-use super::known::{Logged, Touched, compare};
-use crate::rules::merge::Register;
-use crate::rules::op::{Op, Operation, Version};
-use crate::store::log::{Entry, Log};
+use super::known::{Logged, compare};
+use super::{Push, Result};
+use crate::store::log::Entry;
 use crate::store::record::owner_of;
-use crate::store::snapshot::Snapshot;
-use crate::sync::caller::Caller;
+use sync_ext_core::rules::merge::Register;
+use sync_ext_core::rules::op::Operation;
 
-/// How far from the batch's end the head may be, in sizes of the batch: reading
-/// that much costs less than looking every record up.
+/// The maximal distance from the batch's end to the head, in sizes of the batch:
+/// reading so many entries costs less than looking up every record.
 const MAX_TAIL: i64 = 4;
 
-/// What the log tells about a batch, as far as it is a retry.
-pub struct Retry {
-    /// For each op.
-    pub logged: Vec<Logged>,
-    /// For each touched record; `None` where the log does not tell.
-    pub registers: Vec<Option<Register<'static>>>,
-}
+impl Push<'_> {
+    /// Reads what the log contains about the batch as a retry. False if the log does
+    /// not have its first op: then it is not treated as one.
+    pub fn read_retry(&mut self) -> Result<bool> {
+        let target = self.target;
+        let snapshot = &target.locked.snapshot;
+        let Some(first) = self.ops.first().map(|pushed| pushed.op.op_id()) else {
+            return Ok(false);
+        };
+        let first = target.log.op_ids(snapshot).find(first).map(|entry| entry.version());
+        let Some(first) = first.transpose()? else { return Ok(false) };
 
-impl Retry {
-    pub fn nothing(ops: usize, records: usize) -> Retry {
-        Retry { logged: vec![Logged::Unasked; ops], registers: vec![None; records] }
-    }
-
-    /// `None` if the log does not hold the batch's first op: it is taken for no
-    /// retry.
-    pub fn find(
-        log: &Log,
-        ops: &[Op<'_>],
-        touched: &Touched<'_, '_>,
-        head: Version,
-        caller: &Caller,
-        snapshot: &Snapshot,
-    ) -> Result<Option<Retry>> {
-        let Some(first) = ops.first() else { return Ok(None) };
-        let first = log.op_ids(snapshot).find(first.op_id()).map(|entry| entry.version());
-        let Some(first) = first.transpose()? else { return Ok(None) };
-        let mut retry = Retry::nothing(ops.len(), touched.keys.len());
-        retry.read(log, ops, touched, (first, head), caller, snapshot)?;
-        Ok(Some(retry))
-    }
-
-    fn read(
-        &mut self,
-        log: &Log,
-        ops: &[Op<'_>],
-        touched: &Touched<'_, '_>,
-        (first, head): (Version, Version),
-        caller: &Caller,
-        snapshot: &Snapshot,
-    ) -> Result<()> {
-        let mut entries = log.from(first, snapshot);
+        let mut entries = target.log.from(first, snapshot);
         let mut entry = entries.next();
         let mut last = first;
-        for (place, op) in ops.iter().enumerate() {
+        for place in 0..self.ops.len() {
             let Some(found) = &entry else { break };
-            // An op that was refused then took no version.
-            if found.op_id()? == op.op_id() {
-                let logged = compare(op, found, caller)?;
-                let record = match logged {
-                    Logged::Same { .. } => Some(touched.places[place]),
-                    // The opId, but of another record perhaps.
-                    _ => touched.place_of(found.table()?, found.pk()?),
-                };
-                self.logged[place] = logged;
-                self.see(record, found)?;
-                last = found.version()?;
-                entry = entries.next();
+            // An op that was refused then has no version.
+            let op = self.ops[place].op;
+            if found.op_id()? != op.op_id() {
+                continue;
             }
-        }
-        if head.get() - last.get() > MAX_TAIL * ops.len() as i64 {
-            self.registers.fill(None);
-            return Ok(());
-        }
-        while let Some(found) = entry {
-            self.see(touched.place_of(found.table()?, found.pk()?), &found)?;
+            let logged = compare(op, found, &target)?;
+            let record = match logged {
+                Logged::Same { .. } => Some(self.ops[place].record),
+                // The same opId, but perhaps of another record.
+                _ => self.place_of(found)?,
+            };
+            self.ops[place].logged = logged;
+            self.see(record, found)?;
+            last = found.version()?;
             entry = entries.next();
         }
-        // The others have to be written, perhaps, so their rows are needed.
-        for (logged, record) in self.logged.iter().zip(&touched.places) {
-            if matches!(logged, Logged::Unasked) {
-                self.registers[*record] = None;
+        if self.head.get() - last.get() > MAX_TAIL * self.ops.len() as i64 {
+            for record in &mut self.touched {
+                record.register = None;
+            }
+            return Ok(true);
+        }
+        while let Some(found) = entry {
+            let record = self.place_of(&found)?;
+            self.see(record, &found)?;
+            entry = entries.next();
+        }
+        // The other ops may have to be written, so their records' rows are needed.
+        for pushed in &self.ops {
+            if pushed.logged == Logged::Unasked {
+                self.touched[pushed.record].register = None;
             }
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// The index of an entry's record, if the batch touches it.
+    fn place_of(&self, entry: &Entry<'_>) -> Result<Option<usize>> {
+        let name = (entry.table()?, entry.pk()?);
+        let key =
+            |record: &super::TouchedRecord<'_>| (&*record.key.table, &*record.key.pk).cmp(&name);
+        Ok(self.touched.binary_search_by(key).ok())
     }
 
     fn see(&mut self, record: Option<usize>, entry: &Entry<'_>) -> Result<()> {
         if let (Some(record), true) = (record, entry.applied()?) {
-            self.registers[record] = Some(Register {
+            self.touched[record].register = Some(Register {
                 revision: entry.revision()?.into_owned(),
                 version: entry.version()?,
                 deleted: entry.operation()? == Operation::Delete,

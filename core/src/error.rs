@@ -1,0 +1,282 @@
+//! Errors that end a call. The primary message is fixed; the variable part is in the
+//! DETAIL.
+
+use thiserror::Error;
+
+use crate::rules::access::{Action, Role};
+
+#[derive(Debug, Error)]
+pub enum SyncError {
+    // The caller's arguments.
+    #[error("invalid workspace_id")]
+    WorkspaceId,
+    #[error("invalid device_id")]
+    DeviceId,
+    #[error("invalid {argument}")]
+    RegistryName { argument: &'static str },
+    #[error("ops must be a JSON array")]
+    OpsNotAnArray,
+    #[error("too many ops in one push")]
+    TooManyOps { max: usize },
+    #[error("too many names in tables")]
+    TooManyTables { given: usize, max: usize },
+    #[error("invalid cursor")]
+    Cursor { given: Option<i64> },
+    #[error("invalid proof")]
+    Proof,
+    #[error("invalid page_token")]
+    PageToken,
+    #[error("invalid version")]
+    AcknowledgedVersion { given: Option<i64> },
+    #[error("version is above the head")]
+    AcknowledgedAboveHead { given: i64, head: i64 },
+    #[error("retention is too short")]
+    Retention,
+    #[error("invalid batch_size")]
+    BatchSize,
+    #[error("invalid user_id")]
+    UserId,
+    #[error("invalid role")]
+    Role,
+    #[error("owner_field is taken")]
+    OwnerFieldTaken,
+    #[error("invalid request.jwt.claims")]
+    Claims,
+
+    // Missing permissions. They do not reveal to a user who is not a member whether the
+    // workspace exists.
+    #[error("no user is set")]
+    UserRequired { why: &'static str },
+    #[error("a setting was refused")]
+    SettingRefused { name: String },
+    #[error("permission denied for workspace")]
+    AccessDenied { role: Option<(Role, Action)> },
+    #[error("only trusted callers may do this")]
+    TrustedOnly,
+
+    // The state of workspaces and members.
+    #[error("workspace does not exist")]
+    UnknownWorkspace,
+    #[error("workspace already exists")]
+    WorkspaceExists,
+    #[error("workspace must keep an owner")]
+    LastOwner,
+    #[error("table has an owner_field")]
+    OwnerFieldKept,
+    #[error("members are kept elsewhere")]
+    MembersElsewhere,
+    #[error("sync_ext.membership_function returned no role")]
+    NoRole,
+    #[error("sync_ext.membership_function is not to be trusted")]
+    MembershipFunctionsOwner,
+
+    // The state of the server or of the transaction.
+    #[error("snapshot expired")]
+    SnapshotExpired,
+    #[error("standby is behind the snapshot")]
+    StandbyBehindSnapshot,
+    #[error("could not serialize access due to concurrent sync")]
+    ConcurrentSync,
+    #[error("reply is too large")]
+    ReplyTooLarge { max: usize },
+    #[error("out of memory")]
+    OutOfMemory,
+
+    // Somebody, or a tool, has changed the tables of the extension.
+    #[error("sync_ext table is not as installed")]
+    NotAsInstalled { found: String, mend: &'static str },
+    #[error("versions of the workspace are exhausted")]
+    VersionsExhausted { head: i64 },
+
+    // SPI refused a statement of the extension. Errors raised by the statement itself
+    // keep their SQLSTATE and are not represented here.
+    #[error("sync_ext statement failed")]
+    Sql { what: String },
+
+    // The contents of the tables are not what this extension wrote.
+    #[error("sync_ext tables are damaged")]
+    Damaged { what: String },
+}
+
+impl SyncError {
+    pub fn sql(error: impl std::fmt::Display) -> SyncError {
+        SyncError::Sql { what: error.to_string() }
+    }
+
+    /// Class SX belongs to this extension: errors that a client must distinguish have
+    /// codes that nothing else raises.
+    pub fn sqlstate(&self) -> &'static str {
+        match self {
+            SyncError::WorkspaceId
+            | SyncError::DeviceId
+            | SyncError::RegistryName { .. }
+            | SyncError::OpsNotAnArray
+            | SyncError::TooManyTables { .. }
+            | SyncError::Cursor { .. }
+            | SyncError::Proof
+            | SyncError::PageToken
+            | SyncError::AcknowledgedVersion { .. }
+            | SyncError::Retention
+            | SyncError::BatchSize
+            | SyncError::UserId
+            | SyncError::Role
+            | SyncError::OwnerFieldTaken
+            | SyncError::Claims => "22023",
+            SyncError::SnapshotExpired => "SX001",
+            SyncError::StandbyBehindSnapshot => "SX002",
+            SyncError::AcknowledgedAboveHead { .. } => "SX003",
+            SyncError::UserRequired { .. }
+            | SyncError::SettingRefused { .. }
+            | SyncError::AccessDenied { .. }
+            | SyncError::TrustedOnly
+            | SyncError::MembershipFunctionsOwner => "42501",
+            SyncError::UnknownWorkspace => "42704",
+            SyncError::WorkspaceExists => "42710",
+            SyncError::NoRole => "39000",
+            SyncError::TooManyOps { .. } | SyncError::ReplyTooLarge { .. } => "54000",
+            SyncError::OutOfMemory => "53200",
+            SyncError::LastOwner
+            | SyncError::OwnerFieldKept
+            | SyncError::MembersElsewhere
+            | SyncError::NotAsInstalled { .. }
+            | SyncError::VersionsExhausted { .. } => "55000",
+            SyncError::ConcurrentSync => "40001",
+            SyncError::Sql { .. } => "XX000",
+            SyncError::Damaged { .. } => "XX001",
+        }
+    }
+
+    pub fn detail(&self) -> Option<String> {
+        let given = |value: &Option<i64>| match value {
+            Some(value) => format!("It is {value}."),
+            None => "It is NULL.".to_owned(),
+        };
+        Some(match self {
+            SyncError::WorkspaceId => "workspace_id must be 1 to 256 bytes.".to_owned(),
+            SyncError::DeviceId => "device_id must be 1 to 256 bytes.".to_owned(),
+            SyncError::RegistryName { argument } => format!("{argument} must be 1 to 128 bytes."),
+            SyncError::TooManyOps { max } => {
+                format!("sync_ext.max_ops_per_push allows {max}.")
+            }
+            SyncError::TooManyTables { given, max } => {
+                format!("There are {given}; {max} are allowed.")
+            }
+            SyncError::Cursor { given: cursor } => given(cursor),
+            SyncError::AcknowledgedVersion { given: version } => given(version),
+            SyncError::AcknowledgedAboveHead { given, head } => {
+                format!("The version is {given}, the head of the workspace is {head}.")
+            }
+            SyncError::ReplyTooLarge { max } => {
+                format!("It would pass {max} bytes.")
+            }
+            SyncError::UserId => "user_id must be 1 to 256 bytes.".to_owned(),
+            SyncError::Role => "A role is owner, editor or viewer.".to_owned(),
+            SyncError::OwnerFieldTaken => {
+                "It must be neither pk_field nor workspace_id.".to_owned()
+            }
+            SyncError::Claims => {
+                "It must be a JSON object; its sub, if it has one, a text of 1 to 256 bytes."
+                    .to_owned()
+            }
+            SyncError::UserRequired { why } => (*why).to_owned(),
+            SyncError::SettingRefused { name } => {
+                format!(
+                    "The session's first value of {name} is invalid, or its role may not set it."
+                )
+            }
+            SyncError::AccessDenied { role: None } => {
+                "It does not exist, or the user is not a member of it.".to_owned()
+            }
+            SyncError::AccessDenied { role: Some((role, action)) } => format!(
+                "The user's role is {}; this needs {}.",
+                role.as_str(),
+                action.least_role().as_str()
+            ),
+            SyncError::OwnerFieldKept => {
+                "Without it, new records would be shared from now on.".to_owned()
+            }
+            SyncError::MembersElsewhere => {
+                "sync_ext.membership_function is set and determines the roles.".to_owned()
+            }
+            SyncError::MembershipFunctionsOwner => {
+                "It belongs neither to a superuser nor to the owner of sync_ext.".to_owned()
+            }
+            SyncError::NoRole => "It must return owner, editor, viewer or NULL.".to_owned(),
+            SyncError::Sql { what } | SyncError::Damaged { what } => what.clone(),
+            SyncError::OutOfMemory => "The call needs more than the process can have.".to_owned(),
+            SyncError::NotAsInstalled { found, .. } => found.clone(),
+            SyncError::VersionsExhausted { head } => format!("Its head is {head}."),
+            SyncError::OpsNotAnArray
+            | SyncError::Proof
+            | SyncError::PageToken
+            | SyncError::Retention
+            | SyncError::BatchSize
+            | SyncError::SnapshotExpired
+            | SyncError::StandbyBehindSnapshot
+            | SyncError::TrustedOnly
+            | SyncError::UnknownWorkspace
+            | SyncError::WorkspaceExists
+            | SyncError::LastOwner
+            | SyncError::ConcurrentSync => return None,
+        })
+    }
+
+    pub fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            SyncError::OpsNotAnArray => {
+                "Pass an array of ops, in most drivers as a string with $2::json."
+            }
+            SyncError::TooManyOps { .. } => "Push the ops in several batches.",
+            SyncError::Cursor { .. } => "Pass 0 at first, then the nextCursor of the last pull.",
+            SyncError::Proof => "Pass the proof of the last pull or snapshot unchanged, or NULL.",
+            SyncError::PageToken => {
+                "Pass the nextPageToken of the last page unchanged, with the same workspace and tables."
+            }
+            SyncError::AcknowledgedVersion { .. } => {
+                "Pass the nextCursor of the last pull that was applied."
+            }
+            SyncError::AcknowledgedAboveHead { .. } => {
+                "The server may have been restored: pull before acknowledging."
+            }
+            SyncError::Retention => {
+                "Pass an interval of at least one hour, or NULL for sync_ext.retention."
+            }
+            SyncError::BatchSize => "Pass at least 1.",
+            SyncError::SnapshotExpired => "Start the snapshot again without a page_token.",
+            SyncError::StandbyBehindSnapshot => {
+                "Retry later, or on the server that sent the last page."
+            }
+            SyncError::ConcurrentSync => "Retry the transaction.",
+            SyncError::ReplyTooLarge { .. } => "Push fewer ops at once, or ask for smaller pages.",
+            SyncError::UserRequired { .. } => {
+                "Set sync_ext.user_id for the transaction, or request.jwt.claims with a sub."
+            }
+            SyncError::SettingRefused { .. } => "Connect without it, or have it corrected.",
+            SyncError::TrustedOnly => "Call it with neither sync_ext.user_id nor a sub set.",
+            SyncError::UnknownWorkspace => "Create it with sync_create_workspace.",
+            SyncError::WorkspaceExists => "Change its members with sync_set_member.",
+            SyncError::OwnerFieldKept => {
+                "Pass the owner_field, or remove it with sync_unregister_table first."
+            }
+            SyncError::LastOwner => "Make somebody else an owner first.",
+            SyncError::Sql { .. } => "This is a bug in sync_ext; please report it.",
+            SyncError::Damaged { .. } | SyncError::VersionsExhausted { .. } => {
+                "Somebody wrote to the tables, or a restore was incomplete."
+            }
+            SyncError::NotAsInstalled { mend, .. } => mend,
+            SyncError::OutOfMemory => "Send less at a time, or give the server more memory.",
+            SyncError::TooManyTables { .. } => "Name fewer tables, or pass NULL for all of them.",
+            SyncError::WorkspaceId
+            | SyncError::DeviceId
+            | SyncError::RegistryName { .. }
+            | SyncError::UserId
+            | SyncError::Role
+            | SyncError::OwnerFieldTaken
+            | SyncError::Claims
+            | SyncError::AccessDenied { .. }
+            | SyncError::MembersElsewhere
+            | SyncError::MembershipFunctionsOwner
+            | SyncError::NoRole => return None,
+        })
+    }
+}

@@ -1,0 +1,27 @@
+//! JSON in, JSON out. serde_json parses text that Postgres has already accepted as
+//! JSON; values are decoded only when they are needed.
+//!
+//! * [`fields`]: members of an object by name, as raw text
+//! * [`text`]: strings and numbers in raw text
+//! * [`value`]: comparison of JSON texts by value
+//! * [`push_request`]: a batch of ops, each checked by itself
+//! * [`reply`]: the memory of replies; [`push_reply`], [`pages`], [`small_replies`]:
+//!   their contents
+//! * [`notice`]: the payload of notifications
+//! * [`token`]: proofs and page tokens
+//! * [`ids`]: workspace, device, user and table names that callers pass
+//! * [`owner`]: the owner that a payload names; [`claims`]: the user of JWT claims
+
+pub mod claims;
+pub mod fields;
+pub mod ids;
+pub mod notice;
+pub mod owner;
+pub mod pages;
+pub mod push_reply;
+pub mod push_request;
+pub mod reply;
+pub mod small_replies;
+pub mod text;
+pub mod token;
+pub mod value;

@@ -1,0 +1,344 @@
+//! Replies in pages: pull and snapshot.
+
+use std::fmt::Write;
+
+use uuid::Uuid;
+
+use super::push_reply::{epoch_seconds, write_overwrote, write_revision};
+use super::reply::Reply;
+use super::text::{longest_string, write_string, write_uuid};
+use crate::error::SyncError;
+use crate::rules::history::{Progress, Proof, Reason};
+use crate::rules::op::{Op, Revision, Timestamp, Version};
+use crate::wire::token::write_proof;
+
+/// The elements of one page as JSON, joined by commas, within the page's limit in
+/// bytes. The reply is built around them in place, which avoids copying them again.
+pub struct Page {
+    json: Reply,
+    bytes: usize,
+    rows: usize,
+    max_rows: usize,
+    max_bytes: usize,
+}
+
+impl Page {
+    /// `json` is the part of the reply before its elements.
+    fn new(json: Reply, max_rows: usize, max_bytes: usize) -> Page {
+        Page { json, bytes: 0, rows: 0, max_rows, max_bytes }
+    }
+
+    /// An empty page of changes.
+    pub fn of_changes(max_rows: usize, max_bytes: usize) -> Page {
+        let mut json = Reply::empty();
+        json.push_str("{\"changes\":[");
+        Page::new(json, max_rows, max_bytes)
+    }
+
+    /// An empty page of a snapshot.
+    pub fn of_snapshot(
+        workspace_id: &str,
+        snapshot_id: Uuid,
+        watermark: Version,
+        max_rows: usize,
+        max_bytes: usize,
+    ) -> Page {
+        let mut out = Reply::empty();
+        out.push_str("{\"workspaceId\":");
+        write_string(&mut out, workspace_id);
+        let _ = write!(
+            out,
+            ",\"snapshotId\":\"{snapshot_id}\",\"highWatermark\":{},\"items\":[",
+            watermark.get()
+        );
+        Page::new(out, max_rows, max_bytes)
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.rows == self.max_rows
+    }
+
+    /// Adds an element of at least `least` and at most `most` bytes, written by
+    /// `write`, unless the page would exceed its limit. A first element always fits: a
+    /// page must not be empty while there are more.
+    pub fn add(
+        &mut self,
+        (least, most): (usize, usize),
+        write: impl FnOnce(&mut String),
+    ) -> Result<bool, SyncError> {
+        if self.rows > 0 && self.bytes + least > self.max_bytes {
+            return Ok(false);
+        }
+        self.json.make_room(most + ROOM)?;
+        let before = self.json.len();
+        if self.rows > 0 {
+            self.json.push(',');
+        }
+        let start = self.json.len();
+        write(&mut self.json);
+        let bytes = self.bytes + self.json.len() - start;
+        if self.rows > 0 && bytes > self.max_bytes {
+            self.json.truncate(before);
+            return Ok(false);
+        }
+        self.bytes = bytes;
+        self.rows += 1;
+        Ok(true)
+    }
+}
+
+/// For commas, and for the part of the reply after its elements.
+const ROOM: usize = 32 * 1024;
+
+/// The minimal and maximal length of an element with these texts and this payload.
+pub fn bounds(texts: &[&str], payload: Option<&str>) -> (usize, usize) {
+    // For names of keys, numbers and UUIDs.
+    const REST: usize = 1024;
+    let payload = payload.map_or(0, str::len);
+    (payload, texts.iter().map(|text| longest_string(text)).sum::<usize>() + payload + REST)
+}
+
+/// One entry of the log as a change.
+pub fn write_change(
+    out: &mut String,
+    version: Version,
+    applied: bool,
+    overwrote: Option<Uuid>,
+    op: &Op<'_>,
+) {
+    let _ = write!(out, "{{\"serverVersion\":{},\"tableName\":", version.get());
+    write_string(out, &op.key.table);
+    out.push_str(",\"pk\":");
+    write_string(out, &op.key.pk);
+    let _ = write!(out, ",\"op\":\"{}\",\"applied\":{applied}", op.operation.as_str());
+    write_overwrote(out, overwrote);
+    if let Some(payload) = op.payload {
+        out.push_str(",\"payload\":");
+        out.push_str(payload);
+    }
+    let _ = write!(out, ",\"stamp\":{{\"clock\":{},\"hlc\":", op.revision.clock);
+    write_string(out, &op.revision.hlc);
+    out.push_str(",\"deviceId\":");
+    write_string(out, &op.device_id);
+    out.push_str(",\"opId\":\"");
+    write_uuid(out, op.op_id());
+    out.push_str("\"}}");
+}
+
+/// The part of a pull's reply besides its changes.
+pub struct PullEnd<'a> {
+    pub next_cursor: Version,
+    pub has_more: bool,
+    pub progress: Progress,
+    pub reason: Option<Reason>,
+    /// The token, if any.
+    pub proof: Option<&'a str>,
+}
+
+pub fn pull_reply(changes: Page, end: &PullEnd<'_>) -> Reply {
+    let mut out = changes.json;
+    let _ = write!(
+        out,
+        "],\"nextCursor\":{},\"hasMore\":{},\"serverVersion\":{},\"oldestRetainedVersion\":{},\
+         \"requiresSnapshot\":{}",
+        end.next_cursor.get(),
+        end.has_more,
+        end.progress.head.get(),
+        end.progress.oldest_retained(),
+        end.reason.is_some(),
+    );
+    if let Some(reason) = end.reason {
+        let _ = write!(out, ",\"reason\":\"{}\"", reason.as_str());
+    }
+    write_token(&mut out, "proof", end.proof);
+    out.push('}');
+    out
+}
+
+/// One record of a snapshot.
+pub enum SnapshotItem<'a> {
+    Row { payload: &'a str },
+    Tombstone { deleted_at: Timestamp },
+}
+
+pub fn write_snapshot_item(
+    out: &mut String,
+    (table, pk): (&str, &str),
+    revision: &Revision<'_>,
+    version: Version,
+    item: &SnapshotItem<'_>,
+) {
+    let kind = match item {
+        SnapshotItem::Row { .. } => "row",
+        SnapshotItem::Tombstone { .. } => "tombstone",
+    };
+    let _ = write!(out, "{{\"kind\":\"{kind}\",\"tableName\":");
+    write_string(out, table);
+    out.push_str(",\"pk\":");
+    write_string(out, pk);
+    if let SnapshotItem::Row { payload } = item {
+        out.push_str(",\"payload\":");
+        out.push_str(payload);
+    }
+    out.push(',');
+    write_revision(out, revision);
+    let _ = write!(out, ",\"serverVersion\":{}", version.get());
+    if let SnapshotItem::Tombstone { deleted_at } = item {
+        let _ = write!(out, ",\"serverDeletedAt\":{}", epoch_seconds(*deleted_at));
+    }
+    out.push('}');
+}
+
+/// Ends a page of a snapshot.
+pub fn snapshot_reply(items: Page, next_page_token: Option<&str>, proof: Option<&Proof>) -> Reply {
+    let mut out = items.json;
+    out.push(']');
+    write_token(&mut out, "nextPageToken", next_page_token);
+    write_token(&mut out, "proof", proof.map(write_proof).as_deref());
+    out.push('}');
+    out
+}
+
+fn write_token(out: &mut String, name: &str, token: Option<&str>) {
+    let _ = write!(out, ",\"{name}\":");
+    match token {
+        Some(token) => write_string(out, token),
+        None => out.push_str("null"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::rules::model::{delete, op};
+
+    fn add(page: &mut Page, json: &str) -> bool {
+        page.add((0, json.len()), |out| out.push_str(json)).unwrap()
+    }
+
+    #[test]
+    fn an_element_is_written_in_the_room_that_was_made_for_it() {
+        let long = |length| "\u{1}".repeat(length);
+        let mut op = op(u128::MAX, "a", i64::MAX);
+        op.key = crate::rules::op::RecordKey { table: long(128).into(), pk: long(1024).into() };
+        op.revision.hlc = long(512).into();
+        op.device_id = long(256).into();
+        let version = Version::stored(i64::MAX);
+        let mut change = String::new();
+        write_change(&mut change, version, false, Some(Uuid::max()), &op);
+        let texts = [&*op.key.table, &*op.key.pk, &*op.revision.hlc, &*op.device_id];
+        let (least, most) = bounds(&texts, op.payload);
+        assert!(least <= change.len() && change.len() <= most, "{} in {most}", change.len());
+        let mut item = String::new();
+        let row = SnapshotItem::Row { payload: op.payload.unwrap() };
+        write_snapshot_item(&mut item, (&op.key.table, &op.key.pk), &op.revision, version, &row);
+        let (least, most) = bounds(&texts[..3], op.payload);
+        assert!(least <= item.len() && item.len() <= most, "{} in {most}", item.len());
+    }
+
+    fn parsed(reply: &Reply) -> Value {
+        serde_json::from_str(reply).unwrap()
+    }
+
+    #[test]
+    fn a_page_ends_before_its_bytes_pass_the_limit_but_is_never_empty() {
+        let mut page = Page::new(Reply::empty(), 10, 4);
+        assert!(add(&mut page, "12345"), "the first always fits");
+        assert!(!add(&mut page, "6"));
+        assert_eq!(*page.json, "12345");
+
+        let mut page = Page::new(Reply::empty(), 3, 4);
+        assert!(add(&mut page, "12"));
+        assert!(add(&mut page, "34"), "exactly the limit; commas do not count");
+        assert!(!add(&mut page, "5"));
+        assert_eq!(*page.json, "12,34");
+        assert!(!page.is_full());
+        assert!(!page.add((1, 1), |_| unreachable!("known to be too long")).unwrap());
+        assert!(add(&mut page, ""));
+        assert!(page.is_full());
+    }
+
+    #[test]
+    fn a_change_without_a_payload_has_no_such_key() {
+        let mut out = String::new();
+        write_change(&mut out, Version::stored(1), false, None, &delete(1, "a\"b", 2));
+        assert_eq!(
+            serde_json::from_str::<Value>(&out).unwrap(),
+            json!({"serverVersion": 1, "tableName": "t", "pk": "a\"b", "op": "delete",
+                   "applied": false, "stamp": {"clock": 2, "hlc": "h", "deviceId": "d",
+                   "opId": Uuid::from_u128(1).to_string()}})
+        );
+    }
+
+    #[test]
+    fn a_pull_reply_has_a_reason_only_when_there_is_one() {
+        let end = |reason| PullEnd {
+            next_cursor: Version::stored(3),
+            has_more: false,
+            progress: Progress {
+                head: Version::stored(9),
+                horizon: Version::stored(4),
+                ..Progress::default()
+            },
+            reason,
+            proof: Some("p"),
+        };
+        let reply = |reason| parsed(&pull_reply(Page::of_changes(1, 1), &end(reason)));
+        assert_eq!(
+            reply(Some(Reason::CursorExpired)),
+            json!({"changes": [], "nextCursor": 3, "hasMore": false, "serverVersion": 9,
+                   "oldestRetainedVersion": 5, "requiresSnapshot": true,
+                   "reason": "cursor_expired", "proof": "p"})
+        );
+        assert_eq!(reply(None).get("reason"), None);
+    }
+
+    #[test]
+    fn a_change_says_whether_it_won_and_has_its_payload_as_pushed() {
+        let mut op = op(1, "a", 2);
+        op.payload = Some("{ }");
+        let mut out = String::new();
+        write_change(&mut out, Version::stored(7), true, None, &op);
+        assert!(out.contains("\"op\":\"put\",\"applied\":true,\"payload\":{ },"), "{out}");
+        out.clear();
+        write_change(&mut out, Version::stored(7), true, Some(Uuid::from_u128(5)), &op);
+        assert_eq!(
+            serde_json::from_str::<Value>(&out).unwrap()["overwrote"],
+            Uuid::from_u128(5).to_string()
+        );
+    }
+
+    #[test]
+    fn a_snapshot_page_lists_rows_with_payloads_and_tombstones_with_times() {
+        let mut page = Page::of_snapshot("w\"", Uuid::from_u128(5), Version::stored(8), 10, 1000);
+        let row = SnapshotItem::Row { payload: "{ }" };
+        let tombstone = SnapshotItem::Tombstone { deleted_at: 1_999_999 };
+        for (item, id) in [(&row, 1), (&tombstone, 2)] {
+            let revision = op(id, "a", 3).revision;
+            let version = Version::stored(id as i64);
+            let added = page.add((0, 1000), |out| {
+                write_snapshot_item(out, ("t", "a\n"), &revision, version, item);
+            });
+            assert!(added.unwrap());
+        }
+        let proof = Proof { head: Version::stored(9), digest: Uuid::nil() };
+        let reply = snapshot_reply(page, Some("s"), Some(&proof));
+        assert!(reply.contains("\"payload\":{ },"), "byte for byte");
+        let revision =
+            |id| json!({"clock": 3, "hlc": "h", "opId": Uuid::from_u128(id).to_string()});
+        assert_eq!(
+            parsed(&reply),
+            json!({"workspaceId": "w\"", "snapshotId": Uuid::from_u128(5).to_string(),
+                   "highWatermark": 8, "items": [
+                {"kind": "row", "tableName": "t", "pk": "a\n", "payload": {},
+                 "revision": revision(1), "serverVersion": 1},
+                {"kind": "tombstone", "tableName": "t", "pk": "a\n",
+                 "revision": revision(2), "serverVersion": 2, "serverDeletedAt": 946_684_801},
+            ], "nextPageToken": "s", "proof": write_proof(&proof)})
+        );
+        let end = snapshot_reply(Page::of_changes(1, 1), None, None);
+        assert_eq!(&**end, r#"{"changes":[],"nextPageToken":null,"proof":null}"#);
+    }
+}

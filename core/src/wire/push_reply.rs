@@ -1,0 +1,285 @@
+//! The reply to a push. Payloads are returned byte for byte as they were received.
+
+use std::fmt::Write;
+
+use uuid::Uuid;
+
+use super::reply::Reply;
+use super::text::{longest_string, write_string, write_uuid};
+use crate::error::SyncError;
+use crate::rules::op::{Revision, Timestamp, Version};
+use crate::rules::refusal::{Refusal, RefusalCode};
+
+/// The op that won a record, as sent to the devices that lost to it.
+#[derive(Clone, Debug)]
+pub enum Winner<'a> {
+    Put {
+        version: Version,
+        revision: Revision<'a>,
+        /// `None` if it was sent before, or would make the reply too large.
+        payload: Option<&'a str>,
+    },
+    /// `deleted_at` is `None` for a grave.
+    Delete { version: Version, revision: Revision<'a>, deleted_at: Option<Timestamp> },
+}
+
+impl Winner<'_> {
+    fn longest(&self) -> usize {
+        let (revision, payload) = match self {
+            Winner::Put { revision, payload, .. } => (revision, *payload),
+            Winner::Delete { revision, .. } => (revision, None),
+        };
+        ROOM + longest_string(&revision.hlc) + payload.map_or(0, str::len)
+    }
+}
+
+/// The result of a stored op.
+#[derive(Clone, Copy, Debug)]
+pub struct Stored {
+    pub version: Version,
+    pub applied: bool,
+    pub replayed: bool,
+    pub created: bool,
+    pub overwrote: Option<Uuid>,
+}
+
+/// For the parts of bounded length: names of keys, numbers, UUIDs, the fixed text of a
+/// refusal.
+const ROOM: usize = 2048;
+
+/// Builds `{"results":[...],"serverVersion":head}`, one item at a time.
+pub struct PushReply {
+    out: Reply,
+    items: usize,
+    pub tally: PushTally,
+}
+
+/// Counts the results.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PushTally {
+    pub applied: usize,
+    pub lost: usize,
+    pub replayed: usize,
+    pub invalid: usize,
+    pub oversized: usize,
+    pub conflicting: usize,
+    pub unauthorized: usize,
+}
+
+impl PushReply {
+    pub fn begin() -> PushReply {
+        let mut out = Reply::empty();
+        out.push_str("{\"results\":[");
+        PushReply { out, items: 0, tally: PushTally::default() }
+    }
+
+    /// `winner` is sent if the op is not (or no longer) the winner.
+    pub fn stored(
+        &mut self,
+        op_id: Option<&str>,
+        stored: Stored,
+        winner: Option<&Winner<'_>>,
+    ) -> Result<(), SyncError> {
+        let Stored { version, applied, replayed, created, overwrote } = stored;
+        *match (replayed, applied) {
+            (true, _) => &mut self.tally.replayed,
+            (false, true) => &mut self.tally.applied,
+            (false, false) => &mut self.tally.lost,
+        } += 1;
+        self.begin_item(op_id, winner.map_or(0, Winner::longest))?;
+        let out = &mut self.out;
+        let _ = write!(
+            out,
+            ",\"success\":true,\"serverVersion\":{},\"applied\":{applied}",
+            version.get()
+        );
+        if created {
+            out.push_str(",\"created\":true");
+        }
+        if replayed {
+            out.push_str(",\"replayed\":true");
+        }
+        write_overwrote(out, overwrote);
+        if let Some(winner) = winner {
+            write_winner(out, winner);
+        }
+        out.push('}');
+        Ok(())
+    }
+
+    pub fn refused(&mut self, op_id: Option<&str>, refusal: &Refusal) -> Result<(), SyncError> {
+        *match refusal.code() {
+            RefusalCode::Validation => &mut self.tally.invalid,
+            RefusalCode::Oversized => &mut self.tally.oversized,
+            RefusalCode::Conflict => &mut self.tally.conflicting,
+            RefusalCode::Unauthorized => &mut self.tally.unauthorized,
+        } += 1;
+        let (code, error) = (refusal.code().as_str(), refusal.to_string());
+        self.begin_item(op_id, longest_string(&error))?;
+        let _ = write!(self.out, ",\"success\":false,\"errorCode\":\"{code}\",\"error\":");
+        write_string(&mut self.out, &error);
+        self.out.push('}');
+        Ok(())
+    }
+
+    pub fn finish(mut self, head: Version) -> Reply {
+        let _ = write!(self.out, "],\"serverVersion\":{}}}", head.get());
+        self.out
+    }
+
+    /// Begins an item with `more` bytes in addition to its opId and the parts that fit
+    /// into [`ROOM`].
+    fn begin_item(&mut self, op_id: Option<&str>, more: usize) -> Result<(), SyncError> {
+        let op_id = op_id.unwrap_or("null");
+        self.out.make_room(ROOM + op_id.len() + more)?;
+        if self.items > 0 {
+            self.out.push(',');
+        }
+        self.items += 1;
+        let _ = write!(self.out, "{{\"opId\":{op_id}");
+        Ok(())
+    }
+}
+
+fn write_winner(out: &mut String, winner: &Winner<'_>) {
+    match winner {
+        Winner::Put { version, revision, payload } => {
+            let _ =
+                write!(out, ",\"winner\":{{\"kind\":\"put\",\"serverVersion\":{},", version.get());
+            if let Some(payload) = payload {
+                let _ = write!(out, "\"payload\":{payload},");
+            }
+            write_revision(out, revision);
+        }
+        Winner::Delete { version, revision, deleted_at } => {
+            let _ = write!(
+                out,
+                ",\"winner\":{{\"kind\":\"delete\",\"serverVersion\":{},",
+                version.get()
+            );
+            write_revision(out, revision);
+            if let Some(deleted_at) = deleted_at {
+                let _ = write!(out, ",\"serverDeletedAt\":{}", epoch_seconds(*deleted_at));
+            }
+        }
+    }
+    out.push('}');
+}
+
+/// The opId of the edit that an op overwrote unseen, if any.
+pub fn write_overwrote(out: &mut String, overwrote: Option<Uuid>) {
+    if let Some(overwrote) = overwrote {
+        out.push_str(",\"overwrote\":\"");
+        write_uuid(out, overwrote);
+        out.push('"');
+    }
+}
+
+pub fn write_revision(out: &mut String, revision: &Revision<'_>) {
+    let _ = write!(out, "\"revision\":{{\"clock\":{},\"hlc\":", revision.clock);
+    write_string(out, &revision.hlc);
+    out.push_str(",\"opId\":\"");
+    write_uuid(out, revision.op_id);
+    out.push_str("\"}");
+}
+
+/// Whole seconds since 1970.
+pub fn epoch_seconds(at: Timestamp) -> i64 {
+    const FROM_1970_TO_2000: i64 = 946_684_800;
+    at.div_euclid(1_000_000) + FROM_1970_TO_2000
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn revision() -> Revision<'static> {
+        Revision { clock: 3, hlc: "h\"".into(), op_id: Uuid::from_u128(1) }
+    }
+
+    const LOST: Stored = Stored {
+        version: Version::stored(2),
+        applied: false,
+        replayed: false,
+        created: false,
+        overwrote: None,
+    };
+
+    #[test]
+    fn each_case_has_its_item() {
+        let mut reply = PushReply::begin();
+        let version = Version::stored(1);
+        let created = Stored { version, applied: true, created: true, ..LOST };
+        reply.stored(Some("\"A\""), created, None).unwrap();
+        let overwrote = Some(Uuid::from_u128(7));
+        let updated = Stored { version, applied: true, overwrote, ..LOST };
+        reply.stored(Some("\"A\""), updated, None).unwrap();
+        let version = Version::stored(9);
+        let put = |payload| Winner::Put { version, revision: revision(), payload };
+        reply.stored(Some("\"B\""), LOST, Some(&put(Some("{ }")))).unwrap();
+        reply.stored(Some("\"B\""), LOST, Some(&put(None))).unwrap();
+        let delete = Winner::Delete { version, revision: revision(), deleted_at: Some(1_999_999) };
+        let replayed = Stored { version: Version::stored(3), replayed: true, overwrote, ..LOST };
+        reply.stored(Some("\"C\""), replayed, Some(&delete)).unwrap();
+        reply.refused(None, &Refusal::Oversized { size: 2, max: 1 }).unwrap();
+        let text = reply.finish(version);
+        let revision = json!({"clock": 3, "hlc": "h\"", "opId": Uuid::from_u128(1).to_string()});
+        let seven = Uuid::from_u128(7).to_string();
+        assert_eq!(
+            serde_json::from_str::<Value>(&text).unwrap(),
+            json!({"results": [
+                {"opId": "A", "success": true, "serverVersion": 1, "applied": true, "created": true},
+                {"opId": "A", "success": true, "serverVersion": 1, "applied": true,
+                 "overwrote": seven},
+                {"opId": "B", "success": true, "serverVersion": 2, "applied": false,
+                 "winner": {"kind": "put", "serverVersion": 9, "payload": {}, "revision": revision}},
+                {"opId": "B", "success": true, "serverVersion": 2, "applied": false,
+                 "winner": {"kind": "put", "serverVersion": 9, "revision": revision}},
+                {"opId": "C", "success": true, "serverVersion": 3, "applied": false, "replayed": true,
+                 "overwrote": seven,
+                 "winner": {"kind": "delete", "serverVersion": 9, "revision": revision,
+                            "serverDeletedAt": 946_684_801}},
+                {"opId": null, "success": false, "errorCode": "OVERSIZED",
+                 "error": "the payload has 2 bytes, more than sync_ext.max_payload_bytes (1)"},
+            ], "serverVersion": 9})
+        );
+        assert!(text.contains("\"payload\":{ }"), "byte for byte");
+    }
+
+    #[test]
+    fn an_item_fits_into_the_room_that_is_made_for_it() {
+        let long = "\u{1}".repeat(512);
+        let revision = Revision { clock: i64::MAX, hlc: long.into(), op_id: Uuid::max() };
+        let version = Version::stored(i64::MAX);
+        let payload = format!("{{\"v\":\"{}\"}}", "x".repeat(5000));
+        let put = Winner::Put { version, revision, payload: Some(&payload) };
+        let overwrote = Some(Uuid::max());
+        let stored = Stored { version, applied: false, replayed: true, created: true, overwrote };
+        let op_id = format!("\"{}\"", "o".repeat(3000));
+        let mut reply = PushReply::begin();
+        reply.stored(Some(&op_id), stored, Some(&put)).unwrap();
+        assert!(reply.out.len() <= ROOM + op_id.len() + put.longest());
+
+        let refusal = Refusal::Unregistered { table: "\u{1}".repeat(128) };
+        let mut reply = PushReply::begin();
+        reply.refused(Some(&op_id), &refusal).unwrap();
+        assert!(reply.out.len() <= ROOM + op_id.len() + longest_string(&refusal.to_string()));
+    }
+
+    #[test]
+    fn a_grave_has_no_time() {
+        let mut reply = PushReply::begin();
+        let grave =
+            Winner::Delete { version: Version::stored(9), revision: revision(), deleted_at: None };
+        reply.stored(Some("\"A\""), LOST, Some(&grave)).unwrap();
+        assert!(!reply.finish(Version::stored(10)).contains("serverDeletedAt"));
+    }
+
+    #[test]
+    fn seconds_before_2000_round_down_too() {
+        assert_eq!(epoch_seconds(0), 946_684_800);
+        assert_eq!(epoch_seconds(-1), 946_684_799);
+    }
+}

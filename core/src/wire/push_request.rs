@@ -1,0 +1,225 @@
+//! A batch of ops as sent by a client; checks the form of each op by itself.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::fields::{ArrayOf, Elements, Fields, FieldsOf};
+use super::{owner, text, value};
+use crate::error::SyncError;
+use crate::rules::admission::{Limits, PayloadFacts, SyncedTable};
+use crate::rules::op::{Op, Operation, Parent, RecordKey, Revision};
+use crate::rules::ownership::OwnerField;
+use crate::rules::refusal::Refusal;
+
+/// An element of a batch: its raw opId, if any, and its op.
+pub type Parsed<'a> = (Option<&'a str>, Result<Op<'a>, Refusal>);
+
+/// All spellings of an op's keys. Camel case comes immediately before snake case; `get`
+/// relies on that. `operation`, `pk`, `hlc` and `clock` have one spelling.
+const NAMES: [&str; 13] = [
+    "tableName",
+    "table_name",
+    "deviceId",
+    "device_id",
+    "opId",
+    "op_id",
+    "operation",
+    "pk",
+    "payload",
+    "stamp",
+    "hlc",
+    "clock",
+    "parent",
+];
+const OP: FieldsOf<'static, 13> = FieldsOf(&NAMES);
+
+#[derive(Clone, Copy)]
+enum Key {
+    TableName = 0,
+    DeviceId = 2,
+    OpId = 4,
+    Operation = 6,
+    Pk = 7,
+    Payload = 8,
+    Stamp = 9,
+    Hlc = 10,
+    Clock = 11,
+    Parent = 12,
+}
+
+/// Parses a batch; an item that is not a well-formed op has a refusal. `each` is called
+/// before each element and may interrupt the call.
+pub fn parse<'a>(
+    ops: &'a str,
+    max_ops: usize,
+    each: impl Fn(),
+) -> Result<Vec<Parsed<'a>>, SyncError> {
+    // In one pass if every element is an object; otherwise element by element, to
+    // refuse only those that are not objects.
+    let objects = ArrayOf { element: OP, max: max_ops, each: &each }.read(ops);
+    match objects {
+        Some(Elements::All(objects)) => Ok(items(objects, Some)),
+        Some(Elements::TooMany) => Err(SyncError::TooManyOps { max: max_ops }),
+        Some(Elements::TooLarge) => Err(SyncError::OutOfMemory),
+        None => {
+            let element = std::marker::PhantomData::<&RawValue>;
+            match (ArrayOf { element, max: max_ops, each: &each }.read(ops)) {
+                Some(Elements::All(elements)) => {
+                    Ok(items(elements, |element| OP.read(element.get())))
+                }
+                Some(Elements::TooMany) => Err(SyncError::TooManyOps { max: max_ops }),
+                Some(Elements::TooLarge) => Err(SyncError::OutOfMemory),
+                None => Err(SyncError::OpsNotAnArray),
+            }
+        }
+    }
+}
+
+fn items<'a, T>(elements: Vec<T>, object: impl Fn(T) -> Option<Fields<'a, 13>>) -> Vec<Parsed<'a>> {
+    elements.into_iter().map(|element| item(object(element))).collect()
+}
+
+fn item(object: Option<Fields<'_, 13>>) -> Parsed<'_> {
+    let Some(flat) = object else {
+        return (None, Err(Refusal::NotAnObject));
+    };
+    let stamp = flat[Key::Stamp as usize].and_then(|raw| OP.read(raw)).unwrap_or_default();
+    (stamped(&stamp, &flat, Key::OpId), op(&stamp, &flat))
+}
+
+fn get<'a>(fields: &Fields<'a, 13>, key: Key) -> Option<&'a str> {
+    let place = key as usize;
+    match key {
+        Key::TableName | Key::DeviceId | Key::OpId => fields[place].or(fields[place + 1]),
+        _ => fields[place],
+    }
+}
+
+/// A key of the stamp, which may also be a key of the op itself.
+fn stamped<'a>(stamp: &Fields<'a, 13>, flat: &Fields<'a, 13>, key: Key) -> Option<&'a str> {
+    get(stamp, key).or_else(|| get(flat, key))
+}
+
+fn op<'a>(stamp: &Fields<'a, 13>, flat: &Fields<'a, 13>) -> Result<Op<'a>, Refusal> {
+    let stamped = |key| stamped(stamp, flat, key);
+    let op_id = op_id(stamped(Key::OpId)).ok_or(Refusal::OpId)?;
+    let operation = get(flat, Key::Operation)
+        .and_then(|raw| text::short_string(raw, 8))
+        .and_then(|word| Operation::parse(&word))
+        .ok_or(Refusal::Operation)?;
+    let key = RecordKey {
+        table: bounded(get(flat, Key::TableName), "tableName", 128)?,
+        pk: bounded(get(flat, Key::Pk), "pk", 1024)?,
+    };
+    let payload = payload(operation, get(flat, Key::Payload))?;
+    let device_id = bounded(stamped(Key::DeviceId), "deviceId", 256)?;
+    let hlc = bounded(stamped(Key::Hlc), "hlc", 512)?;
+    let clock = stamped(Key::Clock).and_then(text::clock).ok_or(Refusal::Clock)?;
+    let parent = parent(get(flat, Key::Parent))?;
+    Ok(Op { key, operation, payload, revision: Revision { clock, hlc, op_id }, device_id, parent })
+}
+
+fn parent(raw: Option<&str>) -> Result<Option<Parent>, Refusal> {
+    match raw {
+        None | Some("null") => Ok(None),
+        Some(raw) if equals(raw, "none") => Ok(Some(Parent::None)),
+        Some(raw) => op_id(Some(raw)).map(|seen| Some(Parent::Op(seen))).ok_or(Refusal::Parent),
+    }
+}
+
+fn op_id(raw: Option<&str>) -> Option<Uuid> {
+    // uuid accepts other spellings; only the hyphenated one has this length.
+    let text = text::short_string(raw?, 36)?;
+    (text.len() == 36).then(|| Uuid::try_parse(&text).ok())?
+}
+
+fn payload(operation: Operation, raw: Option<&str>) -> Result<Option<&str>, Refusal> {
+    let object = raw.filter(|raw| text::is_object(raw));
+    match (operation, raw) {
+        (_, Some(_)) if object.is_some() => Ok(object),
+        (Operation::Delete, None | Some("null")) => Ok(None),
+        (Operation::Delete, Some(_)) => Err(Refusal::DeletePayload),
+        (Operation::Put, _) => Err(Refusal::PutPayload),
+    }
+}
+
+fn bounded<'a>(
+    raw: Option<&'a str>,
+    field: &'static str,
+    max: usize,
+) -> Result<Cow<'a, str>, Refusal> {
+    let raw = raw.filter(|raw| text::is_string(raw)).ok_or(Refusal::Text { field, max })?;
+    if raw.len() > 6 * max + 2 {
+        // Too long however it is escaped.
+        return Err(Refusal::Text { field, max });
+    }
+    let text = text::string(raw).ok_or(Refusal::Characters { field })?;
+    if text.contains('\0') {
+        return Err(Refusal::Characters { field });
+    }
+    if text.is_empty() || text.len() > max {
+        return Err(Refusal::Text { field, max });
+    }
+    Ok(text)
+}
+
+/// Whether it is a string with this value.
+fn equals(raw: &str, expected: &str) -> bool {
+    text::short_string(raw, expected.len()).is_some_and(|text| text == expected)
+}
+
+pub const WORKSPACE_FIELD: &str = "workspace_id";
+
+/// Reads the facts about a payload. A number equals its text, so that integer keys need
+/// no quotes; other values that are not strings equal nothing.
+pub fn payload_facts<'a>(
+    payload: &'a str,
+    table: &SyncedTable,
+    pk: &str,
+    limits: Limits<'_>,
+) -> PayloadFacts<'a> {
+    let workspace_id = limits.workspace_id;
+    let equals = |raw: &str, expected: &str| match text::is_number(raw) {
+        true => raw == expected,
+        false => equals(raw, expected),
+    };
+    let pk_field = table.pk_field.as_str();
+    let (pk_raw, workspace_raw, owner) = match &table.owner_field {
+        None => {
+            let names = [pk_field, WORKSPACE_FIELD];
+            let [pk, workspace] = FieldsOf(&names).read(payload).unwrap_or_default();
+            (pk, workspace, OwnerField::Unasked)
+        }
+        Some(field) => {
+            let names = [pk_field, WORKSPACE_FIELD, field];
+            let [pk, workspace, raw] = FieldsOf(&names).read(payload).unwrap_or_default();
+            (pk, workspace, owner::owner_field(raw))
+        }
+    };
+    PayloadFacts {
+        is_shallow: value::is_shallow(payload, limits.max_payload_depth),
+        pk_matches: pk_raw.map(|raw| equals(raw, pk)),
+        // A repeated name is found only at its first index: if the pk field is this
+        // field, its value is there.
+        workspace_matches: if pk_field == WORKSPACE_FIELD { pk_raw } else { workspace_raw }
+            .map(|raw| equals(raw, workspace_id)),
+        owner,
+    }
+}
+
+/// The maximal memory for a batch besides its own text: `items` that are parsed,
+/// decided and written, decoded strings, and payloads that are compared or filled in.
+pub fn memory_for(ops: &str, items: usize) -> usize {
+    const ITEM: usize = 4096;
+    items * ITEM + 2 * ops.len() + value::memory_for(ops)
+}
+
+#[cfg(test)]
+#[path = "push_request_tests.rs"]
+mod tests;
+
+#[cfg(test)]
+#[path = "push_request_properties.rs"]
+mod properties;

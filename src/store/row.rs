@@ -1,0 +1,121 @@
+//! Rows in slots.
+
+use pgrx::pg_sys;
+use uuid::Uuid;
+
+use super::Result;
+use super::arena::Arena;
+use super::relation::Table;
+use super::values::text_of;
+use sync_ext_core::error::SyncError;
+use sync_ext_core::rules::op::Timestamp;
+
+/// The location of a row's version. Valid while its workspace, or the row itself, is
+/// locked.
+#[derive(Clone, Copy)]
+pub struct RowId(pub(super) pg_sys::ItemPointerData);
+
+/// A slot of a table.
+pub struct Slot(pub(super) *mut pg_sys::TupleTableSlot);
+
+impl Slot {
+    pub fn new(table: &Table) -> Slot {
+        // SAFETY: the table is open; the slot holds its own reference to the
+        // table's descriptor.
+        Slot(unsafe { pg_sys::table_slot_create(table.as_ptr(), std::ptr::null_mut()) })
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        // While an error unwinds, the resource owner drops pins and references.
+        if !std::thread::panicking() {
+            // SAFETY: created by `new`, dropped once.
+            unsafe { pg_sys::ExecDropSingleTupleTableSlot(self.0) };
+        }
+    }
+}
+
+/// A row in a slot: its columns by number, from 1. Valid until the scan moves on, which
+/// the borrow of the scan ensures.
+pub struct Row<'r> {
+    slot: *mut pg_sys::TupleTableSlot,
+    values: &'r Arena,
+}
+
+impl<'r> Row<'r> {
+    /// # Safety
+    /// The slot holds a row, and keeps it for `'r`.
+    pub unsafe fn in_slot(slot: *mut pg_sys::TupleTableSlot, values: &'r Arena) -> Row<'r> {
+        // SAFETY: the caller's promise; this reads all columns into the slot's values.
+        unsafe { pg_sys::slot_getsomeattrs_int(slot, (*(*slot).tts_tupleDescriptor).natts) };
+        Row { slot, values }
+    }
+
+    pub fn id(&self) -> RowId {
+        // SAFETY: the slot holds a stored row, so its tid is set.
+        RowId(unsafe { (*self.slot).tts_tid })
+    }
+
+    fn datum(&self, column: usize) -> Option<pg_sys::Datum> {
+        // SAFETY: the slot's values are filled for all columns of the table; those of
+        // the shape are the first.
+        unsafe {
+            let place = column - 1;
+            debug_assert!(place < (*self.slot).tts_nvalid as usize);
+            (!*(*self.slot).tts_isnull.add(place)).then(|| *(*self.slot).tts_values.add(place))
+        }
+    }
+
+    fn required(&self, column: usize) -> Result<pg_sys::Datum> {
+        self.datum(column).ok_or_else(|| SyncError::Damaged {
+            what: format!("Column {column} of a row is NULL and must not be."),
+        })
+    }
+
+    pub fn int8(&self, column: usize) -> Result<i64> {
+        Ok(self.required(column)?.value() as i64)
+    }
+
+    pub fn int8_or_null(&self, column: usize) -> Option<i64> {
+        self.datum(column).map(|datum| datum.value() as i64)
+    }
+
+    pub fn timestamp(&self, column: usize) -> Result<Timestamp> {
+        self.int8(column)
+    }
+
+    pub fn bool(&self, column: usize) -> Result<bool> {
+        Ok(self.required(column)?.value() & 0xff != 0)
+    }
+
+    pub fn uuid(&self, column: usize) -> Result<Uuid> {
+        self.required(column).map(as_uuid)
+    }
+
+    pub fn uuid_or_null(&self, column: usize) -> Option<Uuid> {
+        self.datum(column).map(as_uuid)
+    }
+
+    pub fn text(&self, column: usize) -> Result<&'r str> {
+        Ok(self.as_text(self.required(column)?))
+    }
+
+    /// A text or json column that may be NULL.
+    pub fn text_or_null(&self, column: usize) -> Option<&'r str> {
+        self.datum(column).map(|datum| self.as_text(datum))
+    }
+
+    fn as_text(&self, datum: pg_sys::Datum) -> &'r str {
+        // SAFETY: the row's memory, which the slot pins for 'r; copies are in `values`,
+        // which lives for 'r too.
+        unsafe {
+            text_of(datum, |packed| self.values.enter(|| pg_sys::pg_detoast_datum_packed(packed)))
+        }
+    }
+}
+
+fn as_uuid(datum: pg_sys::Datum) -> Uuid {
+    // SAFETY: a uuid is 16 bytes by reference, in the row's memory.
+    Uuid::from_bytes(unsafe { *datum.cast_mut_ptr::<[u8; 16]>() })
+}

@@ -1,0 +1,149 @@
+//! The decision on each op at its turn.
+
+use super::known::{Logged, find_by_op_id};
+use super::{Care, Filled, Outcome, Push, Result, Target};
+use crate::store::mvcc::MvccSnapshot;
+use crate::store::registry::Registry;
+use crate::store::server;
+use crate::sync::caller::Caller;
+use sync_ext_core::error::SyncError;
+use sync_ext_core::rules::admission::{Limits, admit};
+use sync_ext_core::rules::merge::merge;
+use sync_ext_core::rules::op::Op;
+use sync_ext_core::rules::ownership::{Owned, OwnerField, own};
+use sync_ext_core::rules::refusal::Refusal;
+use sync_ext_core::wire::owner::fill;
+use sync_ext_core::wire::push_request::payload_facts;
+
+/// Checks one op against current settings and tables. Returns what it says about the
+/// record's owner.
+fn allowed<'a>(
+    op: &Op<'a>,
+    limits: Limits<'_>,
+    registry: &mut Registry,
+    snapshot: &MvccSnapshot,
+) -> Result<std::result::Result<OwnerField<'a>, Refusal>> {
+    let table = registry.find(&op.key.table, snapshot)?;
+    Ok(admit(op, table, limits, |payload, table| payload_facts(payload, table, &op.key.pk, limits)))
+}
+
+/// Why each op is refused in a workspace that does not exist; `None` if one can be
+/// accepted.
+pub fn refuse_all(
+    ops: &[Op<'_>],
+    limits: Limits<'_>,
+    caller: &Caller,
+) -> Result<Option<Vec<Refusal>>> {
+    let snapshot = MvccSnapshot::fresh();
+    let mut registry = Registry::open()?;
+    let mut refusals = Vec::with_capacity(ops.len());
+    for op in ops {
+        server::check_interrupts();
+        let owned = match allowed(op, limits, &mut registry, &snapshot)? {
+            Ok(owner_field) => own(caller.user(), &owner_field, op.operation, None),
+            Err(refusal) => Err(refusal),
+        };
+        match owned {
+            Ok(_) => return Ok(None),
+            Err(refusal) => refusals.push(refusal),
+        }
+    }
+    Ok(Some(refusals))
+}
+
+impl Push<'_> {
+    /// Reads what the tables contain about the batch, and decides on every op. False if
+    /// a presumption is wrong.
+    pub fn decide(&mut self, care: Care) -> Result<bool> {
+        self.find_records(care)?;
+        self.find_logged(care)?;
+        let mut registry = Registry::open()?;
+        for place in 0..self.ops.len() {
+            server::check_interrupts();
+            match self.outcome(place, care, &mut registry)? {
+                Some(outcome) => self.ops[place].outcome = outcome,
+                None => return Ok(false),
+            }
+        }
+        // Read the clock once, under the lock.
+        self.at = server::now();
+        Ok(true)
+    }
+
+    /// `None` if a presumption is wrong.
+    fn outcome(
+        &mut self,
+        place: usize,
+        care: Care,
+        registry: &mut Registry,
+    ) -> Result<Option<Outcome>> {
+        let (op, logged) = (self.ops[place].op, self.ops[place].logged);
+        match logged {
+            Logged::Same { version, overwrote } => {
+                return Ok(Some(Outcome::Replay { version, overwrote }));
+            }
+            Logged::Other => return Ok(Some(Outcome::Refused(Refusal::ConflictWithLog))),
+            Logged::Unasked | Logged::No => {}
+        }
+        let Target { locked, limits, .. } = self.target;
+        Ok(match allowed(op, limits, registry, &locked.snapshot)? {
+            Ok(owner_field) => match self.take_turn(place, &owner_field, registry)? {
+                // The record may exist and belong to a user.
+                Outcome::Refused(_) if care == Care::Presume => None,
+                outcome => Some(outcome),
+            },
+            // A replay takes precedence over current settings and tables.
+            Err(_) if logged == Logged::Unasked => match find_by_op_id(&self.target, op)? {
+                Logged::Same { .. } => None,
+                found => {
+                    self.ops[place].logged = found;
+                    self.outcome(place, care, registry)?
+                }
+            },
+            Err(refusal) => Some(Outcome::Refused(refusal)),
+        })
+    }
+
+    fn take_turn(
+        &mut self,
+        place: usize,
+        owner_field: &OwnerField<'_>,
+        registry: &mut Registry,
+    ) -> Result<Outcome> {
+        let (op, record) = (self.ops[place].op, self.ops[place].record);
+        let known = self.touched[record].register.as_ref().map(|register| &register.owner);
+        let owned = match own(self.target.caller.user(), owner_field, op.operation, known) {
+            Ok(owned) => owned,
+            Err(refusal) => return Ok(Outcome::Refused(refusal)),
+        };
+        let Some(version) = self.head.next() else {
+            let head = self.target.locked.workspace.progress.head;
+            return Err(SyncError::VersionsExhausted { head: head.get() });
+        };
+        let filled = self.fill(op, &owned, registry)?;
+        let record = &mut self.touched[record];
+        let decision = merge(&mut record.register, op, owned.owner, version);
+        if decision.applied {
+            record.winner = Some(place);
+        }
+        self.head = version;
+        Ok(Outcome::New { decision, filled })
+    }
+
+    /// The payload with its owner, if the op did not name the owner.
+    fn fill(
+        &self,
+        op: &Op<'_>,
+        owned: &Owned,
+        registry: &mut Registry,
+    ) -> Result<Option<Box<Filled>>> {
+        let (Some(payload), Some(owner), true) = (op.payload, &owned.owner, owned.fill) else {
+            return Ok(None);
+        };
+        let table = registry.find(&op.key.table, &self.target.locked.snapshot)?;
+        Ok(table
+            .and_then(|table| table.owner_field.as_deref())
+            .map(|field| Filled { field: field.to_owned(), payload: fill(payload, field, owner) })
+            .map(Box::new))
+    }
+}
