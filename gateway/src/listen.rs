@@ -1,0 +1,126 @@
+//! The one connection that receives notifications of commits.
+//!
+//! Only the workspace of a notification is read. Its `changes`, where
+//! `sync_ext.notify` sends them, are not used: they leave out private records,
+//! know nothing of a stream's user, tables and cursor, may be null, and any role
+//! of the database can send a notification that looks like one.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::process;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+use tokio_postgres::tls::NoTlsStream;
+use tokio_postgres::types::Type;
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, Socket};
+use tracing::{info, warn};
+
+use crate::hub::Hub;
+use crate::server::Gateway;
+
+const BACK_OFF: Duration = Duration::from_millis(100);
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(5);
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Notice {
+    workspace_id: String,
+}
+
+/// A notification that only this gateway sends, to itself: it names no workspace.
+struct Sign {
+    payload: String,
+    heard: Notify,
+}
+
+impl Sign {
+    fn new() -> Sign {
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let id = format!("{}-{}", process::id(), time.as_nanos());
+        let payload = json!({"gateway": id}).to_string();
+        Sign { payload, heard: Notify::new() }
+    }
+}
+
+/// Listens forever, on one connection after the other.
+pub async fn run(gateway: Arc<Gateway>, database: Config) {
+    let mut back_off = BACK_OFF;
+    loop {
+        let Err(why) = listen(&gateway, &database).await;
+        if gateway.hub.is_listening.swap(false, Ordering::Relaxed) {
+            back_off = BACK_OFF;
+        }
+        warn!(reason = format!("{why:#}"), "not listening");
+        sleep(back_off).await;
+        back_off = (back_off * 2).min(LONGEST_BACK_OFF);
+    }
+}
+
+/// Listens until the connection ends.
+async fn listen(gateway: &Gateway, database: &Config) -> Result<Infallible> {
+    let patience = gateway.config.database_timeout;
+    let (client, connection) = timeout(patience, database.connect(NoTls)).await??;
+    let sign = Sign::new();
+    tokio::select! {
+        ended = forward(connection, &gateway.hub, &sign) => ended,
+        silent = keep_listening(&client, gateway, &sign) => silent,
+    }
+}
+
+/// Drives the connection, and rings for each notification.
+async fn forward(
+    mut connection: Connection<Socket, NoTlsStream>,
+    hub: &Hub,
+    sign: &Sign,
+) -> Result<Infallible> {
+    while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
+        let AsyncMessage::Notification(notification) = message? else { continue };
+        if notification.payload() == sign.payload {
+            sign.heard.notify_one();
+        } else if let Ok(notice) = serde_json::from_str::<Notice>(notification.payload()) {
+            hub.ring(&notice.workspace_id);
+        }
+    }
+    bail!("the connection was closed")
+}
+
+/// Asks for an answer from time to time: nothing else would show that the server's
+/// machine is gone.
+async fn keep_listening(client: &Client, gateway: &Gateway, sign: &Sign) -> Result<Infallible> {
+    let (hub, channel) = (&gateway.hub, &gateway.config.channel);
+    let patience = gateway.config.database_timeout;
+    let listen = format!("listen \"{}\"", channel.replace('"', "\"\""));
+    timeout(patience, client.batch_execute(&listen)).await??;
+    // No notification will come for what was pushed before.
+    hub.ring_all();
+    timeout(patience, give(sign, gateway)).await.context("the sign could not be given")??;
+    timeout(patience, sign.heard.notified())
+        .await
+        .context("what is told in the database of the calls is not heard")?;
+    hub.is_listening.store(true, Ordering::Relaxed);
+    info!(channel, "listening");
+    loop {
+        sleep(patience).await;
+        timeout(patience, client.batch_execute(""))
+            .await
+            .context("the server does not answer")??;
+    }
+}
+
+/// Sends the sign where pushes are made, and on another connection than the listening
+/// one: LISTEN also succeeds in another database, and on a connection that a proxy
+/// lends for one transaction, which might even receive its own notifications.
+async fn give(sign: &Sign, gateway: &Gateway) -> Result<()> {
+    let notify = "select pg_notify($1, $2)::text";
+    let arguments = [&gateway.config.channel, &sign.payload];
+    let arguments = arguments.map(|text| (text as _, Type::TEXT));
+    let given = gateway.database.call(None, notify, &arguments).await;
+    given.map(drop).map_err(|failure| anyhow!(failure.to_json()))
+}

@@ -1,0 +1,41 @@
+//! sync_ext over HTTP: calls pass through, changes arrive by server-sent events.
+//!
+//! * [`config`]: options, from the command line and the environment
+//! * [`server`]: the routes, and the life of the process
+//! * [`connections`]: their number and their timeouts
+//! * [`body`]: the body of a request, within its limits
+//! * [`caller`]: who a request speaks for
+//! * [`calls`]: push, pull, snapshot, cursor, exchange
+//! * [`live`]: a stream of changes
+//! * [`hub`]: which streams wait for which workspace
+//! * [`listen`]: the one connection that receives notifications of commits
+//! * [`database`]: a call in a transaction of its own
+//! * [`failure`]: SQLSTATEs as HTTP answers
+
+mod body;
+mod caller;
+mod calls;
+mod config;
+mod connections;
+mod database;
+mod failure;
+mod hub;
+mod listen;
+mod live;
+mod server;
+
+use clap::Parser;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let mut config = config::Config::parse();
+    // Of this crate alone: what libraries log may hold payloads or credentials.
+    let ours = Targets::new().with_target(env!("CARGO_CRATE_NAME"), config.log_level);
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(log).with(ours).init();
+    config.fit_file_limit()?;
+    server::run(config).await
+}
