@@ -5,6 +5,7 @@ use std::cell::RefCell;
 
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
+use nix::unistd::Pid;
 use postgres::Client;
 
 use crate::report::Row;
@@ -43,16 +44,12 @@ impl Bench {
 
     /// One client with one backend at a time: each has a CPU of its own.
     pub fn pin(&self) -> Result<()> {
-        match stand::first_cpus() {
-            Some((first, _)) => stand::keep_to(&first.to_string(), std::process::id()),
-            None => Ok(()),
-        }
+        if stand::has_two_cpus() { stand::keep_to([0], Pid::this()) } else { Ok(()) }
     }
 
     /// Many clients: the scheduler may place all of them.
     pub fn unpin(&self) -> Result<()> {
-        let count = std::thread::available_parallelism()?.get();
-        stand::keep_to(&format!("0-{}", count - 1), std::process::id())
+        stand::keep_to(0..stand::cpus()?, Pid::this())
     }
 
     pub fn sync_ext(&self) -> Result<RefCell<Function>> {
@@ -137,10 +134,5 @@ impl Bench {
         ];
         let series = alternate(&self.bar, self.rounds, self.work_of(&kind), sides)?;
         Ok(series.row(row, "sync_ext", base))
-    }
-
-    pub fn head(&mut self, workspace: &str) -> Result<i64> {
-        let sql = "select head from sync_ext.workspace where workspace_id = $1";
-        Ok(self.admin.query_one(sql, &[&workspace])?.get(0))
     }
 }

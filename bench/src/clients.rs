@@ -9,8 +9,13 @@ use crate::bench::Bench;
 use crate::report::Row;
 use crate::rounds::Series;
 
-/// Clients, workspaces that they take in turn, ops per client and round.
-const SPREADS: [(usize, usize, usize); 6] =
+/// How many clients, the workspaces that they take in turn, ops per client and round.
+pub type Spread = (usize, usize, usize);
+
+/// A side's name, what prepares its sessions, and how it pushes.
+pub type Way<'a> = (&'static str, &'a str, &'a str);
+
+const SPREADS: [Spread; 6] =
     [(8, 8, 200), (8, 1, 100), (8, 1000, 200), (1, 1, 200), (1, 8, 200), (1, 1000, 200)];
 
 // A batch of one op, made up on the server from nothing but new UUIDs, so that
@@ -36,44 +41,45 @@ const FLOOR: &str = r#"with new as materialized (
     from new, counter"#;
 
 impl Bench {
-    /// Rates of sync_push and of one CTE that writes the same rows, alternating.
+    /// Rates of sync_push and of one CTE that writes the same rows.
     pub fn clients(&mut self) -> Result<Vec<Row>> {
-        self.bar.inc_length((SPREADS.len() * (self.rounds + 1) * 2) as u64);
-        SPREADS.iter().map(|spread| self.rates(*spread)).collect()
+        let ways = [("sync_ext", "", OURS), ("one CTE", "", FLOOR)];
+        let row = |spread: Spread| {
+            let name = format!("{}, {}", plural(spread.0, "client"), plural(spread.1, "workspace"));
+            self.rates(&name, spread, ways)
+        };
+        SPREADS.into_iter().map(row).collect()
     }
 
-    fn rates(&mut self, (clients, workspaces, ops): (usize, usize, usize)) -> Result<Row> {
+    /// Rates of two ways, alternating.
+    pub fn rates(
+        &self,
+        name: &str,
+        (clients, workspaces, ops): Spread,
+        ways: [Way<'_>; 2],
+    ) -> Result<Row> {
+        self.bar.inc_length(((self.rounds + 1) * 2) as u64);
         // A full run pushes four times as much, as elsewhere.
         let ops = ops * self.work / 5_000;
         let mut rates = [Vec::new(), Vec::new()];
         for round in 0..=self.rounds {
             for turn in 0..2 {
                 let side = (round + turn) % 2;
-                let sql = if side == 0 { OURS } else { FLOOR };
-                let rate = self.run("", sql, (clients, workspaces, ops))?;
+                let (_, set, sql) = ways[side];
+                let rate = self.run(set, sql, (clients, workspaces, ops))?;
                 if round > 0 {
                     rates[side].push(rate);
                 }
                 self.bar.inc(1);
             }
         }
-        let [ours, floor] = rates;
-        let plural = |count: usize, what: &str| match count {
-            1 => format!("1 {what}"),
-            _ => format!("{count} {what}s"),
-        };
-        let name = format!("{}, {}", plural(clients, "client"), plural(workspaces, "workspace"));
-        let series = Series::new("ops/s", [("sync_ext", ours), ("one CTE", floor)]);
-        Ok(series.row(&name, "sync_ext", "one CTE"))
+        let ([ours, base], [(our_name, ..), (base_name, ..)]) = (rates, ways);
+        let series = Series::new("ops/s", [(our_name, ours), (base_name, base)]);
+        Ok(series.row(name, our_name, base_name))
     }
 
     /// Ops per second, all clients together; `set` prepares their sessions.
-    pub fn run(
-        &self,
-        set: &str,
-        sql: &str,
-        (clients, workspaces, ops): (usize, usize, usize),
-    ) -> Result<f64> {
+    fn run(&self, set: &str, sql: &str, (clients, workspaces, ops): Spread) -> Result<f64> {
         let mut sessions = Vec::new();
         for client in 0..clients {
             let mut session = self.stand.connect()?;
@@ -102,4 +108,8 @@ impl Bench {
         })?;
         Ok((ops * clients) as f64 / begun.elapsed().as_secs_f64())
     }
+}
+
+pub fn plural(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

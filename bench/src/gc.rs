@@ -2,14 +2,14 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, anyhow, ensure};
 use postgres::Client;
 
 use crate::bench::Bench;
 use crate::report::Row;
-use crate::rounds::{Series, percentile};
+use crate::rounds::{Series, percentile, seconds};
 
 /// Entries that GC has to purge in each round.
 const DUE: i64 = 100_000;
@@ -70,9 +70,8 @@ impl Bench {
             });
             let mut times = Vec::new();
             while !is_over.load(Ordering::Relaxed) {
-                let begun = Instant::now();
-                pusher.query_one(&push, &[&workspace, &OPS])?;
-                times.push(begun.elapsed().as_secs_f64() * 1e6);
+                let call = || Ok(pusher.query_one(&push, &[&workspace, &OPS]).map(drop)?);
+                times.push(seconds(call)? * 1e6);
             }
             let purged = gc.join().map_err(|_| anyhow!("the collector panicked"))??;
             ensure!(purged >= DUE - 2000, "GC purged {purged} entries only");
@@ -86,10 +85,10 @@ impl Bench {
         let push = pusher.prepare(PUSH)?;
         let mut times = Vec::new();
         for n in 0..pushes + 20 {
-            let begun = Instant::now();
-            pusher.query_one(&push, &[&workspace, &OPS])?;
+            let call = || Ok(pusher.query_one(&push, &[&workspace, &OPS]).map(drop)?);
+            let seconds = seconds(call)?;
             if n >= 20 {
-                times.push(begun.elapsed().as_secs_f64() * 1e6);
+                times.push(seconds * 1e6);
             }
         }
         Ok(percentile(times, 0.99))

@@ -1,7 +1,7 @@
 //! The benchmark: sync_ext beside what Postgres itself needs (the floor) and
 //! what one would use instead (the peers), in one run, alternating.
 //!
-//! * [`report`]: rows of the result, targets, table and JSON; [`chart`]
+//! * [`report`]: rows of the result, targets, table and JSON
 //! * [`rounds`]: alternating measurement, medians, ratios
 //! * [`stand`], [`stage`]: the cluster, and the ops, laid out before the clock runs
 //! * [`sides`]: who takes part
@@ -10,7 +10,6 @@
 
 pub mod access;
 pub mod bench;
-pub mod chart;
 pub mod clients;
 pub mod gc;
 pub mod memory;

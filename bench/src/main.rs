@@ -1,12 +1,11 @@
-//! `bench [--quick] [GROUP...]`: runs workloads side by side on a throw-away
-//! cluster and writes `target/bench/pgNN.json` and a chart.
+//! Runs workloads side by side on a throw-away cluster and writes
+//! `target/bench/pgNN.json`.
 
-use std::path::PathBuf;
-
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use clap::Parser;
+use clap::builder::PossibleValuesParser;
 use sync_ext_bench::bench::Bench;
-use sync_ext_bench::report::{Report, Row};
-use sync_ext_bench::stand::SETTINGS;
+use sync_ext_bench::report::{self, Row};
 
 type Workload = fn(&mut Bench) -> Result<Vec<Row>>;
 
@@ -34,18 +33,23 @@ const TOGETHER: [(&str, Workload); 4] = [
     ("memory", Bench::memory),
 ];
 
+/// Runs workloads side by side on a throw-away cluster and compares their times.
+#[derive(Parser)]
+struct Options {
+    /// Fewer rounds with less work in each
+    #[arg(long)]
+    quick: bool,
+    /// Groups of workloads to run [default: all]
+    #[arg(value_name = "GROUP", value_parser = PossibleValuesParser::new(names()))]
+    groups: Vec<String>,
+}
+
+fn names() -> impl Iterator<Item = &'static str> {
+    ALONE.iter().chain(&TOGETHER).map(|(name, _)| *name)
+}
+
 fn main() -> Result<()> {
-    let (options, wanted): (Vec<String>, Vec<String>) =
-        std::env::args().skip(1).partition(|argument| argument.starts_with("--"));
-    let quick = match options.as_slice() {
-        [] => false,
-        [option] if option == "--quick" => true,
-        _ => bail!("usage: bench [--quick] [GROUP...]"),
-    };
-    let names: Vec<&str> = ALONE.iter().chain(&TOGETHER).map(|(group, _)| *group).collect();
-    if let Some(unknown) = wanted.iter().find(|name| !names.contains(&name.as_str())) {
-        bail!("unknown group {unknown}; there are {}", names.join(", "));
-    }
+    let Options { quick, groups: wanted } = Options::parse();
     let mut bench = Bench::start(quick)?;
     let mut rows = Vec::new();
     let mut run = |bench: &mut Bench, (name, workload): (&'static str, Workload)| {
@@ -61,16 +65,7 @@ fn main() -> Result<()> {
     TOGETHER.into_iter().try_for_each(|group| run(&mut bench, group))?;
     bench.bar.finish_and_clear();
 
-    let postgres: String =
-        bench.admin.query_one("select current_setting('server_version')", &[])?.get(0);
-    let settings = SETTINGS.iter().map(|setting| setting.to_string()).collect();
-    let report = Report { postgres, settings, rounds: bench.rounds, rows };
-    report.print();
-    let major = report.postgres.split('.').next().context("a version")?;
     // A part of the benchmark does not replace the whole.
     let part = if wanted.is_empty() { "" } else { "-part" };
-    let stem = PathBuf::from(format!("target/bench/pg{major}{part}"));
-    report.write(&stem)?;
-    println!("written to {0}.json and {0}.svg", stem.display());
-    Ok(())
+    report::finish(bench.stand.version()?, bench.rounds, rows, ["", part])
 }

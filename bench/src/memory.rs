@@ -29,22 +29,14 @@ impl Bench {
                     &[&kind.name],
                 )?
                 .get(0);
-            let (mut peaks, mut ratios) = (Vec::new(), Vec::new());
+            let input = f64::from(input);
+            let mut peaks = Vec::new();
             self.bar.inc_length(kind.batches as u64);
             for batch in 0..kind.batches.min(self.rounds + 1) {
-                let extra = self.extra_memory(|push| push.push(&kind, batch))? - f64::from(input);
-                peaks.push(extra);
-                ratios.push(extra / f64::from(input));
+                peaks.push(self.extra_memory(|push| push.push(&kind, batch))? - input);
                 self.bar.inc(1);
             }
-            rows.push(Row {
-                name: name.to_owned(),
-                unit: "bytes".to_owned(),
-                ours: median(peaks),
-                base_name: "its input".to_owned(),
-                base: f64::from(input),
-                ratio: median(ratios),
-            });
+            rows.push(Row::new(name, "bytes", median(peaks), "its input", input));
         }
         Ok(rows)
     }

@@ -8,6 +8,7 @@ use postgres::types::Type;
 use crate::bench::Bench;
 use crate::report::Row;
 use crate::rounds::{Side, alternate, seconds, take_turns};
+use crate::stand::head;
 
 const COPY: &str = "COPY to /dev/null";
 
@@ -74,7 +75,7 @@ impl Bench {
                 self.admin.batch_execute(&format!("vacuum analyze {table}"))?;
             }
         }
-        self.head("pulled")
+        head(&mut self.admin, "pulled")
     }
 
     /// Pages of the whole log against COPY of the same rows, and against pulls

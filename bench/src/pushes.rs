@@ -10,10 +10,9 @@ use sync_ext_demo::oplog;
 use crate::bench::Bench;
 use crate::report::Row;
 use crate::rounds::{Series, Side, alternate, seconds, take_turns};
-use crate::sides::{Function, Sqlite};
+use crate::sides::{FLOOR, Function, Sqlite};
 use crate::stage::{self, Ids};
-
-const FLOOR: &str = "INSERT ... SELECT";
+use crate::stand::wal_position;
 
 impl Bench {
     /// Batches of 1000 against all who do it in one go; what they cost again,
@@ -32,7 +31,7 @@ impl Bench {
         let json: Vec<String> = (0..kind.batches)
             .map(|batch| stage::json(&mut reader, kind.name, batch))
             .collect::<Result<_>>()?;
-        let wal: [RefCell<Vec<f64>>; 2] = Default::default();
+        let (mut ours_wal, mut floor_wal) = (Vec::new(), Vec::new());
         let work = self.work_of(&kind);
         let this = &*self;
         // What was stored a round ago.
@@ -51,7 +50,7 @@ impl Bench {
                     let seconds = seconds(|| {
                         this.batches(&kind, round).try_for_each(|batch| ours.push(&kind, batch))
                     })?;
-                    wal[0].borrow_mut().push((wal_position(ours.client())? - before) / work as f64);
+                    ours_wal.push((wal_position(ours.client())? - before) / work as f64);
                     Ok(seconds)
                 }),
                 Side::timing_itself(FLOOR, |round| {
@@ -60,9 +59,7 @@ impl Bench {
                     let seconds = seconds(|| {
                         this.batches(&kind, round).try_for_each(|batch| floor.insert(&kind, batch))
                     })?;
-                    wal[1]
-                        .borrow_mut()
-                        .push((wal_position(floor.client())? - before) / work as f64);
+                    floor_wal.push((wal_position(floor.client())? - before) / work as f64);
                     Ok(seconds)
                 }),
                 this.side("expert PL/pgSQL", kind, |batch| expert.borrow_mut().push(&kind, batch)),
@@ -87,7 +84,8 @@ impl Bench {
                 }),
             ],
         )?;
-        let [ours_wal, floor_wal] = wal.map(|bytes| bytes.into_inner()[1..].to_vec());
+        // The first round does not count.
+        let [ours_wal, floor_wal] = [ours_wal, floor_wal].map(|bytes| bytes[1..].to_vec());
         let wal = Series::new("bytes", [("sync_ext", ours_wal), (FLOOR, floor_wal)]);
         let fresh = "sync_ext";
         Ok(vec![
@@ -190,17 +188,7 @@ impl Bench {
         drop((ours, floor));
         let after = settled_hot(&mut self.admin, before.1 + kind.batches as i64 * 1000)?;
         let (hot, updated) = ((after.0 - before.0) as f64, (after.1 - before.1) as f64);
-        Ok(vec![
-            times,
-            Row {
-                name: "HOT share of record updates".to_owned(),
-                unit: "updates".to_owned(),
-                ours: hot,
-                base_name: "all".to_owned(),
-                base: updated,
-                ratio: hot / updated,
-            },
-        ])
+        Ok(vec![times, Row::new("HOT share of record updates", "updates", hot, "all", updated)])
     }
 
     /// Puts on new and known records, a tenth of the ops deletes.
@@ -240,11 +228,6 @@ impl Bench {
         let series = alternate(&self.bar, self.rounds, pushes.len(), sides)?;
         Ok(vec![series.row("demo's op log / expert PL/pgSQL", "sync_ext", "expert PL/pgSQL")])
     }
-}
-
-fn wal_position(client: &mut Client) -> Result<f64> {
-    let sql = "select (pg_current_wal_insert_lsn() - '0/0')::float8";
-    Ok(client.query_one(sql, &[])?.get(0))
 }
 
 /// HOT updates of records, and all updates.

@@ -1,11 +1,11 @@
 //! Rows of the result, their targets, the table and the JSON.
 
-use std::path::Path;
+use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::chart;
+use crate::stand::SETTINGS;
 
 /// One comparison: medians over the rounds, and the median of their ratios.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -17,6 +17,20 @@ pub struct Row {
     pub base: f64,
     /// ours / base.
     pub ratio: f64,
+}
+
+impl Row {
+    /// A comparison of two figures.
+    pub fn new(name: &str, unit: &str, ours: f64, base_name: &str, base: f64) -> Row {
+        Row {
+            name: name.to_owned(),
+            unit: unit.to_owned(),
+            ours,
+            base_name: base_name.to_owned(),
+            base,
+            ratio: ours / base,
+        }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -94,8 +108,26 @@ pub fn targeted() -> impl Iterator<Item = &'static str> {
     TARGETS.iter().map(|(name, _)| *name)
 }
 
+/// Prints the rows and writes them to `target/bench/<prefix>pg<major><suffix>.json`.
+pub fn finish(
+    postgres: String,
+    rounds: usize,
+    rows: Vec<Row>,
+    [prefix, suffix]: [&str; 2],
+) -> Result<()> {
+    let major = postgres.split('.').next().context("a version")?;
+    let path = PathBuf::from(format!("target/bench/{prefix}pg{major}{suffix}.json"));
+    let settings = SETTINGS.map(str::to_owned).to_vec();
+    let report = Report { postgres, settings, rounds, rows };
+    report.print();
+    std::fs::create_dir_all("target/bench")?;
+    std::fs::write(&path, serde_json::to_string_pretty(&report)?)?;
+    println!("written to {}", path.display());
+    Ok(())
+}
+
 impl Report {
-    pub fn print(&self) {
+    fn print(&self) {
         println!(
             "Postgres {}, {} rounds; {}",
             self.postgres,
@@ -113,15 +145,5 @@ impl Report {
                 "{name:34} {ours:>10.2} {base:>10.2} {unit:8} {base_name:24} {ratio:>6.2} {target:>8}"
             );
         }
-    }
-
-    /// Writes `<stem>.json` and a chart of the ratios, `<stem>.svg`.
-    pub fn write(&self, stem: &Path) -> Result<()> {
-        if let Some(folder) = stem.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
-        std::fs::write(stem.with_extension("json"), serde_json::to_string_pretty(self)?)?;
-        std::fs::write(stem.with_extension("svg"), chart::svg(self))?;
-        Ok(())
     }
 }

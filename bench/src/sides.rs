@@ -12,6 +12,9 @@ use serde_json::value::RawValue;
 
 use crate::stage::Kind;
 
+/// What rows call the floor where one statement inserts.
+pub const FLOOR: &str = "INSERT ... SELECT";
+
 /// A function that takes a batch: sync_ext's, the expert's, the loop's.
 pub struct Function {
     client: Client,

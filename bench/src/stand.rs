@@ -1,10 +1,12 @@
 //! The cluster that everything is measured on, with all sides installed.
 
-use std::process::Command;
+use std::thread::available_parallelism;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::{Pid, SysconfVar, sysconf};
 use postgres::Client;
-use sync_ext_cluster::cluster::Cluster;
+use sync_ext_harness::cluster::Cluster;
 
 use crate::stage;
 
@@ -35,25 +37,38 @@ impl Stand {
     pub fn connect_pinned(&self) -> Result<Client> {
         let mut client = self.connect()?;
         let pid: i32 = client.query_one("select pg_backend_pid()", &[])?.get(0);
-        if let Some((_, second)) = first_cpus() {
-            keep_to(&second.to_string(), pid as u32)?;
+        if has_two_cpus() {
+            keep_to([1], Pid::from_raw(pid))?;
         }
         Ok(client)
     }
+
+    pub fn version(&self) -> Result<String> {
+        let sql = "select current_setting('server_version')";
+        Ok(self.connect()?.query_one(sql, &[])?.get(0))
+    }
 }
 
-/// Two CPUs, if the machine has them: one for the client, one for backends.
-pub fn first_cpus() -> Option<(usize, usize)> {
-    std::thread::available_parallelism().is_ok_and(|count| count.get() >= 2).then_some((0, 1))
+/// One for the client and one for backends.
+/// Online, also where this process may not run at the moment.
+pub fn cpus() -> Result<usize> {
+    let online = sysconf(SysconfVar::_NPROCESSORS_ONLN)?.context("no number of CPUs")?;
+    Ok(usize::try_from(online)?)
+}
+
+pub fn has_two_cpus() -> bool {
+    available_parallelism().is_ok_and(|count| count.get() >= 2)
 }
 
 /// Keeps a process (its first thread and those that it starts from now on) to
 /// some CPUs. What a short call takes depends most of all on whether the
 /// scheduler put its two ends on one CPU; so that is not left to chance.
-pub fn keep_to(cpus: &str, pid: u32) -> Result<()> {
-    let output = Command::new("taskset").args(["-pc", cpus, &pid.to_string()]).output()?;
-    ensure!(output.status.success(), "taskset: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
+pub fn keep_to(cpus: impl IntoIterator<Item = usize>, process: Pid) -> Result<()> {
+    let mut set = CpuSet::new();
+    for cpu in cpus {
+        set.set(cpu)?;
+    }
+    Ok(sched_setaffinity(process, &set)?)
 }
 
 pub fn start(name: &str) -> Result<Stand> {
@@ -90,4 +105,15 @@ fn season(admin: &mut Client) -> Result<()> {
          drop table bench.season;",
     )?;
     Ok(())
+}
+
+/// Bytes of WAL that were ever written.
+pub fn wal_position(client: &mut Client) -> Result<f64> {
+    let sql = "select (pg_current_wal_insert_lsn() - '0/0')::float8";
+    Ok(client.query_one(sql, &[])?.get(0))
+}
+
+pub fn head(client: &mut Client, workspace: &str) -> Result<i64> {
+    let sql = "select head from sync_ext.workspace where workspace_id = $1";
+    Ok(client.query_one(sql, &[&workspace])?.get(0))
 }

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use postgres::Client;
-use sync_ext_cluster::cluster::Cluster;
+use sync_ext_harness::cluster::Cluster;
 
 use callers::Callers;
 use replay::replay;

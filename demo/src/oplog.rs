@@ -8,13 +8,13 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use sync_ext_cluster::device::{Pending, Revision};
+use sync_ext_harness::device::{Pending, Revision};
 
 /// Made from the history of the public repository pgcentralfoundation/pgrx;
 /// parallel branches give true conflicts.
 const OPLOG: &[u8] = include_bytes!("../data/oplog.ndjson.gz");
 
-/// sha256 of the final state under LWW, see `sync_ext_cluster::state`.
+/// sha256 of the final state under LWW, see `sync_ext_harness::state`.
 pub const STATE_SHA256: &str = "dfe2006717d1861e4c378d7491f29710a432bfe85e0c233abec22823e9a8ef90";
 
 pub struct Push {

@@ -7,9 +7,9 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use postgres::Client;
-use sync_ext_cluster::device::{Answered, Device, call};
-use sync_ext_cluster::state::{digest, of_server};
 use sync_ext_demo::oplog;
+use sync_ext_harness::device::{Answered, Device, call};
+use sync_ext_harness::state::{digest, of_server};
 
 use crate::callers::Callers;
 use crate::report::Report;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use sync_ext_cluster::device::Answered;
 use sync_ext_demo::oplog::STATE_SHA256;
+use sync_ext_harness::device::Answered;
 
 #[derive(Default)]
 pub struct Report {

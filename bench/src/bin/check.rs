@@ -1,18 +1,27 @@
-//! `check FILE...`: compares results of the benchmark with the targets, a line
-//! each; exits non-zero if one is missed or was not measured.
+//! Compares results of the benchmark with the targets.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
+use clap::Parser;
 use sync_ext_bench::report::{Report, Row, target, targeted};
+
+/// Compares results of the benchmark with the targets, a line each; fails if one is
+/// missed or was not measured.
+#[derive(Parser)]
+struct Options {
+    /// Results as JSON
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
 
 fn main() -> Result<ExitCode> {
     let mut rows: Vec<Row> = Vec::new();
-    for path in std::env::args().skip(1) {
+    for path in Options::parse().files {
         let report: Report = serde_json::from_str(&std::fs::read_to_string(&path)?)?;
         rows.extend(report.rows);
     }
-    ensure!(!rows.is_empty(), "usage: check FILE...");
     let mut missed = 0;
     for name in targeted() {
         let row = rows.iter().find(|row| row.name == name);

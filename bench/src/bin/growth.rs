@@ -1,21 +1,28 @@
-//! `growth [MAX]`: what an op, a page and the bytes cost as the log grows to MAX
-//! entries (10,000,000), in one workspace and over 100,000, beside the floor.
-//! Ids ascend with time. Writes `target/bench/growth-pgNN.json`.
+//! What an op, a page and the bytes cost as the log grows, in one workspace and over
+//! 100,000, beside the floor. Ids ascend with time. Writes
+//! `target/bench/growth-pgNN.json`.
 
 use std::fmt::Write;
-use std::path::PathBuf;
-use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use postgres::Client;
-use sync_ext_bench::report::{Report, Row};
+use sync_ext_bench::report::{self, Row};
 use sync_ext_bench::rounds::{median, seconds};
-use sync_ext_bench::sides::{Floor, Function};
+use sync_ext_bench::sides::{FLOOR, Floor, Function};
 use sync_ext_bench::stage::PAYLOAD;
-use sync_ext_bench::stand::{self, SETTINGS, Stand};
+use sync_ext_bench::stand::{self, Stand, head, wal_position};
 
 const FIRST: usize = 10_000;
+
+/// Measures what an op, a page and the bytes cost as the log grows.
+#[derive(Parser)]
+struct Options {
+    /// Entries to grow to
+    #[arg(default_value_t = 10_000_000)]
+    max: usize,
+}
 
 /// How the entries lie.
 struct Layout {
@@ -33,23 +40,15 @@ const LAYOUTS: [Layout; 2] = [
 ];
 
 fn main() -> Result<()> {
-    let max = std::env::args().nth(1).map_or(Ok(10_000_000), |text| text.parse())?;
+    let Options { max } = Options::parse();
     let mut rows = Vec::new();
     let mut postgres = String::new();
     for layout in LAYOUTS {
         let stand = stand::start("growth")?;
-        let mut growth = Growth::new(&stand, layout, max)?;
-        rows.extend(growth.run(max)?);
-        postgres = growth.admin.query_one("select current_setting('server_version')", &[])?.get(0);
+        rows.extend(Growth::new(&stand, layout, max)?.run(max)?);
+        postgres = stand.version()?;
     }
-    let settings = SETTINGS.iter().map(|setting| setting.to_string()).collect();
-    let report = Report { postgres, settings, rounds: 1, rows };
-    report.print();
-    let major = report.postgres.split('.').next().context("a version")?;
-    let stem = PathBuf::from(format!("target/bench/growth-pg{major}"));
-    report.write(&stem)?;
-    println!("written to {0}.json and {0}.svg", stem.display());
-    Ok(())
+    report::finish(postgres, 1, rows, ["growth-", ""])
 }
 
 struct Growth {
@@ -101,14 +100,8 @@ impl Growth {
         self.bar.finish_and_clear();
         let at = |entries: usize| costs.iter().find(|costs| costs.entries == entries);
         if let (Some(small), Some(large)) = (at(100_000), at(10_000_000)) {
-            rows.push(Row {
-                name: format!("10^7 entries, {}", self.layout.name),
-                unit: "us".to_owned(),
-                ours: large.op[0],
-                base_name: "10^5 entries".to_owned(),
-                base: small.op[0],
-                ratio: large.op[0] / small.op[0],
-            });
+            let name = format!("10^7 entries, {}", self.layout.name);
+            rows.push(Row::new(&name, "us", large.op[0], "10^5 entries", small.op[0]));
         }
         Ok(rows)
     }
@@ -116,27 +109,15 @@ impl Growth {
     fn rows(&self, costs: &Costs, first_page: f64) -> Vec<Row> {
         let name =
             |what: &str| format!("{what}, {}, 10^{}", self.layout.name, costs.entries.ilog10());
-        let beside = |what: &str, unit: &str, [ours, base]: [f64; 2]| Row {
-            name: name(what),
-            unit: unit.to_owned(),
-            ours,
-            base_name: "INSERT ... SELECT".to_owned(),
-            base,
-            ratio: ours / base,
+        let beside = |what: &str, unit: &str, [ours, base]: [f64; 2]| {
+            Row::new(&name(what), unit, ours, FLOOR, base)
         };
         vec![
             beside("op", "us", costs.op),
             beside("WAL", "bytes", costs.wal),
             beside("heap", "bytes", costs.heap),
             beside("indexes", "bytes", costs.indexes),
-            Row {
-                name: name("page"),
-                unit: "us".to_owned(),
-                ours: costs.page,
-                base_name: "at 10^4".to_owned(),
-                base: first_page,
-                ratio: costs.page / first_page,
-            },
+            Row::new(&name("page"), "us", costs.page, "at 10^4", first_page),
         ]
     }
 
@@ -252,17 +233,13 @@ impl Growth {
     /// Microseconds of a page of at most 1000, from places all over the log.
     fn page(&mut self) -> Result<f64> {
         let pull = self.admin.prepare("select pg_column_size(sync_pull($1, $2, 1000))")?;
-        let head: i64 = self
-            .admin
-            .query_one("select head from sync_ext.workspace where workspace_id = 'w0'", &[])?
-            .get(0);
+        let head = head(&mut self.admin, "w0")?;
         let mut times = Vec::new();
         for n in 0..50 {
             let from = (head - 1000).max(0) * n / 50;
             let workspace = self.known_workspace(n as usize);
-            let begun = Instant::now();
-            self.admin.query_one(&pull, &[&workspace, &from])?;
-            times.push(begun.elapsed().as_secs_f64() * 1e6);
+            let call = || Ok(self.admin.query_one(&pull, &[&workspace, &from]).map(drop)?);
+            times.push(seconds(call)? * 1e6);
         }
         Ok(median(times))
     }
@@ -278,9 +255,4 @@ impl Growth {
         }
         Ok(sizes)
     }
-}
-
-fn wal_position(client: &mut Client) -> Result<f64> {
-    let sql = "select (pg_current_wal_insert_lsn() - '0/0')::float8";
-    Ok(client.query_one(sql, &[])?.get(0))
 }

@@ -1,12 +1,15 @@
-//! `profile [WORKLOAD...]`: where a backend's time goes, by perf. Prints the
-//! share of each binary and the functions on top; the recordings stay under
-//! `target/profile` for `perf report`.
+//! Where a backend's time goes, by perf. Prints the share of each binary and the
+//! functions on top; the recordings stay under `target/profile` for `perf report`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use clap::builder::PossibleValuesParser;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use postgres::Client;
 use sync_ext_bench::sides::{Floor, Function};
 use sync_ext_bench::stage::{self, Ids, Kind};
@@ -25,20 +28,21 @@ const WORKLOADS: [&str; 11] = [
     "poll",
     "floor-1000",
 ];
-const USUAL: [&str; 3] = ["push-1000", "floor-1000", "pull-1000"];
 /// Records that lie in the tables before.
 const RECORDS: usize = 200_000;
 const SECONDS: f64 = 5.0;
 const TOP: usize = 30;
 
+/// Shows where a backend's time goes, by perf.
+#[derive(Parser)]
+struct Options {
+    #[arg(value_name = "WORKLOAD", value_parser = PossibleValuesParser::new(WORKLOADS),
+        default_values = ["push-1000", "floor-1000", "pull-1000"])]
+    workloads: Vec<String>,
+}
+
 fn main() -> Result<()> {
-    let mut wanted: Vec<String> = std::env::args().skip(1).collect();
-    if wanted.is_empty() {
-        wanted = USUAL.map(str::to_owned).to_vec();
-    }
-    if let Some(other) = wanted.iter().find(|name| !WORKLOADS.contains(&name.as_str())) {
-        bail!("unknown workload {other}; there are {}", WORKLOADS.join(", "));
-    }
+    let Options { workloads } = Options::parse();
     let stand = stand::start("profile")?;
     let mut admin = stand.connect()?;
     println!("laying out {RECORDS} records");
@@ -51,7 +55,7 @@ fn main() -> Result<()> {
         floor.insert(&known, batch)?;
     }
     drop((push, floor));
-    for workload in &wanted {
+    for workload in &workloads {
         profile(workload, &known, &mut admin, &stand)?;
     }
     Ok(())
@@ -89,9 +93,7 @@ fn profile(workload: &str, known: &Kind, admin: &mut Client, stand: &stand::Stan
             let page: i64 = if workload == "pull-1000" { 1000 } else { 100 };
             let sql = "select pg_column_size(sync_pull('w0', $1, $2))";
             let pull = client.prepare(sql)?;
-            let head: i64 = admin
-                .query_one("select head from sync_ext.workspace where workspace_id = 'w0'", &[])?
-                .get(0);
+            let head = stand::head(admin, "w0")?;
             record(workload, pid, usize::MAX, |n| {
                 let from = if workload == "poll" { head } else { n as i64 * page % (head - page) };
                 client.query_one(&pull, &[&from, &(page as i32)])?;
@@ -129,7 +131,7 @@ fn record(
         done += 1;
     }
     let seconds = begun.elapsed().as_secs_f64();
-    Command::new("kill").args(["-INT", &perf.id().to_string()]).status()?;
+    kill(Pid::from_raw(perf.id() as i32), Signal::SIGINT)?;
     perf.wait()?;
     Ok((done, seconds))
 }
