@@ -1,6 +1,6 @@
 # Set-up is part of every verb; PG=15|16|17|18 chooses the Postgres to use.
 
-.PHONY: help demo test test-all proof mutations mutants bench bench-quick bench-growth profile gateway \
+.PHONY: help demo test test-all proof mutations mutations-table mutants bench bench-quick bench-growth profile gateway \
   gateway-figures install package golden fmt clean
 
 help:
@@ -8,11 +8,12 @@ help:
 	@echo 'make test      formatting, lints and all tests; test-all on Postgres 15, 16, 17 and 18'
 	@echo 'make proof     the long form of the tests, 25 minutes: SEED=7 MINUTES=60 (of simulation),'
 	@echo '               PARTS="small-world simulation access crash hostile long-life"'
-	@echo 'make mutations puts known bugs in and demands that the tests catch them (15 minutes);'
-	@echo '               mutants has cargo-mutants change src/rules and src/wire (20 minutes)'
+	@echo 'make mutations puts known bugs in and demands that the tests catch them (an hour);'
+	@echo '               mutations-table writes down which; mutants has cargo-mutants change'
+	@echo '               the crate core/ (20 minutes)'
 	@echo 'make bench     sync_ext beside plain SQL and its peers; bench-quick for less,'
 	@echo '               bench-growth for logs of up to ten million entries'
-	@echo 'make gateway   the reference gateway beside a throw-away cluster, until Ctrl-C;'
+	@echo 'make gateway   the gateway beside a throw-away cluster, until Ctrl-C;'
 	@echo '               gateway-figures for how long an edit takes from device to device'
 	@echo 'make profile   where the time of a push and a pull goes, by perf'
 	@echo 'make install   build and install into the Postgres of PG_CONFIG (default: pg_config)'
@@ -37,6 +38,9 @@ proof:
 
 mutations:
 	@scripts/mutate.sh
+
+mutations-table:
+	@scripts/mutations_table.sh >tests/mutations/README.md
 
 mutants:
 	@scripts/mutants.sh

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The reference gateway. `scripts/gateway.sh` starts it beside a throw-away
+# The gateway. `scripts/gateway.sh` starts it beside a throw-away
 # cluster until Ctrl-C; `scripts/gateway.sh figures` measures it.
 set -euo pipefail
 . "$(dirname "$0")/build.sh"

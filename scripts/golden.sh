@@ -4,4 +4,5 @@ set -euo pipefail
 . "$(dirname "$0")/build.sh"
 install_extension
 cd "$root"
-cargo test --package sync_ext_cluster --test golden --test readme -- --nocapture
+# One after the other: two of them may write to the same document.
+cargo test --package sync_ext_tests -- documents:: --nocapture --test-threads 1

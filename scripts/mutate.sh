@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Tests the tests: puts each bug of tests/mutations into a copy of the project
 # and demands that the test which the patch names fails, and that it passes
-# without the bug. Usage: scripts/mutate.sh [NAME...], all bugs by default.
+# without the bug. Usage: scripts/mutate.sh [AREA | AREA/NAME]..., all by default.
 #
 # A patch begins with lines that say what it breaks and what must catch it:
 #   Breaks: the promise
-#   Caught by: unit PATH::OF::TEST | golden SCRIPT | cluster FILE TEST |
+#   Caught by: core PATH::OF::TEST | golden SCRIPT | cluster PATH::OF::TEST |
 #     proof FILE TEST | gateway TEST
 # CATCHER='proof simulation NAME' tries that test on all of them instead.
 set -euo pipefail
@@ -45,37 +45,41 @@ enter_copy() {
   unset RUST_BACKTRACE
 }
 
-catcher() { printf '%s' "${CATCHER:-$(header "$1" 'Caught by')}"; }
+# KIND [FILE] NAME: a golden script is a test of the cluster tests.
+catcher() {
+  local test=${CATCHER:-$(header "$1" 'Caught by')}
+  printf '%s' "${test/#golden /cluster documents::golden::}"
+}
 header() { sed -n "s/^$2: //p" "$1" | head -n 1; }
 
 features=(--no-default-features --features "pg$pg")
 build() { # KIND ...: what the test needs
   case "$1" in
-    unit) cargo test --quiet --lib --no-run "${features[@]}" ;;
+    core) cargo test --quiet --package sync_ext_core --no-run ;;
     gateway) install && cargo test --quiet --package sync_ext_gateway --test gateway --no-run ;;
-    *) install && cargo test --quiet --package sync_ext_cluster --package sync_ext_proof --no-run ;;
+    proof) install && cargo test --quiet --package sync_ext_proof --no-run ;;
+    *) install && cargo test --quiet --package sync_ext_tests --no-run ;;
   esac
 }
 
 install() { cargo pgrx install "${features[@]}" --pg-config "$SYNC_EXT_PG_BIN/pg_config"; }
 
-run_test() { # KIND NAME [TEST]
+run_test() { # SECONDS KIND [FILE] NAME...
+  local cargo=(timeout "$1" cargo test --package)
+  shift
   case "$1" in
-    unit) timeout 300 cargo test --lib "${features[@]}" -- --exact "$2" ;;
-    golden)
-      SYNC_EXT_GOLDEN=$2 timeout 300 cargo test --package sync_ext_cluster --test golden -- \
-        --exact psql_prints_what_is_expected --nocapture
-      ;;
-    gateway) timeout 300 cargo test --package sync_ext_gateway --test gateway -- --exact "$2" ;;
-    cluster | proof) timeout 300 cargo test --package "sync_ext_$1" --test "$2" -- --exact "$3" ;;
+    core) "${cargo[@]}" sync_ext_core --lib -- --exact "${@:2}" ;;
+    cluster) "${cargo[@]}" sync_ext_tests -- --exact "${@:2}" ;;
+    proof) "${cargo[@]}" sync_ext_proof --test "$2" -- --exact "${@:3}" ;;
+    gateway) "${cargo[@]}" sync_ext_gateway --test gateway -- --exact "${@:2}" ;;
     *) die "no such kind of test: $*" ;;
   esac
 }
 
-# passed or failed, by what the harness says of exactly one test; anything else
+# passed or failed, by what the harness says of this many tests; anything else
 # (no such test, a time-out) is neither.
-outcome() { # LOG
-  if grep -q '^test result: ok. 1 passed' "$1"; then
+outcome() { # LOG COUNT
+  if grep -q "^test result: ok. $2 passed" "$1"; then
     echo passed
   elif grep -q '^test result: FAILED. 0 passed; 1 failed' "$1"; then
     echo failed
@@ -84,23 +88,27 @@ outcome() { # LOG
   fi
 }
 
-# Without a bug each of the named tests must pass.
+# Without a bug all of the named tests must pass.
 check_sound() {
-  local patch test log=$logs/unchanged.log
-  local -A seen=()
+  local patch test kind log=$logs/unchanged.log total=0
+  local -A names=()
   for patch in "${patches[@]}"; do
-    read -r -a test <<<"$(catcher "$patch")"
-    { [ -n "$(header "$patch" Breaks)" ] && [ ${#test[@]} -gt 1 ]; } || die "$patch has no header"
-    grep -q "^| \`$(basename "$patch" .patch)\` |" tests/README.md ||
-      die "tests/README.md does not tell of $patch"
-    [ -z "${seen[${test[*]}]:-}" ] || continue
-    seen[${test[*]}]=yes
-    build "${test[@]}" >"$log" 2>&1 || { tail -n 40 "$log"; die "the project does not build"; }
-    run_test "${test[@]}" >"$log" 2>&1 || true
-    [ "$(outcome "$log")" = passed ] ||
-      { tail -n 40 "$log"; die "this test does not pass without a bug: ${test[*]}"; }
+    test=$(catcher "$patch")
+    [[ -n $(header "$patch" Breaks) && $test = *' '* ]] || die "$patch has no header"
+    kind=${test% *}
+    [[ " ${names[$kind]:-} " = *" ${test##* } "* ]] || names[$kind]+=" ${test##* }"
   done
-  say "the ${#seen[@]} tests pass without a bug"
+  for kind in "${!names[@]}"; do
+    read -r -a test <<<"$kind ${names[$kind]}"
+    local count
+    count=$(wc -w <<<"${names[$kind]}")
+    build "${test[@]}" >"$log" 2>&1 || { tail -n 40 "$log"; die "the project does not build"; }
+    run_test 1800 "${test[@]}" >"$log" 2>&1 || true
+    [ "$(outcome "$log" "$count")" = passed ] ||
+      { grep -A 9 '^failures:' "$log" | tail -n 40; die "not all of these pass without a bug: ${test[*]}"; }
+    total=$((total + count))
+  done
+  say "the $total tests pass without a bug"
 }
 
 try() { # PATCH: sets result
@@ -112,8 +120,8 @@ try() { # PATCH: sets result
   elif ! build "${test[@]}" >>"$log" 2>&1; then
     result="does not build"
   else
-    run_test "${test[@]}" >"$log" 2>&1 || true
-    case "$(outcome "$log")" in
+    run_test 300 "${test[@]}" >"$log" 2>&1 || true
+    case "$(outcome "$log" 1)" in
       failed) result=caught ;;
       passed) result=SURVIVES ;;
       *) result="ends in another way, see $log" ;;
@@ -125,14 +133,21 @@ try() { # PATCH: sets result
 rm -rf "$copy/tests/mutations"
 enter_copy
 patches=()
-for name in "$@"; do patches+=("$copy/tests/mutations/$name.patch"); done
-[ ${#patches[@]} -gt 0 ] || patches=("$copy"/tests/mutations/*.patch)
+for name in "$@"; do
+  case "$name" in
+    */*) patches+=("$copy/tests/mutations/$name.patch") ;;
+    *) patches+=("$copy/tests/mutations/$name"/*.patch) ;;
+  esac
+done
+[ ${#patches[@]} -gt 0 ] || patches=("$copy"/tests/mutations/*/*.patch)
+scripts/mutations_table.sh --check
 check_sound
 uncaught=0
 for patch in "${patches[@]}"; do
   try "$patch"
   [ "$result" = caught ] || uncaught=$((uncaught + 1))
-  printf '%-44s %-50s %s\n' "$(basename "$patch" .patch)" "$(catcher "$patch")" "$result"
+  name=${patch#"$copy/tests/mutations/"}
+  printf '%-56s %-60s %s\n' "${name%.patch}" "$(catcher "$patch")" "$result"
 done
 say "${#patches[@]} bugs, $uncaught of them not caught"
 [ "$uncaught" -eq 0 ]

@@ -3,7 +3,6 @@
 # with PART small-world or one of those of tests/proof; without one, all.
 set -euo pipefail
 . "$(dirname "$0")/build.sh"
-. "$root/scripts/without_postgres.sh"
 cd "$root"
 
 options=() parts=()
@@ -21,10 +20,7 @@ done
 
 if [ -n "$wants_small_world" ] || [ ${#parts[@]} -eq 0 ]; then
   say "every history of a small world"
-  tree=$root/target/small-world
-  make_crate_without_postgres "$tree"
-  SYNC_EXT_SMALL_WORLD=3 cargo test --quiet --release --manifest-path "$tree/Cargo.toml" \
-    --target-dir "$tree/target" --lib -- small_world --nocapture
+  SYNC_EXT_SMALL_WORLD=3 cargo test --quiet --release --package sync_ext_core --lib -- small_world --nocapture
 fi
 if [ ${#others[@]} -gt 0 ] || [ ${#parts[@]} -eq 0 ]; then
   install_extension

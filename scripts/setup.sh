@@ -133,7 +133,7 @@ install_perf() {
 # them; a test prints that it has not found the one it needs.
 install_neighbours() {
   local bin=/usr/lib/postgresql/$pg/bin tree=$run/pg$pg name
-  [ -x "$bin/postgres" ] && [ ! -L "$tree" ] || return 0
+  [ -x "$bin/postgres" ] && [ -d "$tree" ] && [ ! -L "$tree" ] || return 0
   for name in cron repack; do
     [ -e "$("$tree/bin/pg_config" --pkglibdir)/pg_$name.so" ] && continue
     apt-cache show "postgresql-$pg-$name" >/dev/null 2>&1 || continue

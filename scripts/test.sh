@@ -11,7 +11,11 @@ cargo fmt --all -- --check
 say "lints"
 cargo clippy --quiet --workspace --all-targets "${features[@]}" -- -D warnings
 
-say "unit, property and in-backend tests on Postgres $pg"
+scripts/mutations_table.sh --check
+
+say "unit and property tests without Postgres"
+cargo test --quiet --package sync_ext_core --package sync_ext_harness --package sync_ext_model
+say "in-backend tests on Postgres $pg"
 # cargo-pgrx starts the server as the user postgres when we are root.
 pgdata=$run/pgrx-test-$pg
 rm -rf "$pgdata"
@@ -24,5 +28,5 @@ cargo pgrx test "pg$pg" --package sync_ext "${features[@]}" --pgdata "$pgdata" "
 
 install_extension
 say "golden SQL tests and tests with real clients on Postgres $pg"
-cargo test --package sync_ext_cluster --package sync_ext_proof --package sync_ext_demo \
+cargo test --package sync_ext_tests --package sync_ext_proof --package sync_ext_demo \
   --package sync_ext_gateway -- --nocapture

@@ -1,14 +1,8 @@
 -- Last writer wins by (clock, hlc, opId): clock as a number, hlc and opId by
 -- bytes. A loser is logged and told who won.
-\pset format unaligned
-\pset tuples_only on
-create extension sync_ext;
-select sync_register_table('notes');
+\ir ../prelude.sql
 create function put(op integer, clock integer, hlc text, text text) returns jsonb language sql as $$
-  select sync_push('w', json_build_array(json_build_object(
-    'tableName', 'notes', 'operation', 'put', 'pk', 'a', 'payload', json_build_object('text', text),
-    'stamp', json_build_object('deviceId', 'd', 'opId', lpad(op::text, 8, '0') || '-0000-4000-8000-000000000000',
-                               'hlc', hlc, 'clock', clock))))::jsonb -> 'results' -> 0
+  select push_op(op, 'put', 'a', clock, json_build_object('text', text), hlc => hlc)::jsonb
 $$;
 
 -- The first op wins.

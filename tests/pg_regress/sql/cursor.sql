@@ -1,8 +1,5 @@
 -- Acknowledging: registers a device, moves its cursor forward, is its heartbeat.
-\pset format unaligned
-\pset tuples_only on
-create extension sync_ext;
-select sync_register_table('notes');
+\ir ../prelude.sql
 
 -- In an unknown workspace only 0 is possible, and nothing is stored.
 select sync_update_cursor('w', 'phone', 0);

@@ -1,14 +1,8 @@
 -- A delete is an op like any other: it wins or loses by its revision. What
 -- remains of the record is a tombstone, and a newer put brings it back.
-\pset format unaligned
-\pset tuples_only on
-create extension sync_ext;
-select sync_register_table('notes');
+\ir ../prelude.sql
 create function push(op integer, operation text, clock integer, payload json default null) returns jsonb language sql as $$
-  select (sync_push('w', json_build_array(json_build_object(
-    'tableName', 'notes', 'operation', operation, 'pk', 'a', 'payload', payload,
-    'stamp', json_build_object('deviceId', 'd', 'opId', lpad(op::text, 8, '0') || '-0000-4000-8000-000000000000',
-                               'hlc', 'h', 'clock', clock))))::jsonb -> 'results' -> 0) #- '{winner,serverDeletedAt}'
+  select push_op(op, operation, 'a', clock, payload)::jsonb #- '{winner,serverDeletedAt}'
 $$;
 
 -- A delete of a record that nobody has put makes a tombstone.

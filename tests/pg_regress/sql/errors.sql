@@ -1,9 +1,6 @@
 -- Every error that ends a call: its message, its SQLSTATE, and that nothing
 -- was stored.
-\pset format unaligned
-\pset tuples_only on
-create extension sync_ext;
-select sync_register_table('notes');
+\ir ../prelude.sql
 select sync_push('w', '[{"tableName": "notes", "operation": "put", "pk": "a", "payload": {},
   "stamp": {"deviceId": "d", "opId": "00000000-0000-4000-8000-000000000001", "hlc": "h", "clock": 1}}]'::json) ->> 'serverVersion';
 

@@ -1,14 +1,8 @@
 -- GC purges losers, what was superseded, and old tombstones' entries; never
 -- what is young, what an active device has still to see, or the head.
-\pset format unaligned
-\pset tuples_only on
-create extension sync_ext;
-select sync_register_table('notes');
+\ir ../prelude.sql
 create function push(op integer, operation text, pk text, clock integer) returns text language sql as $$
-  select sync_push('w', json_build_array(json_build_object(
-    'tableName', 'notes', 'operation', operation, 'pk', pk, 'payload', case operation when 'put' then json_build_object('clock', clock) end,
-    'stamp', json_build_object('deviceId', 'd', 'opId', lpad(op::text, 8, '0') || '-0000-4000-8000-000000000000',
-                               'hlc', 'h', 'clock', clock)))) ->> 'serverVersion'
+  select push_op(op, operation, pk, clock) ->> 'serverVersion'
 $$;
 create procedure age() language sql as $$
   update sync_ext.change_log set created_at = created_at - interval '40 days' where created_at > now() - interval '30 days'

@@ -1,9 +1,6 @@
 -- Workspaces, members, and users who call: every error with its SQLSTATE, and
 -- the usual course of things.
-\pset format unaligned
-\pset tuples_only on
-create extension sync_ext;
-select sync_register_table('notes');
+\ir ../prelude.sql
 
 -- A workspace begins with an owner, who makes others members.
 select sync_create_workspace('team', 'ann');

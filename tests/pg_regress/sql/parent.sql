@@ -1,8 +1,5 @@
 -- What an author had seen, and whose edit was overwritten unseen.
-\pset format unaligned
-\pset tuples_only on
-create extension sync_ext;
-select sync_register_table('notes');
+\ir ../prelude.sql
 -- The n-th op, of a record in table notes, with a parent as JSON.
 create function op(n integer, pk text, clock integer, parent text, operation text default 'put')
 returns text language sql as $$

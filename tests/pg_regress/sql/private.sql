@@ -1,13 +1,9 @@
 -- Private records: in a table with an owner field each belongs to a user, and
 -- nobody else ever hears of it.
-\pset format unaligned
-\pset tuples_only on
-create extension sync_ext;
-select sync_register_table('notes'), sync_register_table('diary', owner_field => 'by');
+\ir ../prelude.sql
+select sync_register_table('diary', owner_field => 'by');
 create function op(op integer, operation text, tab text, pk text, clock integer, payload json default null) returns json language sql as $$
-  select json_build_object('tableName', tab, 'operation', operation, 'pk', pk, 'payload', payload,
-    'stamp', json_build_object('deviceId', 'd', 'opId', lpad(op::text, 8, '0') || '-0000-4000-8000-000000000000',
-                               'hlc', 'h', 'clock', clock))
+  select an_op(op, operation, pk, clock, payload, tab)
 $$;
 -- What became of each op: its number, version and winner, or why it was refused.
 create function push(variadic ops json[]) returns setof text language sql as $$

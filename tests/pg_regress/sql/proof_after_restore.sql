@@ -1,14 +1,8 @@
 -- A server that lost history says so at the next pull with a proof, also when
 -- the same version numbers were used again.
-\pset format unaligned
-\pset tuples_only on
-create extension sync_ext;
-select sync_register_table('notes');
+\ir ../prelude.sql
 create function push(op integer, pk text) returns text language sql as $$
-  select sync_push('w', json_build_array(json_build_object(
-    'tableName', 'notes', 'operation', 'put', 'pk', pk, 'payload', json_build_object('id', pk),
-    'stamp', json_build_object('deviceId', 'd', 'opId', lpad(op::text, 8, '0') || '-0000-4000-8000-000000000000',
-                               'hlc', 'h', 'clock', 1)))) ->> 'serverVersion'
+  select push_op(op, 'put', pk, 1) ->> 'serverVersion'
 $$;
 select push(1, 'a'), push(2, 'b');
 -- A device reads to version 2; then another one to version 4.

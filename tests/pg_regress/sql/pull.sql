@@ -1,13 +1,8 @@
 -- Pulling: pages in order of version, filters, latest, proofs.
-\pset format unaligned
-\pset tuples_only on
-create extension sync_ext;
-select sync_register_table('notes'), sync_register_table('tags');
+\ir ../prelude.sql
+select sync_register_table('tags');
 create function push(op integer, tab text, operation text, pk text, clock integer, payload json) returns text language sql as $$
-  select sync_push('w', json_build_array(json_build_object(
-    'tableName', tab, 'operation', operation, 'pk', pk, 'payload', payload,
-    'stamp', json_build_object('deviceId', 'd', 'opId', lpad(op::text, 8, '0') || '-0000-4000-8000-000000000000',
-                               'hlc', 'h', 'clock', clock)))) ->> 'serverVersion'
+  select push_op(op, operation, pk, clock, payload, tab) ->> 'serverVersion'
 $$;
 -- What matters of a reply: the versions, then everything but the changes.
 create function gist(reply json) returns text language sql as $$

@@ -1,8 +1,5 @@
 -- A push stores a batch of ops; pushing it again stores nothing.
-\pset format unaligned
-\pset tuples_only on
-create extension sync_ext;
-select sync_register_table('notes');
+\ir ../prelude.sql
 
 -- An empty batch answers the head; neither it nor a batch of which nothing is
 -- accepted creates a workspace.

@@ -1,13 +1,8 @@
 -- Bootstrap: the current state in pages, then pull from its watermark.
-\pset format unaligned
-\pset tuples_only on
-create extension sync_ext;
-select sync_register_table('notes'), sync_register_table('tags'), sync_register_table('Zoo');
+\ir ../prelude.sql
+select sync_register_table('tags'), sync_register_table('Zoo');
 create function push(op integer, tab text, operation text, pk text, clock integer, payload json default null) returns text language sql as $$
-  select sync_push('w', json_build_array(json_build_object(
-    'tableName', tab, 'operation', operation, 'pk', pk, 'payload', payload,
-    'stamp', json_build_object('deviceId', 'd', 'opId', lpad(op::text, 8, '0') || '-0000-4000-8000-000000000000',
-                               'hlc', 'h', 'clock', clock)))) ->> 'serverVersion'
+  select push_op(op, operation, pk, clock, payload, tab) ->> 'serverVersion'
 $$;
 create function gist(reply json) returns text language sql as $$
   select coalesce((select string_agg(concat(c ->> 'kind', ':', c ->> 'tableName', '/', c ->> 'pk', '@', c ->> 'serverVersion'), ' ') from json_array_elements(reply -> 'items') c), '-')

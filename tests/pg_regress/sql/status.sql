@@ -1,26 +1,22 @@
 -- What an operator sees of a workspace with a dead device, a conflict, a
 -- tombstone that is due, and a grave.
-\pset format unaligned
-\pset tuples_only on
-create extension sync_ext;
-select sync_register_table('notes'), sync_register_table('diary', owner_field => 'by');
+\ir ../prelude.sql
+select sync_register_table('diary', owner_field => 'by');
 create function pg_temp.op(n integer, pk text, clock integer, operation text default 'put', tab text default 'notes') returns text
 language sql as $$ select format('{"tableName": "%s", "operation": "%s", "pk": "%s", "payload": {"n": %s},
   "stamp": {"deviceId": "d%s", "opId": "00000000-0000-4000-8000-%s", "hlc": "h%s", "clock": %s}}',
   tab, operation, pk, n, n % 2, lpad(n::text, 12, '0'), n, clock) $$;
-create function pg_temp.ops(variadic ops text[]) returns json
-language sql as $$ select ('[' || array_to_string(ops, ',') || ']')::json $$;
 select sync_status();
 select sync_create_workspace('team', 'ann'), sync_set_member('team', 'bob', 'editor');
 
 -- A grave: deleted and purged.
-select sync_push('team', pg_temp.ops(pg_temp.op(1, 'old', 2), pg_temp.op(2, 'old', 3, 'delete'), pg_temp.op(3, 'a', 1)));
+select sync_push('team', ops(pg_temp.op(1, 'old', 2), pg_temp.op(2, 'old', 3, 'delete'), pg_temp.op(3, 'a', 1)));
 update sync_ext.change_log set created_at = created_at - interval '31 days';
 select sync_gc('team');
 -- A conflict decided by each part of the revision, and a loser of a grave.
-select sync_push('team', pg_temp.ops(pg_temp.op(4, 'a', 3), pg_temp.op(5, 'a', 2), pg_temp.op(7, 'b', 1), pg_temp.op(6, 'b', 1),
+select sync_push('team', ops(pg_temp.op(4, 'a', 3), pg_temp.op(5, 'a', 2), pg_temp.op(7, 'b', 1), pg_temp.op(6, 'b', 1),
   pg_temp.op(8, 'old', 1), pg_temp.op(9, 'gone', 1)));
-select sync_push('team', pg_temp.ops(replace(pg_temp.op(10, 'b', 1), 'h10', 'h7'), pg_temp.op(11, 'gone', 2, 'delete'), pg_temp.op(12, 'c', 1)));
+select sync_push('team', ops(replace(pg_temp.op(10, 'b', 1), 'h10', 'h7'), pg_temp.op(11, 'gone', 2, 'delete'), pg_temp.op(12, 'c', 1)));
 select sync_update_cursor('team', 'phone', 12), sync_update_cursor('team', 'dead', 4), sync_update_cursor('team', 'laptop', 9);
 -- One that comes back, from below the horizon.
 select sync_update_cursor('team', 'back', 1);
@@ -76,7 +72,7 @@ call sync_gc_all();
 rollback;
 
 -- Of a batch that is begun all is read; what comes after it waits for the next call.
-select sync_push('team', pg_temp.ops(pg_temp.op(13, 'c', 2), pg_temp.op(14, 'c', 3), pg_temp.op(15, 'c', 4, 'delete'))) -> 'serverVersion';
+select sync_push('team', ops(pg_temp.op(13, 'c', 2), pg_temp.op(14, 'c', 3), pg_temp.op(15, 'c', 4, 'delete'))) -> 'serverVersion';
 update sync_ext.change_log set created_at = created_at - interval '31 days' where server_version >= 12;
 select sync_update_cursor('team', 'phone', 15) ->> 'advanced', sync_update_cursor('team', 'laptop', 15) ->> 'advanced';
 call sync_gc_all(time_budget => interval '0', batch_size => 1);
@@ -86,7 +82,7 @@ select sync_explain('team', 'notes', 'c') -> 'purge' -> 'isHead', sync_explain('
 
 -- Users see what they own, and others' private records in counts alone.
 set sync_ext.user_id = 'ann';
-select sync_push('team', pg_temp.ops(pg_temp.op(20, 'mine', 2, tab => 'diary'), pg_temp.op(21, 'mine', 1, tab => 'diary'))) -> 'serverVersion';
+select sync_push('team', ops(pg_temp.op(20, 'mine', 2, tab => 'diary'), pg_temp.op(21, 'mine', 1, tab => 'diary'))) -> 'serverVersion';
 select pk from sync_ext.conflict where table_name = 'diary';
 select sync_explain('team', 'diary', 'mine') -> 'winner' ->> 'owner';
 set sync_ext.user_id = 'bob';

@@ -1,14 +1,8 @@
 -- A delete that a newer put has superseded is history like any other: GC
 -- purges it without raising the horizon, so nobody must start from a snapshot.
-\pset format unaligned
-\pset tuples_only on
-create extension sync_ext;
-select sync_register_table('notes');
+\ir ../prelude.sql
 create function push(op integer, operation text, pk text, clock integer) returns text language sql as $$
-  select sync_push('w', json_build_array(json_build_object(
-    'tableName', 'notes', 'operation', operation, 'pk', pk, 'payload', case operation when 'put' then json_build_object('clock', clock) end,
-    'stamp', json_build_object('deviceId', 'd', 'opId', lpad(op::text, 8, '0') || '-0000-4000-8000-000000000000',
-                               'hlc', 'h', 'clock', clock)))) ->> 'serverVersion'
+  select push_op(op, operation, pk, clock) ->> 'serverVersion'
 $$;
 select push(1, 'put', 'a', 1), push(2, 'delete', 'a', 2), push(3, 'put', 'a', 3), push(4, 'put', 'b', 1);
 update sync_ext.change_log set created_at = created_at - interval '40 days';

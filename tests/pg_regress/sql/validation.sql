@@ -1,8 +1,5 @@
 -- A bad op gets its own error; its neighbours land, with contiguous versions.
-\pset format unaligned
-\pset tuples_only on
-create extension sync_ext;
-select sync_register_table('notes');
+\ir ../prelude.sql
 select sync_register_table('people', 'email');
 set sync_ext.max_payload_bytes = '64B';
 

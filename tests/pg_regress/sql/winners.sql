@@ -1,8 +1,5 @@
 -- Winners are told once per record and reply, and their payloads fit on a page.
-\pset format unaligned
-\pset tuples_only on
-create extension sync_ext;
-select sync_register_table('notes');
+\ir ../prelude.sql
 -- Ops of these records with the clock, opIds from the n-th on.
 create function ops(n integer, clock integer, pks text[], size integer default 1) returns json language sql as $$
   select json_agg(json_build_object('tableName', 'notes', 'operation', 'put', 'pk', pk,

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use postgres::IsolationLevel;
-use sync_ext_cluster::cluster::Cluster;
+use sync_ext_harness::cluster::Cluster;
 use sync_ext_proof::long_life::{churn, errors, session};
 
 const SEED: u64 = 1;
@@ -82,7 +82,7 @@ fn a_snapshot_that_is_never_let_go_is_seen(cluster: &Cluster) {
     });
     println!("seen: {violation}");
     let is_seen = ["goes on growing", "the snapshot cost more"];
-    assert!(is_seen.iter().any(|told| violation.contains(told)), "{violation}");
+    assert!(is_seen.iter().any(|words| violation.contains(words)), "{violation}");
 }
 
 fn updates_that_are_not_hot_are_seen(cluster: &Cluster) {

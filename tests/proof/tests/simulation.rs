@@ -1,16 +1,15 @@
 //! The simulator in short form; and that it sees what it is there to see. A
 //! failure prints its seed and the shortest history found that fails.
 
-use sync_ext_cluster::cluster::Cluster;
+use sync_ext_proof::common::tally::Tally;
+use sync_ext_proof::common::tamper::tamper;
 use sync_ext_proof::simulation;
-use sync_ext_proof::tally::Tally;
-use sync_ext_proof::tamper::{mend, tamper};
 
 const SEEDS: std::ops::Range<u64> = 0..20;
 const STEPS: usize = 400;
 
 #[test]
-fn every_history_is_what_the_model_foretells() {
+fn every_history_is_what_the_model_predicts() {
     let mut cluster = simulation::start("simulation").unwrap();
     let mut total = Tally::default();
     for seed in SEEDS {
@@ -27,57 +26,55 @@ fn every_history_is_what_the_model_foretells() {
     ] {
         assert!(total.count(what) >= least, "{what}: fewer than {least}");
     }
-    a_loser_told_as_applied_is_seen(&mut cluster);
-    a_purged_winner_is_seen(&mut cluster);
-    a_cursor_that_is_too_high_is_seen(&mut cluster);
-    an_exchange_that_acknowledges_what_it_refuses_is_seen(&mut cluster);
 }
 
 /// What the simulator says of a server that lies, and of the history that
 /// shows it.
-fn violation(cluster: &mut Cluster, name: &str, body: &str) -> String {
-    let mut client = cluster.connect(simulation::DATABASE).unwrap();
-    tamper(&mut client, name, body).unwrap();
-    let violation = SEEDS.clone().find_map(|seed| simulation::run(cluster, seed, STEPS).err());
-    let mut client = cluster.connect(simulation::DATABASE).unwrap();
-    mend(&mut client, name).unwrap();
+fn violation(cluster: &str, name: &str, body: &str) -> String {
+    let mut cluster = simulation::start(cluster).unwrap();
+    tamper(&mut cluster.connect(simulation::DATABASE).unwrap(), name, body).unwrap();
+    let violation = SEEDS.clone().find_map(|seed| simulation::run(&mut cluster, seed, STEPS).err());
     let violation = format!("{:#}", violation.expect("no history shows it"));
     println!("seen: {violation}\n");
     violation
 }
 
-fn steps_told(violation: &str) -> usize {
+fn steps_shown(violation: &str) -> usize {
     violation.lines().filter(|line| line.trim_start().starts_with('+')).count()
 }
 
-fn a_loser_told_as_applied_is_seen(cluster: &mut Cluster) {
+#[test]
+fn a_loser_shown_as_applied_is_seen() {
     let body = "reply := genuine(workspace_id, cursor, page_limit, tables, latest, proof);
                 return replace(reply::text, '\"applied\":false', '\"applied\":true')::json;";
-    let violation = violation(cluster, "sync_pull", body);
+    let violation = violation("simulation-loser", "sync_pull", body);
     assert!(violation.contains("a pull was answered"), "{violation}");
     // Two edits of a record, pushed one after the other, and a pull.
-    assert!(steps_told(&violation) <= 6, "{violation}");
+    assert!(steps_shown(&violation) <= 6, "{violation}");
 }
 
-fn a_purged_winner_is_seen(cluster: &mut Cluster) {
+#[test]
+fn a_purged_winner_is_seen() {
     let body = "reply := genuine(workspace_id, retention, batch_size);
                 delete from sync_ext.change_log l using sync_ext.workspace w
                  where w.workspace_key = l.workspace_key
                    and l.server_version between 2 and w.gc_through;
                 return reply;";
-    assert!(violation(cluster, "sync_gc", body).contains("after gc"));
+    assert!(violation("simulation-winner", "sync_gc", body).contains("after gc"));
 }
 
-fn a_cursor_that_is_too_high_is_seen(cluster: &mut Cluster) {
+#[test]
+fn a_cursor_that_is_too_high_is_seen() {
     let body = "reply := genuine(workspace_id, cursor, page_limit, tables, latest, proof);
                 if (reply ->> 'hasMore')::bool then
                   reply := replace(reply::text, '\"nextCursor\":', '\"nextCursor\":1')::json;
                 end if;
                 return reply;";
-    assert!(violation(cluster, "sync_pull", body).contains("a pull was answered"));
+    assert!(violation("simulation-cursor", "sync_pull", body).contains("a pull was answered"));
 }
 
-fn an_exchange_that_acknowledges_what_it_refuses_is_seen(cluster: &mut Cluster) {
+#[test]
+fn an_exchange_that_acknowledges_what_it_refuses_is_seen() {
     let body = "reply := genuine(workspace_id, device_id, cursor, ops, page_limit, tables, latest,
                                  proof);
                 if (reply #>> '{pull,requiresSnapshot}')::bool then
@@ -85,6 +82,6 @@ fn an_exchange_that_acknowledges_what_it_refuses_is_seen(cluster: &mut Cluster) 
                     least(cursor, (reply #>> '{push,serverVersion}')::bigint));
                 end if;
                 return reply;";
-    let violation = violation(cluster, "sync_exchange", body);
+    let violation = violation("simulation-exchange", "sync_exchange", body);
     assert!(violation.contains("an exchange acknowledged"), "{violation}");
 }

@@ -1,12 +1,13 @@
 //! A call, and what is judged of it whatever it is: secrecy, silence, and
 //! whether it ends as the model says.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::Value;
+use sync_ext_model::refusal::not_a_member;
+use sync_ext_model::{Refusal, reply};
 
-use super::model::{Refusal, not_a_member};
 use super::session::Failure;
-use super::step::{Name, Via, WORKSPACES, Who};
+use super::step::{Via, WORKSPACES, Who};
 use super::world::World;
 
 pub struct Call {
@@ -15,7 +16,7 @@ pub struct Call {
     pub sql: &'static str,
     /// The workspace first, if it is about one.
     pub arguments: Vec<Option<String>>,
-    pub about: Option<Name>,
+    pub about: Option<String>,
     /// Run in the same transaction.
     pub after: Option<String>,
     /// Is it to be made for a workspace that there is not, too?
@@ -28,8 +29,8 @@ impl Call {
         Call { who, via, sql, arguments, about: None, after: None, has_twin: false }
     }
 
-    pub fn about(mut self, workspace: Name) -> Call {
-        self.about = Some(workspace);
+    pub fn about(mut self, workspace: &str) -> Call {
+        self.about = Some(workspace.to_owned());
         self.has_twin = true;
         self.with(Some(workspace))
     }
@@ -41,34 +42,32 @@ impl Call {
 }
 
 impl World {
-    /// Makes a call that must end like `foretold`; gives its reply, unless it is
+    /// Makes a call that must end like `expected`; gives its reply, unless it is
     /// refused.
     pub fn ask<T>(
         &mut self,
         call: &Call,
-        foretold: &std::result::Result<T, Refusal>,
+        expected: &std::result::Result<T, Refusal>,
     ) -> Result<Option<Value>> {
         self.tally.add("calls", 1);
         let session = if call.who == Who::Trusted { &mut self.trusted } else { &mut self.web };
         let after = call.after.as_deref();
         let answer = session.call(call.who, call.via, call.sql, &call.arguments, after)?;
-        let told = match &answer {
+        let shown = match &answer {
             Ok(reply) => reply.clone(),
             Err(failure) => format!("{failure:?}"),
         };
         if let Some(user) = call.who.user() {
             let sent = call.arguments.iter().flatten().cloned().collect::<Vec<_>>().join(" ");
-            let about = call.about.unwrap_or(WORKSPACES[0]);
-            // The views tell of all workspaces, row by row.
+            let about = call.about.as_deref().unwrap_or(WORKSPACES[0]);
+            // The views show all workspaces, row by row.
             if !call.sql.contains("sync_ext.") {
-                self.secrets.told(about, user, &told, &sent)?;
+                self.secrets.shown(about, user, &shown, &sent)?;
             }
         }
-        match (answer, foretold) {
+        match (answer, expected) {
             (Ok(reply), Ok(_)) if reply.is_empty() => Ok(Some(Value::Null)),
-            (Ok(reply), Ok(_)) => {
-                Ok(Some(serde_json::from_str(&reply).with_context(|| reply.clone())?))
-            }
+            (Ok(reply), Ok(_)) => Ok(Some(reply::read(&reply)?)),
             (Err(failure), Err(refusal)) => {
                 ensure!(is_as(&failure, refusal), "{failure:?} where {refusal:?} is due");
                 self.tally.add(counted_as(refusal), 1);
@@ -92,7 +91,7 @@ impl World {
         self.tally.add("refusals compared with those for no workspace", 1);
         ensure!(
             answer.as_ref().err() == Some(failure),
-            "who is no member is told {failure:?}, for no workspace {answer:?}"
+            "a caller who is not a member gets {failure:?}, for no workspace {answer:?}"
         );
         Ok(())
     }

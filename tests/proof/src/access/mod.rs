@@ -1,46 +1,39 @@
 //! Users with changing roles over workspaces and tables, shared and private: a
-//! seeded history of calls is played on a real server and on a model of the
-//! contract, and every reply and every row must be what the model foretells.
+//! seeded history of calls is played on a real server and on the model of the
+//! contract, and every reply and every row must be what the model says.
 //!
 //! Beside the model, and without it, two things are judged:
 //!
-//! * secrecy ([`secrets`]): what a user is told holds nothing of another's diary;
+//! * secrecy ([`secrets`]): what a user is shown holds nothing of another's diary;
 //! * silence: who is not a member is refused in the very words that they are
 //!   refused in for a workspace that there is not.
 //!
 //! Users meet: names and opIds are few, batches are sent again by others, page
 //! tokens, cursors and proofs are handed around. Batches have 1 to 20 ops, so
 //! that they are stored in each way that there is. One history in four has its
-//! members told by the app, through a membership function.
+//! roles given by the app, through a membership function.
 //!
 //! * [`step`], [`ops`]: histories out of seeds; [`op`]: what is sent
-//! * [`model`], [`pushing`], [`reads`], [`collecting`], [`telling`]: what the
-//!   contract says
 //! * [`session`], [`world`], [`syncing`], [`looking`]: plays a step; [`asking`]:
 //!   makes a call and judges it
-//! * [`check`]: what must be stored
+//! * [`check`]: steps that are counted in rows
 
 mod asking;
 mod check;
-mod collecting;
 mod looking;
-mod model;
 mod op;
 mod ops;
-mod pushing;
-mod reads;
 mod secrets;
 mod session;
 mod step;
 mod syncing;
-mod telling;
 mod world;
 
-use anyhow::{Context, Result, bail};
-use sync_ext_cluster::cluster::Cluster;
+use anyhow::{Context, Result};
+use sync_ext_harness::cluster::Cluster;
 
-use crate::shorten::shorten;
-use crate::tally::Tally;
+use crate::common::shorten;
+use crate::common::tally::Tally;
 use step::Step;
 use world::World;
 
@@ -74,29 +67,12 @@ pub fn start(name: &str) -> Result<Cluster> {
     Ok(cluster)
 }
 
-/// Plays the history of a seed. A failure tells the shortest history found that
-/// fails.
+/// Plays the history of a seed.
 pub fn run(cluster: &Cluster, seed: u64, steps: usize) -> Result<Tally> {
     let elsewhere = seed % 4 == 3;
-    let history = step::history(seed, steps);
-    match play(cluster, elsewhere, &history) {
-        Ok(mut tally) => {
-            tally.add("histories", 1);
-            Ok(tally)
-        }
-        Err(failure) => {
-            let (shortest, failure) =
-                shorten(history, failure, |shorter| play(cluster, elsewhere, shorter).map(drop));
-            let told: Vec<String> = shortest.iter().map(|step| format!("  {step:?}")).collect();
-            let whose = if elsewhere { "the app's" } else { "here" };
-            bail!(
-                "seed {seed}, {steps} steps, members {whose}: {failure:#}\n\
-                 shortest history found, {} steps:\n{}",
-                shortest.len(),
-                told.join("\n")
-            )
-        }
-    }
+    let whose = if elsewhere { "the app's" } else { "here" };
+    let said = format!("seed {seed}, {steps} steps, members {whose}");
+    shorten::play(step::history(seed, steps), &said, |part| play(cluster, elsewhere, part))
 }
 
 fn play(cluster: &Cluster, elsewhere: bool, history: &[Step]) -> Result<Tally> {

@@ -157,9 +157,9 @@ fn payload(who: Who, table: Name, number: u64, random: &mut StdRng) -> Vec<(Name
     if random.random_bool(0.01) {
         members.push(("id", "\"no such pk\"".to_owned()));
     }
-    // A trusted caller has to tell.
-    let tells = if who == Who::Trusted { 0.9 } else { 0.45 };
-    for (field, chance) in [("by", tells), ("author", 0.15)] {
+    // A trusted caller has to name the owner.
+    let names = if who == Who::Trusted { 0.9 } else { 0.45 };
+    for (field, chance) in [("by", names), ("author", 0.15)] {
         if random.random_bool(chance) {
             members.push((field, owner(who, random)));
         }

@@ -1,10 +1,10 @@
-//! Secrecy, judged without a model: what a user is told of another's diary.
+//! Secrecy, judged without a model: what a user is shown of another's diary.
 //!
 //! Every op of the diary, which is always private, carries names that stand
 //! nowhere else: a marker in payload, hlc and deviceId, its pk, its opId. What
-//! a user is told holds none of them but those of ops that were accepted from
+//! a user is shown holds none of them but those of ops that were accepted from
 //! that user, or from a trusted caller for one user; and what they sent in the
-//! same call. A name that was accepted from nobody is told to nobody.
+//! same call. A name that was accepted from nobody is shown to nobody.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -37,28 +37,28 @@ enum Holder {
     Everybody,
     /// Users whose it is. OpIds that GC has purged can be used again, by others.
     Users(BTreeSet<Name>),
-    /// Theirs, and a trusted caller sent it for the first other who is told.
+    /// Theirs, and a trusted caller sent it for the first other to whom it is shown.
     Somebody(BTreeSet<Name>),
 }
 
 /// Whose the names are that were sent to a workspace.
 #[derive(Default)]
 pub struct Secrets {
-    holders: HashMap<(Name, String), Holder>,
-    pub names_told: u64,
+    holders: HashMap<(String, String), Holder>,
+    pub names_shown: u64,
 }
 
 impl Secrets {
     /// `user` is `None` for a trusted caller; `is_new` if it was no replay.
     pub fn accepted(
         &mut self,
-        workspace: Name,
+        workspace: &str,
         user: Option<Name>,
         op: &Op,
         is_new: bool,
     ) -> Result<()> {
         if op.table != DIARY {
-            self.holders.insert((workspace, op.op_id.clone()), Holder::Everybody);
+            self.holders.insert((workspace.to_owned(), op.op_id.clone()), Holder::Everybody);
             return Ok(());
         }
         // The parent is another op, which has its own user.
@@ -67,7 +67,8 @@ impl Secrets {
         for name in names_in(&item.json()) {
             let is_op_id = name == op.op_id;
             let nobodys = Holder::Somebody(BTreeSet::new());
-            let holder = self.holders.entry((workspace, name.clone())).or_insert(nobodys);
+            let holder =
+                self.holders.entry((workspace.to_owned(), name.clone())).or_insert(nobodys);
             match (&mut *holder, user) {
                 (Holder::Users(users), None) if is_op_id && is_new => {
                     *holder = Holder::Somebody(std::mem::take(users));
@@ -89,20 +90,20 @@ impl Secrets {
     }
 
     /// A new workspace of the name has nothing of the old.
-    pub fn dropped(&mut self, workspace: Name) {
-        self.holders.retain(|(of, _), _| *of != workspace);
+    pub fn dropped(&mut self, workspace: &str) {
+        self.holders.retain(|(of, _), _| of != workspace);
     }
 
-    /// What a user was told about a workspace, in a call in which they said `sent`.
-    pub fn told(&mut self, workspace: Name, user: Name, told: &str, sent: &str) -> Result<()> {
+    /// What a user was shown of a workspace, in a call in which they said `sent`.
+    pub fn shown(&mut self, workspace: &str, user: Name, text: &str, sent: &str) -> Result<()> {
         let sent = names_in(sent);
-        for name in names_in(told) {
-            self.names_told += 1;
+        for name in names_in(text) {
+            self.names_shown += 1;
             if sent.contains(&name) {
                 continue;
             }
-            let Some(holder) = self.holders.get_mut(&(workspace, name.clone())) else {
-                bail!("{user} was shown {name}, which was accepted from nobody: {told}");
+            let Some(holder) = self.holders.get_mut(&(workspace.to_owned(), name.clone())) else {
+                bail!("{user} was shown {name}, which was accepted from nobody: {text}");
             };
             match holder {
                 Holder::Everybody => {}
@@ -111,7 +112,7 @@ impl Secrets {
                     users.insert(user);
                     *holder = Holder::Users(std::mem::take(users));
                 }
-                Holder::Users(users) => bail!("{user} was shown {name} of {users:?}: {told}"),
+                Holder::Users(users) => bail!("{user} was shown {name} of {users:?}: {text}"),
             }
         }
         Ok(())
@@ -168,19 +169,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_accepted_from_one_is_told_to_no_other() {
+    fn what_is_accepted_from_one_is_shown_to_no_other() {
         let mut secrets = Secrets::default();
-        assert!(secrets.told("w1", "ann", "md1m", "").is_err());
-        assert!(secrets.told("w1", "bob", "md1m", "md1m").is_ok());
+        assert!(secrets.shown("w1", "ann", "md1m", "").is_err());
+        assert!(secrets.shown("w1", "bob", "md1m", "md1m").is_ok());
         secrets.accepted("w1", Some("ann"), &entry(1), true).unwrap();
         for name in ["md1m", "d3@w1", &op_id(1)] {
-            assert!(secrets.told("w1", "ann", name, "").is_ok(), "{name}");
-            assert!(secrets.told("w1", "bob", name, "").is_err(), "{name}");
-            assert!(secrets.told("w2", "ann", name, "").is_err(), "{name}");
+            assert!(secrets.shown("w1", "ann", name, "").is_ok(), "{name}");
+            assert!(secrets.shown("w1", "bob", name, "").is_err(), "{name}");
+            assert!(secrets.shown("w2", "ann", name, "").is_err(), "{name}");
         }
         assert!(secrets.accepted("w1", Some("bob"), &entry(2), true).is_err());
         secrets.dropped("w1");
-        assert!(secrets.told("w1", "ann", "md1m", "").is_err());
+        assert!(secrets.shown("w1", "ann", "md1m", "").is_err());
         secrets.accepted("w1", Some("bob"), &entry(2), true).unwrap();
     }
 
@@ -188,8 +189,8 @@ mod tests {
     fn what_is_accepted_from_a_trusted_caller_is_for_one_user() {
         let mut secrets = Secrets::default();
         secrets.accepted("w1", None, &entry(1), true).unwrap();
-        assert!(secrets.told("w1", "bob", "md1m", "").is_ok());
-        assert!(secrets.told("w1", "ann", "md1m", "").is_err());
+        assert!(secrets.shown("w1", "bob", "md1m", "").is_ok());
+        assert!(secrets.shown("w1", "ann", "md1m", "").is_err());
     }
 
     #[test]
@@ -197,13 +198,13 @@ mod tests {
         let mut secrets = Secrets::default();
         secrets.accepted("w1", Some("ann"), &entry(1), true).unwrap();
         secrets.accepted("w1", None, &entry(1), false).unwrap();
-        assert!(secrets.told("w1", "bob", &op_id(1), "").is_err());
+        assert!(secrets.shown("w1", "bob", &op_id(1), "").is_err());
         secrets.accepted("w1", None, &entry(1), true).unwrap();
-        assert!(secrets.told("w1", "bob", "md1m", "").is_err());
+        assert!(secrets.shown("w1", "bob", "md1m", "").is_err());
         for user in ["ann", "bob", "bob"] {
-            assert!(secrets.told("w1", user, &op_id(1), "").is_ok(), "{user}");
+            assert!(secrets.shown("w1", user, &op_id(1), "").is_ok(), "{user}");
         }
-        assert!(secrets.told("w1", "vic", &op_id(1), "").is_err());
+        assert!(secrets.shown("w1", "vic", &op_id(1), "").is_err());
     }
 
     #[test]

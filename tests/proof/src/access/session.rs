@@ -7,12 +7,12 @@ use anyhow::{Result, bail};
 use postgres::types::ToSql;
 use postgres::{Client, Statement};
 use serde_json::json;
-use sync_ext_cluster::cluster::Cluster;
+use sync_ext_harness::cluster::Cluster;
 
 use super::step::{USERS, Via, Who};
 use super::{DATABASE, ROLE};
 
-/// All that an error tells.
+/// All that an error shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     pub code: String,
@@ -65,14 +65,14 @@ impl Session {
                 Ok(Ok(reply.unwrap_or_default()))
             }
             Err(error) => {
-                let Some(told) = error.as_db_error() else { bail!("connection lost: {error}") };
-                let names = [told.table(), told.column(), told.datatype(), told.constraint()];
+                let Some(error) = error.as_db_error() else { bail!("connection lost: {error}") };
+                let names = [error.table(), error.column(), error.datatype(), error.constraint()];
                 let failure = Failure {
-                    code: told.code().code().to_owned(),
-                    message: told.message().to_owned(),
-                    detail: told.detail().map(str::to_owned),
-                    hint: told.hint().map(str::to_owned),
-                    rest: format!("{:?} {:?} {names:?}", told.where_(), told.position()),
+                    code: error.code().code().to_owned(),
+                    message: error.message().to_owned(),
+                    detail: error.detail().map(str::to_owned),
+                    hint: error.hint().map(str::to_owned),
+                    rest: format!("{:?} {:?} {names:?}", error.where_(), error.position()),
                 };
                 transaction.rollback()?;
                 Ok(Err(failure))
@@ -91,7 +91,7 @@ impl Session {
     }
 }
 
-/// The two settings that tell the user.
+/// The two settings that name the user.
 fn said(who: Who, via: Via) -> (&'static str, String) {
     let claims = |user: &str| json!({"role": "web", "sub": user}).to_string();
     match (who.user(), via) {

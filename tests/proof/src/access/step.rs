@@ -5,6 +5,7 @@ use rand::Rng;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
+use sync_ext_model::Role;
 
 use super::op::{Item, TABLES};
 use super::ops::Pen;
@@ -56,29 +57,19 @@ pub enum Action {
         workspace: Name,
         items: Vec<Item>,
     },
-    Pull {
-        workspace: Name,
-        cursor: Cursor,
-        limit: usize,
-        filter: Filter,
-        latest: bool,
-    },
-    /// A push, and the pull from the cursor, by a device.
+    Pull(Read),
+    /// A push, and the pull, by a device.
     Exchange {
-        workspace: Name,
         device: Name,
         items: Vec<Item>,
-        cursor: Cursor,
-        limit: usize,
-        filter: Filter,
-        latest: bool,
+        read: Read,
     },
     Snapshot {
         workspace: Name,
-        limit: usize,
-        filter: Filter,
+        limit: i64,
+        filter: Names,
     },
-    /// Goes on from a token that was handed out, the newest first.
+    /// Goes on from a page token, the newest first.
     GoOn {
         token: usize,
         with: GoOn,
@@ -137,6 +128,16 @@ pub enum Action {
     },
 }
 
+/// What a pull asks for.
+#[derive(Clone, Debug)]
+pub struct Read {
+    pub workspace: Name,
+    pub cursor: Cursor,
+    pub limit: i64,
+    pub filter: Names,
+    pub latest: bool,
+}
+
 #[derive(Clone, Copy, Debug)]
 pub enum Cursor {
     At(i64),
@@ -147,7 +148,8 @@ pub enum Cursor {
     },
 }
 
-pub type Filter = Vec<Name>;
+/// Of tables; none for all.
+pub type Names = Vec<Name>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GoOn {
@@ -157,23 +159,6 @@ pub enum GoOn {
     Handed,
     OtherWorkspace,
     OtherFilter,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    Viewer,
-    Editor,
-    Owner,
-}
-
-impl Role {
-    pub fn word(self) -> &'static str {
-        match self {
-            Role::Viewer => "viewer",
-            Role::Editor => "editor",
-            Role::Owner => "owner",
-        }
-    }
 }
 
 /// Some workspaces with members, then anything.
@@ -213,6 +198,12 @@ fn beginning() -> Vec<Action> {
     ]
 }
 
+/// Mostly as it was made.
+const GOING_ON: [GoOn; 8] = {
+    use GoOn::*;
+    [AsMade, AsMade, AsMade, AsMade, AsMade, Handed, OtherWorkspace, OtherFilter]
+};
+
 fn one<T: Copy>(of: &[T], random: &mut StdRng) -> T {
     *of.choose(random).expect("not empty")
 }
@@ -230,30 +221,32 @@ fn step(random: &mut StdRng, pen: &mut Pen) -> Step {
         17..22 => Who::User("eve"),
         _ => Who::User(one(&USERS, random)),
     };
+    let action = action(who, random, pen);
+    // Mostly by those who may, or histories would come to a standstill.
+    let trusted = match action {
+        Action::Register { .. } | Action::Unregister { .. } => 0.8,
+        Action::Collect { .. } => 0.6,
+        Action::Status { .. } | Action::Explain { .. } => 0.2,
+        Action::SetMember { .. } | Action::Create { .. } => 0.5,
+        _ => 0.0,
+    };
+    let who = if random.random_bool(trusted) { Who::Trusted } else { who };
+    Step { who, via, action }
+}
+
+fn action(who: Who, random: &mut StdRng, pen: &mut Pen) -> Action {
     // Mostly the first: that is where all meet.
     let workspace = one(&[WORKSPACES[0], WORKSPACES[0], WORKSPACES[1], WORKSPACES[2]], random);
-    let action = match random.random_range(0..1000) {
+    match random.random_range(0..1000) {
         0..270 => Action::Push { workspace, items: pen.batch(who, workspace, random) },
         270..340 => exchange(who, workspace, pen, random),
-        340..435 => pull(workspace, random),
+        340..435 => Action::Pull(read(workspace, random)),
         435..460 => Action::Explain { workspace, record: random.random_range(0..1000) },
         460..480 => Action::Status { workspace: random.random_bool(0.7).then_some(workspace) },
         480..540 => snapshot(workspace, random),
         540..650 => Action::GoOn {
             token: one(&[0, 0, 0, 0, 1, 1, 2, 4], random),
-            with: one(
-                &[
-                    GoOn::AsMade,
-                    GoOn::AsMade,
-                    GoOn::AsMade,
-                    GoOn::AsMade,
-                    GoOn::AsMade,
-                    GoOn::Handed,
-                    GoOn::OtherWorkspace,
-                    GoOn::OtherFilter,
-                ],
-                random,
-            ),
+            with: one(&GOING_ON, random),
         },
         650..720 => Action::Acknowledge {
             workspace,
@@ -286,20 +279,10 @@ fn step(random: &mut StdRng, pen: &mut Pen) -> Step {
             device: one(&DEVICES, random),
             days: one(&[91, 181], random),
         },
-    };
-    // Mostly by those who may, or histories would come to a standstill.
-    let trusted = match action {
-        Action::Register { .. } | Action::Unregister { .. } => 0.8,
-        Action::Collect { .. } => 0.6,
-        Action::Status { .. } | Action::Explain { .. } => 0.2,
-        Action::SetMember { .. } | Action::Create { .. } => 0.5,
-        _ => 0.0,
-    };
-    let who = if random.random_bool(trusted) { Who::Trusted } else { who };
-    Step { who, via, action }
+    }
 }
 
-fn filter(random: &mut StdRng) -> Filter {
+fn filter(random: &mut StdRng) -> Names {
     match random.random_range(0..10) {
         0 => vec!["album"],
         1 => vec!["notes", "diary"],
@@ -320,11 +303,11 @@ fn cursor(random: &mut StdRng) -> Cursor {
     }
 }
 
-fn pull(workspace: Name, random: &mut StdRng) -> Action {
+fn read(workspace: Name, random: &mut StdRng) -> Read {
     let cursor = cursor(random);
     let limit = one(&[1, 2, 3, 7, 20, 1000], random);
     let (filter, latest) = (filter(random), random.random_bool(0.3));
-    Action::Pull { workspace, cursor, limit, filter, latest }
+    Read { workspace, cursor, limit, filter, latest }
 }
 
 fn exchange(who: Who, workspace: Name, pen: &mut Pen, random: &mut StdRng) -> Action {
@@ -332,10 +315,7 @@ fn exchange(who: Who, workspace: Name, pen: &mut Pen, random: &mut StdRng) -> Ac
         true => pen.batch(who, workspace, random),
         false => vec![],
     };
-    let (device, cursor) = (one(&DEVICES, random), cursor(random));
-    let limit = one(&[1, 2, 3, 7, 20, 1000], random);
-    let (filter, latest) = (filter(random), random.random_bool(0.3));
-    Action::Exchange { workspace, device, items, cursor, limit, filter, latest }
+    Action::Exchange { device: one(&DEVICES, random), items, read: read(workspace, random) }
 }
 
 fn snapshot(workspace: Name, random: &mut StdRng) -> Action {

@@ -3,37 +3,42 @@
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
+use sync_ext_model::reply::map_times;
+use sync_ext_model::{Filter, Pull, Pulled, Snapshot};
+
 use super::asking::Call;
 use super::op::{DIARY, Item, json_of};
-use super::reads::{Page, Proof, PullCall, SnapshotCall, without_tokens};
-use super::step::{Cursor, Filter, GoOn, Name, Via, WORKSPACES, Who};
-use super::world::{KeptCursor, KeptProof, World, normalize};
+use super::step::{Cursor, GoOn, Name, Read, USERS, Via, WORKSPACES, Who};
+use super::world::{HOUR, KeptCursor, World};
+use crate::common::rows::check_reply;
 
 /// Tokens and cursors that are remembered.
 const KEPT: usize = 12;
+/// 2020, when step 0 was, in seconds since 1970.
+const BEGINNING: i64 = 1_577_836_800;
 
 impl World {
     pub fn push(&mut self, who: Who, via: Via, workspace: Name, items: &[Item]) -> Result<()> {
-        let at = self.at;
-        let foretold = self.foretell(who, |model, user| model.push(user, workspace, items, at));
+        let (at, ops) = (self.at, json_of(items));
+        let expected = self.expect(who, |model, user| model.push(user, workspace, &ops, at * HOUR));
         let mut call = Call::new(who, via, "select sync_push($1, $2::text::json)::text")
             .about(workspace)
-            .with(Some(json_of(items)));
+            .with(Some(ops));
         call.after = Some(format!("select app.pushed_at({at})"));
-        let reply = self.ask(&call, &foretold)?;
+        let reply = self.ask(&call, &expected)?;
         self.tally.add("pushes", 1);
         self.tally.add("pushes of 8 ops and more", u64::from(items.len() >= 8));
-        let (Some(reply), Ok(foretold)) = (reply, foretold) else { return Ok(()) };
-        self.pushed(who, workspace, items, reply, &foretold)
+        let (Some(reply), Ok(expected)) = (reply, expected) else { return Ok(()) };
+        self.pushed(who, workspace, items, reply, &expected)
     }
 
     fn pushed(
         &mut self,
         who: Who,
-        workspace: Name,
+        workspace: &str,
         items: &[Item],
         mut reply: Value,
-        foretold: &Value,
+        expected: &Value,
     ) -> Result<()> {
         for (item, result) in
             items.iter().zip(reply["results"].as_array_mut().into_iter().flatten())
@@ -46,71 +51,65 @@ impl World {
                 let is_private = item.op.table == DIARY && who.user().is_some();
                 self.tally.add("ops of diaries accepted from users", u64::from(is_private));
             }
-            normalize(result);
         }
-        ensure!(reply == *foretold, "a push was answered {reply}\nforetold {foretold}");
-        Ok(())
+        self.map_times(&mut reply);
+        check_reply("a push", &reply, expected)
     }
 
-    pub fn resolve(&self, workspace: Name, cursor: Cursor) -> (i64, Option<KeptProof>) {
-        match cursor {
+    /// Epoch seconds as the model counts them.
+    fn map_times(&self, reply: &mut Value) {
+        map_times(reply, &mut |time| match time.as_i64().map(|time| time - BEGINNING) {
+            Some(at) if at <= self.at * HOUR => json!(at),
+            Some(_) => json!("now"),
+            None => time.clone(),
+        });
+    }
+
+    pub fn pull_of(&self, who: Who, read: &Read) -> Pull {
+        let (cursor, proof) = match read.cursor {
             Cursor::At(version) => (version, None),
             Cursor::Kept { back, with_proof } => {
-                let of_this = |kept: &&KeptCursor| kept.0 == workspace;
+                let of_this = |kept: &&KeptCursor| kept.0 == read.workspace;
                 let kept = self.cursors.iter().filter(of_this).nth(back);
                 let proof = kept.and_then(|(.., proof)| proof.clone());
                 (kept.map_or(0, |(_, cursor, _)| *cursor), proof.filter(|_| with_proof))
             }
-        }
+        };
+        let (user, workspace) = (who.user().map(str::to_owned), read.workspace.to_owned());
+        let (limit, filter) = (Some(read.limit), Filter::of(&read.filter));
+        Pull { user, workspace, cursor, limit, filter, latest: read.latest, proof }
     }
 
-    pub fn pull(
-        &mut self,
-        who: Who,
-        via: Via,
-        pull: &PullCall,
-        proof: Option<String>,
-    ) -> Result<()> {
-        let PullCall { workspace, cursor, limit, filter, latest, .. } = pull;
-        let foretold = self.foretell(who, |model, user| model.pull(user, pull));
+    pub fn pull(&mut self, who: Who, via: Via, pull: &Pull) -> Result<()> {
+        let expected = self.expect(who, |model, _| model.pull(pull));
         let sql = "select sync_pull($1, $2::text::bigint, $3::text::int, $4::text::text[],
                                     $5::text::boolean, $6)::text";
-        let call = Call::new(who, via, sql)
-            .about(workspace)
-            .with(Some(cursor))
-            .with(Some(limit))
-            .with(array(filter))
-            .with(Some(latest))
-            .with(proof.clone());
-        let reply = self.ask(&call, &foretold)?;
+        let call = Call::new(who, via, sql).about(&pull.workspace).with(Some(pull.cursor));
+        let reply = self.ask(&wishes(call, pull), &expected)?;
         self.tally.add("pulls", 1);
-        let (Some(reply), Ok((foretold, hidden))) = (reply, foretold) else { return Ok(()) };
-        self.tally.add("hidden entries passed over", hidden);
-        self.pulled(workspace, proof, reply, &foretold, true)
+        let (Some(reply), Ok(expected)) = (reply, expected) else { return Ok(()) };
+        self.tally.add("hidden entries passed over", expected.hidden);
+        self.pulled(pull, reply, &expected, true)
     }
 
-    /// `keeps` if the proof can be handed in later.
+    /// `is_kept` if the proof can be given later.
     fn pulled(
         &mut self,
-        workspace: Name,
-        proof: Option<String>,
-        mut reply: Value,
-        foretold: &Value,
-        keeps: bool,
+        pull: &Pull,
+        reply: Value,
+        expected: &Pulled,
+        is_kept: bool,
     ) -> Result<()> {
-        let given = reply["proof"].as_str().map(str::to_owned);
-        if reply["requiresSnapshot"] == true {
-            ensure!(given == proof, "a proof is handed back as given: {reply}");
-        } else {
-            let next = reply["nextCursor"].as_i64().unwrap_or_default();
-            let of = self.model.workspaces.get(workspace);
-            let proof = given.zip(of.map(|of| Proof { of: of.number, version: of.head }));
-            let proof = proof.filter(|_| keeps);
-            self.cursors.push_front((workspace, next, proof));
+        let next = reply["nextCursor"].as_i64().unwrap_or_default();
+        let token = self.tokens.check_pull(pull, reply, expected, is_kept)?;
+        if expected.reply["requiresSnapshot"] == false {
+            let proof = token.and_then(|token| {
+                let proof = self.tokens.proof(&token)?.clone();
+                Some((token, proof))
+            });
+            self.cursors.push_front((pull.workspace.clone(), next, proof));
             self.cursors.truncate(3 * KEPT);
         }
-        without_tokens(&mut reply);
-        ensure!(reply == *foretold, "a pull was answered {reply}\nforetold {foretold}");
         Ok(())
     }
 
@@ -120,87 +119,94 @@ impl World {
         via: Via,
         device: Name,
         items: &[Item],
-        pull: &PullCall,
-        proof: Option<String>,
+        pull: &Pull,
     ) -> Result<()> {
-        let PullCall { workspace, cursor, limit, filter, latest, .. } = pull;
-        let head = |world: &World| world.model.workspaces.get(workspace).map(|state| state.head);
-        let (at, before) = (self.at, head(self));
-        let foretold =
-            self.foretell(who, |model, user| model.exchange(user, device, items, pull, at));
+        let workspace = &*pull.workspace;
+        let (at, ops, before) = (self.at, json_of(items), self.model.head(workspace));
+        let expected =
+            self.expect(who, |model, _| model.exchange(device, &ops, pull, (at * HOUR, 0)));
         let sql = "select sync_exchange($1, $2, $3::text::bigint, $4::text::json, $5::text::int,
                                         $6::text::text[], $7::text::boolean, $8)::text";
-        let mut call = Call::new(who, via, sql)
-            .about(workspace)
-            .with(Some(device))
-            .with(Some(cursor))
-            .with(Some(json_of(items)))
-            .with(Some(limit))
-            .with(array(filter))
-            .with(Some(latest))
-            .with(proof.clone());
+        let call = Call::new(who, via, sql).about(workspace).with(Some(device));
+        let mut call = wishes(call.with(Some(pull.cursor)).with(Some(ops)), pull);
         call.after = Some(format!("select app.pushed_at({at})"));
-        let reply = self.ask(&call, &foretold)?;
+        let reply = self.ask(&call, &expected)?;
         self.tally.add("exchanges", 1);
-        let (Some(mut reply), Ok(foretold)) = (reply, foretold) else { return Ok(()) };
-        self.tally.add("exchanges that acknowledged", u64::from(foretold.acknowledges));
+        let (Some(mut reply), Ok(expected)) = (reply, expected) else { return Ok(()) };
+        self.tally.add("exchanges that acknowledged", u64::from(expected.acknowledges));
         let (pushed, pulled) = (reply["push"].take(), reply["pull"].take());
         ensure!(reply == json!({"push": null, "pull": null}), "more than push and pull: {reply}");
-        self.pushed(who, workspace, items, pushed, &foretold.push)?;
+        self.pushed(who, workspace, items, pushed, &expected.push)?;
         // A proof goes with the time when its op was logged, which the call's
         // transaction has turned back.
-        self.pulled(workspace, proof, pulled, &foretold.pull, head(self) == before)
+        let is_kept = self.model.head(workspace) == before;
+        self.pulled(pull, pulled, &expected.pull, is_kept)
     }
 
-    pub fn snapshot(&mut self, who: Who, via: Via, snapshot: &SnapshotCall) -> Result<()> {
-        let SnapshotCall { workspace, limit, filter, page } = snapshot;
-        let foretold = self.foretell(who, |model, user| model.snapshot(user, snapshot));
+    /// `token` is that of the page, as text.
+    pub fn snapshot(
+        &mut self,
+        who: Who,
+        via: Via,
+        snapshot: &Snapshot,
+        token: Option<String>,
+    ) -> Result<()> {
+        let expected = self.expect(who, |model, _| model.snapshot(snapshot));
         let sql = "select sync_snapshot($1, $2, $3::text::int, $4::text::text[])::text";
         let mut call = Call::new(who, via, sql)
-            .about(workspace)
-            .with(page.as_ref().map(|page| &page.text))
-            .with(Some(limit))
-            .with(array(filter));
+            .about(&snapshot.workspace)
+            .with(token.as_ref())
+            .with(snapshot.limit)
+            .with(array(&snapshot.filter));
         // A token names its workspace.
-        call.has_twin = page.is_none();
-        let reply = self.ask(&call, &foretold)?;
+        call.has_twin = token.is_none();
+        let reply = self.ask(&call, &expected)?;
         self.tally.add("pages of snapshots", 1);
-        let (Some(mut reply), Ok(listed)) = (reply, foretold) else { return Ok(()) };
+        let (Some(mut reply), Ok(listed)) = (reply, expected) else { return Ok(()) };
         self.tally.add("hidden records passed over", listed.hidden);
-        let text = reply["nextPageToken"].as_str().map(str::to_owned);
-        normalize(&mut reply);
-        without_tokens(&mut reply);
-        let foretold = &listed.reply;
-        ensure!(reply == *foretold, "a snapshot was answered {reply}\nforetold {foretold}");
-        let of = self.model.workspaces.get(workspace);
-        if let (Some(text), Some(after), Some(of)) = (text, listed.next, of) {
-            let proof = Proof { of: of.number, version: of.head };
-            let (user, watermark, filter) = (who.user(), listed.watermark, filter.clone());
-            self.tokens.push_front(Page { text, workspace, user, filter, watermark, proof, after });
-            self.tokens.truncate(KEPT);
+        self.map_times(&mut reply);
+        let (_, next) = self.tokens.check_page(reply, &listed)?;
+        if let Some(next) = next {
+            self.pages.push_front(next);
+            self.pages.truncate(KEPT);
         }
         Ok(())
     }
 
     pub fn go_on(&mut self, who: Who, via: Via, token: usize, with: GoOn) -> Result<()> {
-        let Some(page) = self.tokens.get(token).cloned() else { return Ok(()) };
-        let holder = page.user.map_or(Who::Trusted, Who::User);
+        let Some(text) = self.pages.get(token).cloned() else { return Ok(()) };
+        let Some(page) = self.tokens.page(&text).cloned() else { return Ok(()) };
+        let user = page.user.as_deref().and_then(|user| USERS.iter().find(|it| **it == user));
+        let holder = user.map_or(Who::Trusted, |user| Who::User(user));
         let who = if with == GoOn::Handed { who } else { holder };
-        let (mut workspace, mut filter) = (page.workspace, page.filter.clone());
+        let (mut workspace, mut filter) = (page.workspace.clone(), page.filter.clone());
         if with == GoOn::OtherWorkspace {
             let place = WORKSPACES.iter().position(|name| *name == workspace).unwrap_or(0);
-            workspace = WORKSPACES[(place + 1) % WORKSPACES.len()];
+            workspace = WORKSPACES[(place + 1) % WORKSPACES.len()].to_owned();
         }
         if with == GoOn::OtherFilter {
-            filter = if filter == ["notes"] { vec![] } else { vec!["notes"] };
+            let notes = Filter::of(&["notes"]);
+            filter = if filter == notes { Filter::default() } else { notes };
         }
-        let limit = 1 + (self.at % 4) as usize;
-        self.snapshot(who, via, &SnapshotCall { workspace, limit, filter, page: Some(page) })
+        let (user, limit) = (who.user().map(str::to_owned), Some(1 + self.at % 4));
+        let snapshot = Snapshot { user, workspace, limit, filter, token: Some(page) };
+        self.snapshot(who, via, &snapshot, Some(text))
     }
 }
 
+/// The arguments of a pull after its cursor and ops.
+fn wishes(call: Call, pull: &Pull) -> Call {
+    call.with(pull.limit)
+        .with(array(&pull.filter))
+        .with(Some(pull.latest))
+        .with(pull.proof.as_ref().map(|(token, _)| token))
+}
+
 fn array(filter: &Filter) -> Option<String> {
-    (!filter.is_empty()).then(|| format!("{{{}}}", filter.join(",")))
+    filter.names().map(|names| {
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        format!("{{{}}}", names.join(","))
+    })
 }
 
 fn fate(result: &Value) -> &'static str {

@@ -1,6 +1,6 @@
 //! The long form: `proof [--seed N] [--minutes N] [PART...]`.
 //!
-//! Each part runs on clusters of its own and tells what it did; the first
+//! Each part runs on clusters of its own and prints what it did; the first
 //! violation ends it, with what reproduces it. `--minutes` is how long the
 //! simulation goes on; the other parts have their sizes.
 
@@ -11,10 +11,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use sync_ext_cluster::cluster::Cluster;
+use sync_ext_harness::cluster::Cluster;
+use sync_ext_proof::common::tally::Tally;
 use sync_ext_proof::hostile::large;
 use sync_ext_proof::long_life::{churn, errors, session};
-use sync_ext_proof::tally::Tally;
 use sync_ext_proof::{access, crash, hostile, simulation};
 
 /// Steps of a history: long enough for tombstones to be purged and devices to

@@ -37,17 +37,17 @@ pub fn codes() -> Vec<&'static str> {
 
 /// The SQLSTATE of an error, if it may be met at all.
 pub fn code(error: &postgres::Error) -> Result<String> {
-    let Some(told) = error.as_db_error() else {
+    let Some(error) = error.as_db_error() else {
         bail!("the connection was lost: {error}");
     };
-    let code = told.code().code();
+    let code = error.code().code();
     ensure!(
         ALLOWED.iter().any(|(allowed, ..)| *allowed == code),
-        "{code} is nothing that a caller may meet: {told:?}"
+        "{code} is nothing that a caller may meet: {error:?}"
     );
     let is_ours = ["22023", "55000", "42501", "42704", "42710", "SX001", "SX003"].contains(&code);
-    if is_ours || told.message() == "too many ops in one push" {
-        told.detail().or(told.hint()).context("an error of the contract has a DETAIL or HINT")?;
+    if is_ours || error.message() == "too many ops in one push" {
+        error.detail().or(error.hint()).context("an error of the contract has a DETAIL or HINT")?;
     }
     Ok(code.to_owned())
 }

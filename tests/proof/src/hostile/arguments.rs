@@ -5,25 +5,29 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
 use serde_json::json;
+use sync_ext_model::{Filter, Proof};
 use uuid::Uuid;
 
 use super::generate::TABLES;
 use super::value;
+use crate::common::tokens::Tokens;
 
 pub type Tables = Option<Vec<Option<String>>>;
 
-/// Tokens as the server made them, with what each is good for.
+/// Some of the tokens that the server made, and what pages are good for.
 #[derive(Default)]
-pub struct Tokens {
-    pub proofs: Vec<(String, String)>,
+pub struct Kept {
+    pub proofs: Vec<String>,
     pub pages: Vec<(String, String, Tables)>,
+    /// What all of them stand for.
+    pub all: Tokens,
 }
 
-impl Tokens {
+impl Kept {
     /// One of them with a change, or as it is.
     pub fn altered(&self, random: &mut StdRng) -> Option<String> {
-        let proofs = self.proofs.iter().map(|(token, _)| token);
-        let all: Vec<&String> = proofs.chain(self.pages.iter().map(|(token, ..)| token)).collect();
+        let all: Vec<&String> =
+            self.proofs.iter().chain(self.pages.iter().map(|(token, ..)| token)).collect();
         let mut token = (*all.choose(random)?).clone();
         let at = random.random_range(0..token.len());
         match random.random_range(0..8) {
@@ -45,7 +49,7 @@ impl Tokens {
 
     /// A page token made by the rules of real ones, for anything.
     pub fn forged(&self, workspace: &str, tables: &Tables, random: &mut StdRng) -> String {
-        let ours = self.proofs.choose(random).map(|(proof, _)| proof.clone());
+        let ours = self.proofs.choose(random).cloned();
         let proof = match random.random_range(0..4) {
             0 => value::text(random),
             1 => format!("p1.{:x}.{:032x}", random.random::<u64>() >> 1, random.random::<u128>()),
@@ -66,7 +70,7 @@ impl Tokens {
         }
         let body = page.to_string();
         // The second is the user: none, as for a trusted caller.
-        let bound = json!([workspace, null, filter(tables), body]).to_string();
+        let bound = json!([workspace, null, filter(tables).names(), body]).to_string();
         let digest = Uuid::new_v5(&Uuid::NAMESPACE_OID, bound.as_bytes()).simple();
         let digits: String = body.bytes().map(|byte| format!("{byte:02x}")).collect();
         format!("s1.{digest}.{digits}")
@@ -130,28 +134,17 @@ pub fn names(tables: &Tables) -> impl Iterator<Item = Option<&str>> {
     tables.iter().flatten().map(|name| name.as_deref())
 }
 
-/// A table filter as a set; all tables if `None`.
-pub fn filter(tables: &Tables) -> Option<Vec<&str>> {
-    let tables = tables.as_ref().filter(|tables| !tables.is_empty())?;
-    // Longer ones are no table's.
-    let names = tables.iter().flatten().map(String::as_str).filter(|name| name.len() <= 128);
-    let mut names: Vec<&str> = names.collect();
-    names.sort_unstable();
-    names.dedup();
-    Some(names)
+pub fn filter(tables: &Tables) -> Filter {
+    Filter::of_argument(tables.as_deref())
 }
 
-/// Has it the form of a proof? `p1.`, a positive number and 16 bytes, in
+/// What a proof that the server did not make stands for: an entry that never
+/// was. It has the form of one if it is `p1.`, a positive number and 16 bytes, in
 /// hexadecimal digits as they are usually written.
-pub fn is_proof(token: &str) -> bool {
+pub fn forged_proof(token: &str) -> Option<Proof> {
     let digits = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    let Some((head, digest)) = token.strip_prefix("p1.").and_then(|rest| rest.split_once('.'))
-    else {
-        return false;
-    };
-    !head.starts_with('0')
-        && digits(head)
-        && i64::from_str_radix(head, 16).is_ok()
-        && digest.len() == 32
-        && digits(digest)
+    let (head, digest) = token.strip_prefix("p1.")?.split_once('.')?;
+    let is_right = !head.starts_with('0') && digits(head) && digest.len() == 32 && digits(digest);
+    let head = i64::from_str_radix(head, 16).ok().filter(|_| is_right)?;
+    Some(Proof { workspace: String::new(), head, op_id: String::new(), at: 0 })
 }

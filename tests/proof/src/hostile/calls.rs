@@ -6,36 +6,37 @@ use anyhow::{Context, Result, bail, ensure};
 use postgres::types::ToSql;
 use rand::Rng;
 use rand::rngs::StdRng;
+use serde_json::Value;
 use serde_json::value::RawValue;
+use sync_ext_model::reply::{self, timeless};
+use sync_ext_model::{Outcome, Refusal, Snapshot};
 
-use super::arguments::{
-    Tokens, filter, has_nul, is_workspace, limit, names, number, tables, workspace,
-};
+use super::arguments::{Kept, filter, has_nul, limit, names, number, tables, workspace};
 use super::generate::keep;
-use super::pulling::Page;
 use super::push::Pusher;
 use super::{allowed, governing, operating, owning, pulling, value};
-use crate::tally::Tally;
+use crate::common::rows::check_reply;
+use crate::common::tally::Tally;
 
 /// One call of one function.
 pub fn call(
     pusher: &mut Pusher,
-    tokens: &mut Tokens,
+    kept: &mut Kept,
     random: &mut StdRng,
     tally: &mut Tally,
 ) -> Result<()> {
     tally.add("other calls", 1);
     match random.random_range(0..16) {
         0 => push_nothing(pusher, random),
-        1..=2 => pulling::pull(pusher, tokens, random),
-        3 => snapshot(pusher, tokens, random),
+        1..=2 => pulling::pull(pusher, kept, random),
+        3 => snapshot(pusher, kept, random),
         4 => acknowledge(pusher, random),
-        5 => forge(pusher, tokens, random, tally),
+        5 => forge(pusher, kept, random, tally),
         6 => operating::collect(pusher, random),
         7 => register(pusher, random),
-        8 => owning::own(pusher, random, tally),
+        8 => owning::own(pusher, kept, random, tally),
         9 => governing::speak(pusher, random, tally),
-        10..=11 => pulling::exchange(pusher, tokens, random, tally),
+        10..=11 => pulling::exchange(pusher, kept, random, tally),
         12 => operating::collect_all(pusher, random),
         13 => operating::operate(pusher, random, tally),
         _ => governing::govern(pusher, random),
@@ -71,54 +72,96 @@ pub fn ask(
     }
 }
 
+/// A refusal of which only the SQLSTATE is compared.
+pub fn refused(code: &'static str) -> Refusal {
+    Refusal { code, message: "", detail: None }
+}
+
+/// What the model says, unless Postgres takes one of the texts for none.
+pub fn unless_nul<'a, T>(
+    texts: impl IntoIterator<Item = Option<&'a str>>,
+    says: impl FnOnce() -> std::result::Result<T, Refusal>,
+) -> std::result::Result<T, Refusal> {
+    if has_nul(texts) { Err(refused("22021")) } else { says() }
+}
+
+/// Makes a call that must end like `expected`; gives its reply, unless it is
+/// refused.
+pub fn ask_like<T>(
+    pusher: &mut Pusher,
+    sql: &str,
+    arguments: &[&(dyn ToSql + Sync)],
+    expected: &std::result::Result<T, Refusal>,
+) -> Result<Option<Value>> {
+    let code = expected.as_ref().err().map(|refusal| refusal.code);
+    let answer = ask(pusher, sql, arguments, code)?;
+    let read = |text: String| match text.is_empty() {
+        true => Ok(Value::Null),
+        false => reply::read(&text).with_context(|| format!("{sql} with {arguments:?}")),
+    };
+    answer.map(read).transpose()
+}
+
+/// Makes a call whose reply is what is expected.
+pub fn compare(
+    pusher: &mut Pusher,
+    sql: &str,
+    arguments: &[&(dyn ToSql + Sync)],
+    expected: Outcome,
+) -> Result<()> {
+    match (ask_like(pusher, sql, arguments, &expected)?, expected) {
+        (Some(reply), Ok(expected)) => check_reply(sql, &reply, &expected),
+        _ => Ok(()),
+    }
+}
+
 /// NULL is no array, and not an empty one either.
 fn push_nothing(pusher: &mut Pusher, random: &mut StdRng) -> Result<()> {
     let workspace = workspace(random);
-    let expected = if has_nul([workspace.as_deref()]) { "22021" } else { "22023" };
-    ask(pusher, "select sync_push($1, null)::text", &[&workspace], Some(expected)).map(drop)
+    let id = workspace.as_deref();
+    let model = &mut pusher.model;
+    let expected = unless_nul([id], || model.push(None, id.unwrap_or("w"), "null", 0));
+    compare(pusher, "select sync_push($1, null)::text", &[&workspace], expected)
 }
 
-fn snapshot(pusher: &mut Pusher, tokens: &mut Tokens, random: &mut StdRng) -> Result<()> {
+fn snapshot(pusher: &mut Pusher, kept: &mut Kept, random: &mut StdRng) -> Result<()> {
     let (mut workspace, mut tables, limit) = (workspace(random), tables(random), limit(random));
-    let token = match random.random_range(0..5) {
+    let text = match random.random_range(0..5) {
         0 => Some(value::text(random)),
-        1..=2 => tokens.altered(random),
+        1..=2 => kept.altered(random),
         _ => None,
     };
     // Half of the time with what it was made for.
-    let made = tokens.pages.iter().find(|(ours, ..)| Some(ours) == token.as_ref());
+    let made = kept.pages.iter().find(|(ours, ..)| Some(ours) == text.as_ref());
     if let Some((_, of, with)) = made
         && random.random()
     {
         (workspace, tables) = (Some(of.clone()), with.clone());
     }
-    let is_ours = made.is_none_or(|(_, of, with)| {
-        Some(of) == workspace.as_ref() && filter(with) == filter(&tables)
-    }) && (token.is_none() || made.is_some());
-    let expected = if has_nul([workspace.as_deref(), token.as_deref()]) || has_nul(names(&tables)) {
-        Some("22021")
-    } else if !is_workspace(workspace.as_deref()) || !is_ours {
-        Some("22023")
-    } else {
-        None
+    let token = text.as_ref().map(|text| kept.all.page(text).cloned());
+    let snapshot = Snapshot {
+        user: None,
+        workspace: workspace.clone().unwrap_or_default(),
+        limit: limit.map(i64::from),
+        filter: filter(&tables),
+        token: token.clone().flatten(),
     };
+    let texts = [workspace.as_deref(), text.as_deref()].into_iter().chain(names(&tables));
+    let expected = unless_nul(texts, || match token {
+        Some(None) => Err(refused("22023")),
+        _ => pusher.model.snapshot(&snapshot),
+    });
     let sql = "select sync_snapshot($1, $2, $3, $4)::text";
-    let arguments: [&(dyn ToSql + Sync); 4] = [&workspace, &token, &limit, &tables];
-    let Some(reply) = ask(pusher, sql, &arguments, expected)? else { return Ok(()) };
-    let Some(workspace) = workspace else { return Ok(()) };
-    let page: Page = serde_json::from_str(&reply)?;
-    for item in &page.items {
-        let model = pusher.models.get(&workspace).context("items of nothing")?;
-        let entry = model.log.get((item.server_version - 1) as usize).context("no such entry")?;
-        let payload = item.payload.map(RawValue::get);
-        ensure!(payload == entry.0.payload.as_deref() || entry.0.operation == "delete", "{reply}");
-        ensure!(entry.1, "a loser is listed: {reply}");
+    let arguments: [&(dyn ToSql + Sync); 4] = [&workspace, &text, &limit, &tables];
+    let reply = ask_like(pusher, sql, &arguments, &expected)?;
+    let (Some(reply), Ok(mut listed)) = (reply, expected) else { return Ok(()) };
+    listed.reply = timeless(listed.reply);
+    let (proof, next) = kept.all.check_page(timeless(reply), &listed)?;
+    if let Some(token) = next {
+        keep(&mut kept.pages, (token, snapshot.workspace, tables), random);
     }
-    if let Some(token) = page.next_page_token {
-        keep(&mut tokens.pages, (token, workspace.clone(), tables), random);
-    }
-    if let Some(proof) = page.proof {
-        keep(&mut tokens.proofs, (proof, workspace), random);
+    if let Some(proof) = proof {
+        keep(&mut kept.proofs, proof, random);
     }
     Ok(())
 }
@@ -126,40 +169,28 @@ fn snapshot(pusher: &mut Pusher, tokens: &mut Tokens, random: &mut StdRng) -> Re
 fn acknowledge(pusher: &mut Pusher, random: &mut StdRng) -> Result<()> {
     let (workspace, version) = (workspace(random), number(random));
     let device = random.random_bool(0.9).then(|| value::text(random));
-    let head = workspace.as_ref().and_then(|id| pusher.models.get(id)).map_or(0, |it| it.head());
-    let expected = if has_nul([workspace.as_deref(), device.as_deref()]) {
-        Some("22021")
-    } else if !is_workspace(workspace.as_deref())
-        || !is_workspace(device.as_deref())
-        || version.is_none_or(|version| version < 0)
-    {
-        Some("22023")
-    } else if version.is_some_and(|version| version > head) {
-        Some("SX003")
-    } else {
-        None
-    };
+    let (id, name) = (workspace.as_deref(), device.as_deref());
+    let model = &mut pusher.model;
+    let expected = unless_nul([id, name], || {
+        let (id, name) = (id.unwrap_or_default(), name.unwrap_or_default());
+        model.acknowledge(None, id, name, version.unwrap_or(-1), 0)
+    });
     let sql = "select sync_update_cursor($1, $2, $3)::text";
-    ask(pusher, sql, &[&workspace, &device, &version], expected).map(drop)
+    compare(pusher, sql, &[&workspace, &device, &version], expected)
 }
 
 /// A page token that somebody made who knows how ours are made: the extension
 /// keeps no secret. It may be served or refused, and do no harm.
-fn forge(
-    pusher: &mut Pusher,
-    tokens: &Tokens,
-    random: &mut StdRng,
-    tally: &mut Tally,
-) -> Result<()> {
+fn forge(pusher: &mut Pusher, kept: &Kept, random: &mut StdRng, tally: &mut Tally) -> Result<()> {
     let (workspace, tables, limit) = ("w", tables(random), limit(random));
-    let token = tokens.forged(workspace, &tables, random);
+    let token = kept.forged(workspace, &tables, random);
     let sql = "select sync_snapshot($1, $2, $3, $4)::text";
     let statement = pusher.statement(sql)?;
     let arguments: [&(dyn ToSql + Sync); 4] = [&workspace, &token, &limit, &tables];
     match pusher.client.query_one(&statement, &arguments) {
         Ok(row) => {
             let reply: &str = row.get(0);
-            serde_json::from_str::<Page>(reply).with_context(|| reply.to_owned())?;
+            reply::read(reply)?;
             tally.add("forged page tokens served", 1);
         }
         Err(error) => {
@@ -182,24 +213,14 @@ fn register(pusher: &mut Pusher, random: &mut StdRng) -> Result<()> {
         2 => None,
         _ => Some(value::text(random)),
     };
-    let is_name = |name: Option<&str>| name.is_some_and(|name| (1..=128).contains(&name.len()));
-    let is_owner_field = |owner_field: &str| {
-        is_name(Some(owner_field))
-            && field.as_deref() != Some(owner_field)
-            && owner_field != "workspace_id"
-    };
-    let expected = if has_nul([name.as_deref(), field.as_deref(), owner_field.as_deref()]) {
-        Some("22021")
-    } else if !is_name(name.as_deref())
-        || !is_name(field.as_deref())
-        || !owner_field.as_deref().is_none_or(is_owner_field)
-    {
-        Some("22023")
-    } else {
-        None
-    };
+    let texts = [name.as_deref(), field.as_deref(), owner_field.as_deref()];
+    let [table, pk_field, _] = texts.map(Option::unwrap_or_default);
+    let model = &mut pusher.model;
+    let expected =
+        unless_nul(texts, || model.register(None, table, pk_field, owner_field.as_deref()));
     let sql = "select sync_register_table($1, $2, $3)::text";
-    ask(pusher, sql, &[&name, &field, &owner_field], expected)?;
-    let expected = has_nul([name.as_deref()]).then_some("22021");
-    ask(pusher, "select sync_unregister_table($1)::text", &[&name], expected).map(drop)
+    compare(pusher, sql, &[&name, &field, &owner_field], expected)?;
+    let model = &mut pusher.model;
+    let expected = unless_nul([name.as_deref()], || model.unregister(None, table));
+    compare(pusher, "select sync_unregister_table($1)::text", &[&name], expected)
 }

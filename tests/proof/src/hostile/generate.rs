@@ -94,14 +94,17 @@ pub fn batch(random: &mut StdRng, past: &mut Past, max_ops: usize) -> Batch {
     Batch { text, untouched, is_torn }
 }
 
-/// An earlier element with one digit or letter changed: the same opId with
-/// other content, or a new opId for the same content.
+/// An earlier element with a space more, mostly the same op in other words; or
+/// with one digit changed: the same opId with other content, or a new opId for
+/// the same content.
 fn retouched(past: &Past, random: &mut StdRng) -> String {
     let mut element = past.elements.choose(random).cloned().unwrap_or_else(|| "7".to_owned());
-    let digits: Vec<usize> =
-        element.bytes().enumerate().filter(|(_, b)| b.is_ascii_digit()).map(|(at, _)| at).collect();
-    if let Some(at) = digits.choose(random) {
-        element.replace_range(at..&(at + 1), "7");
+    let is_spaced = random.random_bool(0.5);
+    let is_place = |byte: u8| if is_spaced { byte == b':' } else { byte.is_ascii_digit() };
+    let places: Vec<usize> =
+        element.bytes().enumerate().filter(|(_, byte)| is_place(*byte)).map(|(at, _)| at).collect();
+    if let Some(at) = places.choose(random) {
+        element.replace_range(at..&(at + 1), if is_spaced { ": " } else { "7" });
     }
     element
 }

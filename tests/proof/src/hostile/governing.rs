@@ -5,14 +5,14 @@ use anyhow::{Context, Result, ensure};
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
-use serde_json::Value;
+use serde_json::value::RawValue;
+use sync_ext_model::json::{self, Members};
 
 use super::arguments::{has_nul, is_workspace};
-use super::calls::ask;
-use super::expect::{Subject, subject};
+use super::calls::{ask, compare, unless_nul};
 use super::push::Pusher;
 use super::value;
-use crate::tally::Tally;
+use crate::common::tally::Tally;
 
 const SPEAK: &str = "select set_config('sync_ext.user_id', $1, false)
                          || set_config('request.jwt.claims', $2, false)";
@@ -26,13 +26,13 @@ fn optional(random: &mut StdRng) -> Option<String> {
     random.random_bool(0.9).then(|| value::text(random))
 }
 
-/// Which error is due: of texts that Postgres takes for none, of arguments that
-/// the contract forbids, or of how things are.
-fn due(nul: bool, is_valid: bool, otherwise: Option<&str>) -> Option<&str> {
+/// Which error is due: of texts that Postgres takes for none, or of arguments
+/// that the contract forbids.
+fn due(nul: bool, is_valid: bool) -> Option<&'static str> {
     match (nul, is_valid) {
         (true, _) => Some("22021"),
         (_, false) => Some("22023"),
-        _ => otherwise,
+        _ => None,
     }
 }
 
@@ -45,16 +45,18 @@ pub fn govern(pusher: &mut Pusher, random: &mut StdRng) -> Result<()> {
         _ => random.random_bool(0.9).then(|| format!("{}?", value::text(random))),
     };
     let owner = optional(random);
-    let is_taken = name.as_ref().is_some_and(|name| pusher.models.contains_key(name));
+    let is_taken = name.as_ref().is_some_and(|name| pusher.model.workspaces.contains_key(name));
     if !is_taken && name.as_ref().is_some_and(|name| taken.contains(&&**name)) {
         // The run would be left with a workspace that it has not pushed to.
         return Ok(());
     }
-    let nul = has_nul([name.as_deref(), owner.as_deref()]);
-    let is_valid = is_workspace(name.as_deref()) && is_user(owner.as_deref());
-    let expected = due(nul, is_valid, is_taken.then_some("42710"));
+    let (id, owner_id) =
+        (name.as_deref().unwrap_or_default(), owner.as_deref().unwrap_or_default());
+    let texts = [name.as_deref(), owner.as_deref()];
+    let model = &mut pusher.model;
+    let expected = unless_nul(texts, || model.create(None, id, owner_id));
     let sql = "select sync_create_workspace($1, $2)::text";
-    let is_made = ask(pusher, sql, &[&name, &owner], expected)?.is_some();
+    compare(pusher, sql, &[&name, &owner], expected)?;
     if is_taken {
         // Where the run pushes to there are no members.
         return Ok(());
@@ -65,67 +67,57 @@ pub fn govern(pusher: &mut Pusher, random: &mut StdRng) -> Result<()> {
         0 => optional(random),
         _ => ["owner", "editor", "viewer"].choose(random).map(|role| (*role).to_owned()),
     };
-    let is_role =
-        role.as_ref().is_some_and(|role| ["owner", "editor", "viewer"].contains(&&**role));
-    let nul = has_nul([name.as_deref(), user.as_deref()]);
-    let is_valid = is_workspace(name.as_deref()) && is_user(user.as_deref());
-    let is_last = is_made && user == owner;
-    let otherwise = match (is_made, is_last && role.as_deref() != Some("owner")) {
-        (false, _) => Some("42704"),
-        (true, true) => Some("55000"),
-        _ => None,
-    };
-    let expected = due(nul || has_nul([role.as_deref()]), is_valid && is_role, otherwise);
+    let texts = [name.as_deref(), user.as_deref(), role.as_deref()];
+    let [_, user_id, role_word] = texts.map(Option::unwrap_or_default);
+    let model = &mut pusher.model;
+    let expected = unless_nul(texts, || model.set_member(None, id, user_id, role_word));
     let sql = "select sync_set_member($1, $2, $3)::text";
-    ask(pusher, sql, &[&name, &user, &role], expected)?;
-    if is_made {
-        list(pusher, name.as_deref().unwrap_or_default())?;
-    }
-    let device = optional(random);
-    let is_name = is_workspace(name.as_deref());
-    let nuls = |other: &Option<String>| has_nul([name.as_deref(), other.as_deref()]);
-    for (sql, other, is_valid) in [
-        ("select json_build_array(sync_list_members($1), $2::text)::text", &None, true),
-        (
-            "select to_json(coalesce(sync_get_role($1, $2), 'none'))::text",
-            &user,
-            user.is_none() || is_user(user.as_deref()),
-        ),
-        ("select sync_forget_device($1, $2)::text", &device, is_workspace(device.as_deref())),
-    ] {
-        ask(pusher, sql, &[&name, other], due(nuls(other), is_name && is_valid, None))?;
-    }
-    let expected = due(nul, is_valid, is_last.then_some("55000"));
-    ask(pusher, "select sync_remove_member($1, $2)::text", &[&name, &user], expected)?;
-    drop_it(pusher, random, name.as_deref(), is_made)
-}
+    compare(pusher, sql, &[&name, &user, &role], expected)?;
+    let expected = Ok(pusher.model.list(None));
+    compare(pusher, "select sync_list_workspaces()::text", &[], expected)?;
+    ask_of(pusher, random, name.as_deref(), user.as_deref())?;
+    let texts = [name.as_deref(), user.as_deref()];
+    let model = &mut pusher.model;
+    let expected = unless_nul(texts, || model.remove_member(None, id, user_id));
+    compare(pusher, "select sync_remove_member($1, $2)::text", &[&name, &user], expected)?;
 
-/// A trusted caller's are all.
-fn list(pusher: &mut Pusher, made: &str) -> Result<()> {
-    let reply = ask(pusher, "select sync_list_workspaces()::text", &[], None)?;
-    let reply: Value = serde_json::from_str(&reply.unwrap_or_default())?;
-    let listed = reply["workspaces"].as_array().context("a list")?;
-    let is_listed = listed.iter().any(|item| item["workspaceId"] == made);
-    ensure!(is_listed && listed.len() == pusher.models.len() + 1, "{made:?} is not in {reply}");
+    // With a batch size that is wrong, then with one that is right.
+    let sizes = [None, Some(0), Some(-1), Some(i32::MIN)];
+    let wrong = sizes.choose(random).copied().flatten();
+    for size in [wrong, Some(i32::MAX)] {
+        let model = &mut pusher.model;
+        let batch = size.unwrap_or_default().into();
+        let expected = unless_nul([name.as_deref()], || model.drop_workspace(None, id, batch));
+        let sql = "select sync_drop_workspace($1, $2)::text";
+        compare(pusher, sql, &[&name, &size], expected)?;
+    }
     Ok(())
 }
 
-/// With a batch size that is wrong, then with one that is right.
-fn drop_it(
+/// Questions and calls that the model does not know.
+fn ask_of(
     pusher: &mut Pusher,
     random: &mut StdRng,
     name: Option<&str>,
-    is_made: bool,
+    user: Option<&str>,
 ) -> Result<()> {
-    let sql = "select sync_drop_workspace($1, $2)::text";
-    let sizes = [None, Some(0), Some(-1), Some(i32::MIN)];
-    let wrong = sizes.choose(random).copied().flatten();
-    let expected = due(has_nul([name]), false, None);
-    ask(pusher, sql, &[&name, &wrong], expected)?;
-    let expected = due(has_nul([name]), is_workspace(name), None);
-    if let Some(reply) = ask(pusher, sql, &[&name, &i32::MAX], expected)? {
-        let told = format!(r#"{{"dropped":{is_made},"rowsErased":0,"hasMore":false}}"#);
-        ensure!(reply == told, "{reply} where {told} is due");
+    let device = optional(random);
+    let is_name = is_workspace(name);
+    let nuls = |other: Option<&str>| has_nul([name, other]);
+    for (sql, other, is_valid) in [
+        ("select json_build_array(sync_list_members($1), $2::text)::text", None, true),
+        (
+            "select to_json(coalesce(sync_get_role($1, $2), 'none'))::text",
+            user,
+            user.is_none() || is_user(user),
+        ),
+        (
+            "select sync_forget_device($1, $2)::text",
+            device.as_deref(),
+            is_workspace(device.as_deref()),
+        ),
+    ] {
+        ask(pusher, sql, &[&name, &other], due(nuls(other), is_name && is_valid))?;
     }
     Ok(())
 }
@@ -166,10 +158,15 @@ pub fn speak(pusher: &mut Pusher, random: &mut StdRng, tally: &mut Tally) -> Res
     ] {
         ask(pusher, sql, &[], expected).with_context(|| format!("as {user:?}, {claims:?}"))?;
     }
+    if matches!(who, Subject::Nobody) {
+        // The cursor of device d was acknowledged.
+        let expected = pusher.model.acknowledge(None, "w", "d", 0, 0);
+        ensure!(expected.is_ok(), "{expected:?}");
+    }
     let expected = expected.filter(|_| matches!(who, Subject::Invalid));
     let listed = ask(pusher, "select sync_list_workspaces()::text", &[], expected)?;
     if matches!(who, Subject::User) {
-        ensure!(listed.as_deref() == Some(r#"{"workspaces":[]}"#), "{user:?} is told {listed:?}");
+        ensure!(listed.as_deref() == Some(r#"{"workspaces":[]}"#), "{user:?} is shown {listed:?}");
         for view in ["current_record", "conflict", "workspace_status", "device_status"] {
             let sql = format!("select count(*)::text from sync_ext.{view}");
             let shown = ask(pusher, &sql, &[], None)?;
@@ -195,6 +192,27 @@ fn ask_for_text(
     expected: Option<&str>,
 ) -> Result<Option<String>> {
     ask(pusher, &format!("select left(({sql}), 0)"), arguments, expected)
+}
+
+/// Whom claims name.
+enum Subject {
+    Nobody,
+    User,
+    /// They are no object, or their sub cannot be a user.
+    Invalid,
+}
+
+fn subject(claims: &str) -> Subject {
+    // What comes as json has been parsed before; a setting has not.
+    let members = serde_json::from_str::<&RawValue>(claims).ok();
+    let Some(members) = members.and_then(|raw| Members::of(raw.get())) else {
+        return Subject::Invalid;
+    };
+    match members.get("sub") {
+        None => Subject::Nobody,
+        Some(raw) if json::name(raw, 256).is_some() => Subject::User,
+        Some(_) => Subject::Invalid,
+    }
 }
 
 fn counted_as(who: &Subject) -> &'static str {

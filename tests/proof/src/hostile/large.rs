@@ -19,23 +19,23 @@
 //! | an opId of 250 MB, which is none | 5.5 times its size | 5.0 |
 //! | 100,000 arrays in arrays, in conflict | 64 bytes per array | 53 |
 //!
-//! A loser's reply tells the winner's payload twice, and in the end it stands
+//! A loser's reply shows the winner's payload twice, and in the end it stands
 //! there as the reply, as the function's result, as a text and as a message;
 //! what is echoed of an opId takes the same way.
 //!
-//! So a further copy of a large payload or of the text as a whole is told.
+//! So a further copy of a large payload or of the text as a whole is noticed.
 
 use anyhow::{Context, Result, bail, ensure};
 use postgres::Client;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde::Deserialize;
-use sync_ext_cluster::batch;
-use sync_ext_cluster::cluster::Cluster;
+use sync_ext_harness::batch;
+use sync_ext_harness::cluster::Cluster;
 
 use super::allowed;
-use crate::backend::Backend;
-use crate::tally::Tally;
+use crate::common::backend::Backend;
+use crate::common::tally::Tally;
 
 /// How large each input is.
 #[derive(Clone, Copy, Debug)]
@@ -106,13 +106,13 @@ const FIXED: f64 = 2.0 * 1024.0 * 1024.0;
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Reply {
-    results: Vec<Told>,
+    results: Vec<PushResult>,
     server_version: i64,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Told {
+struct PushResult {
     success: bool,
     server_version: Option<i64>,
     #[serde(default)]
@@ -177,7 +177,7 @@ impl Large<'_> {
         let reply = self.push(&ops, Bound { bytes, what: "memory of tiny ops" })?;
         let reply = answered(reply)?;
         ensure!(reply.results.len() == count && reply.server_version == 0);
-        ensure!(reply.results.iter().all(|told| !told.success));
+        ensure!(reply.results.iter().all(|result| !result.success));
         Ok(())
     }
 
@@ -191,8 +191,8 @@ impl Large<'_> {
             let reply = self.push(&ops, Bound { bytes, what })?;
             let reply = answered(reply)?;
             ensure!(reply.results.len() == count && reply.server_version == count as i64);
-            for (told, version) in reply.results.iter().zip(1..) {
-                ensure!(told.server_version == Some(version) && told.replayed == replayed);
+            for (result, version) in reply.results.iter().zip(1..) {
+                ensure!(result.server_version == Some(version) && result.replayed == replayed);
             }
         }
         Ok(())
@@ -207,15 +207,15 @@ impl Large<'_> {
         for (replayed, what) in [(false, "memory of a payload"), (true, "memory of its replay")] {
             let bytes = if replayed { 1.5 } else { 2.5 } * size + FIXED;
             let reply = answered(self.push(&ops, Bound { bytes, what })?)?;
-            let told = &reply.results[0];
-            ensure!(told.success && told.replayed == replayed);
+            let result = &reply.results[0];
+            ensure!(result.success && result.replayed == replayed);
         }
         let sql = "select payload::text = $1 from sync_ext.change_log where pk = 'large'";
         let mut client = self.cluster.connect(DATABASE)?;
         let is_stored: bool = client.query_one(sql, &[&payload])?.get(0);
         ensure!(is_stored, "the payload is not stored as it was sent");
         let ops = format!("[{}]", batch::op(2 << 40, "large", 1, "put", "{}"));
-        // As a winner it is told if it fits on a page, else not.
+        // As a winner it is shown if it fits on a page, else not.
         let bytes = 5.5 * size.min(MAX_PAGE_BYTES) + 1.5 * size + FIXED;
         let reply = self.push(&ops, Bound { bytes, what: "memory of its loser" })?;
         ensure!(answered(reply)?.results[0].success);

@@ -8,37 +8,30 @@
 //! or lost). Of every call it holds that
 //!
 //! * it ends by a reply or by an error of [`allowed`], and exactly by the one
-//!   that the contract demands of this input, read by [`expect`] with none of
-//!   the extension's code;
+//!   that the model demands of this input, or Postgres itself of the text;
 //! * the backend lives: one connection makes the whole run, and it is never
 //!   opened again; the server logs those errors and nothing else;
 //! * `results[i]` belongs to `ops[i]` and echoes its opId; each is a success
 //!   where the op is good, whatever its neighbours are, else it has the
 //!   errorCode of the contract;
-//! * what was told as stored is stored, byte for byte, at the versions told,
-//!   which are 1..head, and nothing else is ([`model`], in bulk);
+//! * the reply is the model's, and so is every row, in bulk, byte for byte;
 //! * a token that the server did not make, or not for this, is never served;
 //!   only one that is forged by the rules of ours may be, and does no harm.
-//!
-//! Payloads of equal value and different text under one opId are the one thing
-//! not judged: either answer passes.
 //!
 //! * [`value`]: texts and JSON values that are easily misread
 //! * [`generate`]: batches; [`arguments`], [`calls`]: the other functions
 //! * [`pulling`]: pulls and exchanges; [`operating`]: what operators call
 //! * [`governing`], [`owning`]: users, members, workspaces, private records
-//! * [`push`], [`model`], [`expect`], [`allowed`]: what must come of them
+//! * [`push`], [`allowed`]: what must come of them
 //! * [`shrink`]: the smallest batch that still shows a violation
 //! * [`large`]: inputs of up to a gigabyte, and the memory that they take
 
 mod allowed;
 mod arguments;
 mod calls;
-mod expect;
 mod generate;
 mod governing;
 pub mod large;
-mod model;
 mod operating;
 mod owning;
 mod pulling;
@@ -50,17 +43,22 @@ use anyhow::{Context, Error, Result, anyhow, ensure};
 use postgres::Client;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use sync_ext_cluster::cluster::Cluster;
+use sync_ext_harness::cluster::Cluster;
 
-use crate::backend::Backend;
-use crate::log_file::LogFile;
-use crate::tally::Tally;
-use arguments::Tokens;
+use crate::common::backend::Backend;
+use crate::common::log_file::LogFile;
+use crate::common::tally::Tally;
+use arguments::Kept;
 use generate::{Batch, Past, TABLES};
 use push::Pusher;
 
 /// For the cluster.
-pub use crate::log_file::SETTINGS;
+pub use crate::common::log_file::SETTINGS;
+
+/// The settings that the run makes: cheap to exceed.
+const MAX_OPS: usize = 40;
+const MAX_PAYLOAD: usize = 2048;
+const MAX_DEPTH: usize = 4;
 
 /// Batches between two comparisons of the log.
 const BULK: u64 = 250;
@@ -82,9 +80,7 @@ pub fn prepare(cluster: &Cluster, database: &str) -> Result<Client> {
         "alter database {database} set sync_ext.max_ops_per_push = {};
          alter database {database} set sync_ext.max_payload_bytes = {};
          alter database {database} set sync_ext.max_payload_depth = {}",
-        expect::MAX_OPS,
-        expect::MAX_PAYLOAD,
-        expect::MAX_DEPTH
+        MAX_OPS, MAX_PAYLOAD, MAX_DEPTH
     ))?;
     Ok(client)
 }
@@ -95,36 +91,31 @@ pub fn attack(cluster: &Cluster, database: &str, seed: u64, batches: u64) -> Res
     let log = LogFile::new(cluster);
     let mut pusher = Pusher::new(cluster.connect(database)?)?;
     let backend = Backend::of(&mut pusher.client)?;
-    let (mut past, mut tokens, mut tally) = (Past::default(), Tokens::default(), Tally::default());
+    let (mut past, mut kept, mut tally) = (Past::default(), Kept::default(), Tally::default());
     // What was pushed since the last comparison.
     let mut recent: Vec<(Option<String>, Batch)> = Vec::new();
     for number in 0..batches {
-        let batch = generate::batch(&mut random, &mut past, expect::MAX_OPS);
+        let batch = generate::batch(&mut random, &mut past, MAX_OPS);
         let workspace = arguments::workspace(&mut random);
         let as_text = number % 2 == 0;
         recent.push((workspace, batch));
         let (workspace, batch) = &recent[recent.len() - 1];
-        let pushed = pusher.push_batch(workspace.as_deref(), batch, as_text, &mut tally);
-        if let Err(error) = pushed {
-            let last = &recent[recent.len() - 1..];
-            return Err(reproducible(cluster, database, seed, number, last, error));
+        let mut done = pusher.push_batch(workspace.as_deref(), batch, as_text, &mut tally);
+        if done.is_ok() && number % 2 == 1 {
+            done = calls::call(&mut pusher, &mut kept, &mut random, &mut tally);
         }
-        let mut others = Ok(());
-        if number % 2 == 1 {
-            others = calls::call(&mut pusher, &mut tokens, &mut random, &mut tally);
-        }
-        if others.is_ok() && (number % BULK == BULK - 1 || number + 1 == batches) {
-            others = pusher.compare();
-            if others.is_ok() {
+        if done.is_ok() && (number % BULK == BULK - 1 || number + 1 == batches) {
+            done = pusher.compare_logs();
+            if done.is_ok() {
                 recent.clear();
             }
         }
-        if let Err(error) = others {
+        if let Err(error) = done {
             return Err(reproducible(cluster, database, seed, number, &recent, error));
         }
     }
     let mut end = || {
-        pusher.compare_records()?;
+        pusher.compare()?;
         ensure!(Backend::of(&mut pusher.client)?.pid() == backend.pid(), "another backend");
         log.expect_only(cluster, backend.pid(), &allowed::codes())
     };
@@ -181,7 +172,7 @@ fn alone(
     };
     let pushed = pusher
         .push(Some(workspace), text, true, &mut Tally::default())
-        .and_then(|()| pusher.compare_model(workspace));
+        .and_then(|()| pusher.compare_log(workspace));
     if !pusher.client.is_closed() {
         *session = Some(pusher);
     }

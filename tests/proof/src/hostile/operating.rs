@@ -1,31 +1,25 @@
 //! Hostile arguments to what operators call.
 
-use anyhow::{Context, Result, ensure};
+use std::collections::BTreeSet;
+
+use anyhow::{Result, ensure};
 use postgres::types::ToSql;
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
-use serde::Deserialize;
-use serde_json::Value;
+use sync_ext_model::Cutoffs;
 
-use super::arguments::{has_nul, is_workspace, workspace};
-use super::calls::ask;
-use super::expect::Op;
+use super::allowed;
+use super::arguments::{is_workspace, workspace};
+use super::calls::{ask_like, compare, refused, unless_nul};
 use super::push::Pusher;
-use super::{allowed, value};
-use crate::tally::Tally;
+use super::value;
+use crate::common::measures;
+use crate::common::rows::check_reply;
+use crate::common::tally::Tally;
 
-/// Payloads are passed over: what they say no Value can hold.
-#[derive(Deserialize)]
-struct Explained {
-    ops: Vec<OpExplained>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct OpExplained {
-    server_version: i64,
-}
+/// Nothing is old.
+const CUTOFFS: Cutoffs = Cutoffs { entries: i64::MIN, heartbeats: i64::MIN, forgotten: i64::MIN };
 
 /// A retention, and whether it is long enough.
 fn retention(pusher: &Pusher, random: &mut StdRng) -> (Option<&'static str>, bool) {
@@ -61,23 +55,18 @@ pub fn collect(pusher: &mut Pusher, random: &mut StdRng) -> Result<()> {
     let workspace = workspace(random);
     let (retention, is_long) = retention(pusher, random);
     let batch_size = batch_size(random);
-    let expected = if has_nul([workspace.as_deref()]) {
-        Some("22021")
-    } else if workspace.is_some() && !is_workspace(workspace.as_deref())
-        || !is_long
-        || batch_size.is_none_or(|size| size < 1)
-    {
-        Some("22023")
-    } else {
-        None
-    };
+    let id = workspace.as_deref();
+    let model = &mut pusher.model;
+    let expected = unless_nul([id], || match is_long {
+        true => {
+            let batch = batch_size.unwrap_or_default().into();
+            let collected = model.collect(None, id, CUTOFFS, batch, &BTreeSet::new())?;
+            Ok(collected.reply())
+        }
+        false => Err(refused("22023")),
+    });
     let sql = "select sync_gc($1, $2::text::interval, $3)::text";
-    let reply = ask(pusher, sql, &[&workspace, &retention, &batch_size], expected)?;
-    if let Some(reply) = reply {
-        let purged = r#""scanned":0,"changesDeleted":0,"tombstonesDeleted":0,"devicesDeleted":0"#;
-        ensure!(reply.contains(purged), "{reply}");
-    }
-    Ok(())
+    compare(pusher, sql, &[&workspace, &retention, &batch_size], expected)
 }
 
 /// Its batches are those of sync_gc, and the first one finds nothing to do.
@@ -112,7 +101,7 @@ const LONG: i64 = 20_000;
 
 /// The status, or what became of a record.
 pub fn operate(pusher: &mut Pusher, random: &mut StdRng, tally: &mut Tally) -> Result<()> {
-    let entries: i64 = pusher.models.values().map(|model| model.head()).sum();
+    let entries: i64 = pusher.model.workspaces.values().map(|state| state.head).sum();
     if entries > LONG && random.random_bool(0.98) {
         return Ok(());
     }
@@ -121,49 +110,37 @@ pub fn operate(pusher: &mut Pusher, random: &mut StdRng, tally: &mut Tally) -> R
 
 fn status(pusher: &mut Pusher, random: &mut StdRng) -> Result<()> {
     let workspace = workspace(random);
-    let expected = match has_nul([workspace.as_deref()]) {
-        true => Some("22021"),
-        false => (workspace.is_some() && !is_workspace(workspace.as_deref())).then_some("22023"),
-    };
-    let sql = "select sync_status($1)::text";
-    let Some(reply) = ask(pusher, sql, &[&workspace], expected)? else { return Ok(()) };
-    let reply: Value = serde_json::from_str(&reply)?;
-    let told = reply["workspaces"].as_array().context("no workspaces")?;
-    let told: Vec<_> =
-        told.iter().map(|it| (it["workspaceId"].as_str(), it["logRows"].as_i64())).collect();
-    let asked =
-        pusher.models.iter().filter(|(id, _)| workspace.as_ref().is_none_or(|it| it == *id));
-    let due: Vec<_> = asked.map(|(id, model)| (Some(&**id), Some(model.head()))).collect();
-    ensure!(told == due, "{told:?} where {due:?} is due");
-    Ok(())
+    let id = workspace.as_deref();
+    let expected = unless_nul([id], || pusher.model.status(None, id, CUTOFFS));
+    let reply = ask_like(pusher, "select sync_status($1)::text", &[&workspace], &expected)?;
+    let (Some(mut reply), Ok(expected)) = (reply, expected) else { return Ok(()) };
+    measures::take_from_status(&mut reply)?;
+    check_reply("a question for the status", &reply, &expected)
 }
 
 /// Of a record that there is, or of what is none.
 fn explain(pusher: &mut Pusher, random: &mut StdRng, tally: &mut Tally) -> Result<()> {
     let workspace = workspace(random);
-    let log = workspace.as_ref().and_then(|id| pusher.models.get(id)).map(|model| &model.log[..]);
-    let log = log.unwrap_or_default();
-    let known = log.choose(random).filter(|_| random.random());
+    let id = workspace.as_deref();
+    let log = id.and_then(|id| pusher.model.workspaces.get(id)).map(|state| &state.log);
+    let version = random.random_range(1..=log.map_or(1, |log| log.len() as i64).max(1));
+    let known = log.and_then(|log| log.get(&version)).filter(|_| random.random());
     let text = |random: &mut StdRng| random.random_bool(0.9).then(|| value::text(random));
     let (table, pk) = match known {
-        Some((op, _)) => (Some(op.table.clone()), Some(op.pk.clone())),
+        Some(entry) => (Some(entry.op.table.clone()), Some(entry.op.pk.clone())),
         None => (text(random), text(random)),
     };
-    let is_of_it = |op: &Op| Some(&op.table) == table.as_ref() && Some(&op.pk) == pk.as_ref();
-    let due: Vec<i64> =
-        (1..).zip(log).filter(|(_, (op, _))| is_of_it(op)).map(|(version, _)| version).collect();
-    let expected = if has_nul([workspace.as_deref(), table.as_deref(), pk.as_deref()]) {
-        Some("22021")
-    } else {
-        (!is_workspace(workspace.as_deref())).then_some("22023")
-    };
+    let texts = [id, table.as_deref(), pk.as_deref()];
+    let expected = unless_nul(texts, || {
+        let key = (table.clone().unwrap_or_default(), pk.clone().unwrap_or_default());
+        pusher.model.explain(None, id.unwrap_or_default(), &key, CUTOFFS)
+    });
     let sql = "select sync_explain($1, $2, $3)::text";
-    let Some(reply) = ask(pusher, sql, &[&workspace, &table, &pk], expected)? else {
-        return Ok(());
-    };
-    let explained: Explained = serde_json::from_str(&reply)?;
-    let told: Vec<i64> = explained.ops.into_iter().map(|op| op.server_version).collect();
-    ensure!(told == due, "{told:?} where {due:?} are due: {reply}");
-    tally.add("ops explained", told.len() as u64);
-    Ok(())
+    let reply = ask_like(pusher, sql, &[&workspace, &table, &pk], &expected)?;
+    let (Some(mut reply), Ok(mut expected)) = (reply, expected) else { return Ok(()) };
+    tally.add("ops explained", measures::take_from_explained(&mut reply)?);
+    // NULL names no record, and is echoed.
+    expected["tableName"] = table.into();
+    expected["pk"] = pk.into();
+    check_reply("a question for a record", &reply, &expected)
 }

@@ -2,49 +2,30 @@
 //! is stored byte for byte but for the member that the server adds, and it is
 //! added if and only if it is not there.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
-use serde::Deserialize;
 use serde_json::json;
-use serde_json::value::RawValue;
+use sync_ext_model::Pull;
+use sync_ext_model::refusal::unexpected;
 
-use super::calls::ask;
-use super::expect::{MAX_DEPTH, MAX_PAYLOAD, Told, depth, told};
+use super::arguments::Kept;
+use super::calls::{ask, ask_like, compare};
 use super::governing::{be, be_trusted};
-use super::push::Pusher;
+use super::push::{Pusher, check_push};
 use super::value;
-use crate::tally::Tally;
+use crate::common::tally::Tally;
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Reply<'a> {
-    #[serde(borrow, default)]
-    changes: Vec<Change<'a>>,
-    #[serde(default)]
-    results: Vec<Answer>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Change<'a> {
-    pk: String,
-    #[serde(borrow)]
-    payload: &'a RawValue,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Answer {
-    #[serde(default)]
-    error_code: Option<String>,
-    #[serde(default)]
-    replayed: bool,
-}
+const WORKSPACE: &str = "of its own";
 
 /// A user's workspace and table, which are gone in the end.
-pub fn own(pusher: &mut Pusher, random: &mut StdRng, tally: &mut Tally) -> Result<()> {
+pub fn own(
+    pusher: &mut Pusher,
+    kept: &mut Kept,
+    random: &mut StdRng,
+    tally: &mut Tally,
+) -> Result<()> {
     let name = |random: &mut StdRng, max: usize| {
         let text = value::text(random).replace('\0', "0");
         if (1..=max).contains(&text.len()) { text } else { format!("a{}", random.random::<u8>()) }
@@ -53,41 +34,37 @@ pub fn own(pusher: &mut Pusher, random: &mut StdRng, tally: &mut Tally) -> Resul
     if field == "id" || field == "workspace_id" {
         return Ok(());
     }
-    let workspace = "of its own";
+    let expected = pusher.model.register(None, &table, "id", Some(&field));
     let sql = "select sync_register_table($1, owner_field => $2)::text";
-    ask(pusher, sql, &[&table, &field], None)?;
-    ask(pusher, "select sync_create_workspace($1, $2)::text", &[&workspace, &user], None)?;
+    compare(pusher, sql, &[&table, &field], expected)?;
+    let expected = pusher.model.create(None, WORKSPACE, &user);
+    let sql = "select sync_create_workspace($1, $2)::text";
+    compare(pusher, sql, &[&WORKSPACE, &user], expected)?;
     be(pusher, &user)?;
     let count = *[1, 2, 9].choose(random).unwrap_or(&1);
     let payloads: Vec<String> = (0..count).map(|_| payload(random, &field, &user)).collect();
-    let stored = push(pusher, workspace, &table, &payloads, (&field, &user), false)?;
-    push(pusher, workspace, &table, &payloads, (&field, &user), true)
-        .with_context(|| format!("sent again: {payloads:?}"))?;
-    check_pulled(pusher, workspace, &payloads, &stored, (&field, &user))?;
-    tally.add("private payloads compared", stored.len() as u64);
+    let ops = ops(&table, &payloads);
+    push(pusher, &user, &ops)?;
+    push(pusher, &user, &ops).with_context(|| format!("sent again: {payloads:?}"))?;
+    pull(pusher, kept, &user)?;
+    let stored = pusher.model.head(WORKSPACE);
+    tally.add("private payloads compared", stored as u64);
 
     be_trusted(pusher)?;
     let other = if user == "bob" { "ann" } else { "bob" };
+    let expected = pusher.model.set_member(None, WORKSPACE, other, "editor");
     let sql = "select sync_set_member($1, $2, 'editor')::text";
-    ask(pusher, sql, &[&workspace, &other], None)?;
+    compare(pusher, sql, &[&WORKSPACE, &other], expected)?;
     be(pusher, other)?;
-    let reply = ask(pusher, "select sync_pull($1)::text", &[&workspace], None)?;
-    ensure!(
-        reply.context("a reply")?.starts_with(r#"{"changes":[],"#),
-        "{other} is shown {user:?}'s"
-    );
+    pull(pusher, kept, other)?;
     be_trusted(pusher)?;
-    let sql = "select sync_drop_workspace($1)::text";
-    let reply = ask(pusher, sql, &[&workspace], None)?.unwrap_or_default();
-    let rows = 2 * stored.len();
-    ensure!(
-        reply == format!(r#"{{"dropped":true,"rowsErased":{rows},"hasMore":false}}"#),
-        "{reply}"
-    );
-    ask(pusher, "select sync_unregister_table($1)::text", &[&table], None).map(drop)
+    let expected = pusher.model.drop_workspace(None, WORKSPACE, 10_000);
+    compare(pusher, "select sync_drop_workspace($1)::text", &[&WORKSPACE], expected)?;
+    let expected = pusher.model.unregister(None, &table);
+    compare(pusher, "select sync_unregister_table($1)::text", &[&table], expected)
 }
 
-/// An object, in which the owner may be told.
+/// An object, in which the owner may be named.
 fn payload(random: &mut StdRng, field: &str, user: &str) -> String {
     let object = value::object(random);
     let key = json!(field).to_string();
@@ -113,15 +90,7 @@ fn escaped(text: &str) -> String {
     format!("\"{units}\"")
 }
 
-/// Pushes them; gives the places of those that are stored.
-fn push(
-    pusher: &mut Pusher,
-    workspace: &str,
-    table: &str,
-    payloads: &[String],
-    (field, user): (&str, &str),
-    again: bool,
-) -> Result<Vec<usize>> {
+fn ops(table: &str, payloads: &[String]) -> String {
     let op = |(place, payload): (usize, &String)| {
         let stamp = json!({"deviceId": "d", "hlc": "h", "clock": 1,
                            "opId": format!("00000000-0000-4000-8000-{place:012x}")});
@@ -131,62 +100,22 @@ fn push(
         )
     };
     let ops: Vec<String> = payloads.iter().enumerate().map(op).collect();
-    let ops = format!("[{}]", ops.join(","));
+    format!("[{}]", ops.join(","))
+}
+
+fn push(pusher: &mut Pusher, user: &str, ops: &str) -> Result<()> {
+    pusher.at += 1;
+    let expected = pusher.model.push(Some(user), WORKSPACE, ops, pusher.at).map_err(unexpected)?;
     let sql = "select sync_push($1, $2::text::json)::text";
-    let reply = ask(pusher, sql, &[&workspace, &ops], None)?.context("a reply")?;
-    let answers = serde_json::from_str::<Reply>(&reply)?.results;
-    ensure!(answers.len() == payloads.len(), "{reply}");
-    let mut stored = Vec::new();
-    for (place, (answer, payload)) in answers.iter().zip(payloads).enumerate() {
-        let expected = match told(payload, field) {
-            _ if payload.len() > MAX_PAYLOAD || depth(payload) > MAX_DEPTH => Some("OVERSIZED"),
-            Told::Nothing => None,
-            Told::Name(name) if name == user => None,
-            _ => Some("UNAUTHORIZED"),
-        };
-        ensure!(
-            answer.error_code.as_deref() == expected,
-            "{expected:?} is due for {user:?} by {field:?} of {payload}: {reply}"
-        );
-        if expected.is_none() {
-            ensure!(answer.replayed == again, "{payload}: {reply}");
-            stored.push(place);
-        }
-    }
-    Ok(stored)
+    let reply = ask(pusher, sql, &[&WORKSPACE, &ops], None)?.context("a reply")?;
+    check_push(&reply, &expected, &mut Tally::default()).with_context(|| format!("as {user:?}"))
 }
 
-fn check_pulled(
-    pusher: &mut Pusher,
-    workspace: &str,
-    payloads: &[String],
-    stored: &[usize],
-    (field, user): (&str, &str),
-) -> Result<()> {
+fn pull(pusher: &mut Pusher, kept: &mut Kept, user: &str) -> Result<()> {
+    let (user, workspace) = (Some(user.to_owned()), WORKSPACE.to_owned());
+    let pull = Pull { user, workspace, limit: Some(1000), ..Pull::default() };
+    let expected = pusher.model.pull(&pull);
     let sql = "select sync_pull($1, page_limit => 1000)::text";
-    let reply = ask(pusher, sql, &[&workspace], None)?.context("a reply")?;
-    let changes = serde_json::from_str::<Reply>(&reply)?.changes;
-    ensure!(changes.len() == stored.len(), "{} of {}: {reply}", changes.len(), stored.len());
-    for (change, place) in changes.iter().zip(stored) {
-        let (sent, found) = (&payloads[*place], change.payload.get());
-        ensure!(change.pk == place.to_string(), "{reply}");
-        let is_right = match told(sent, field) {
-            Told::Nothing => is_filled(sent, found, field, user),
-            _ => sent == found,
-        };
-        ensure!(is_right, "{sent} of {user:?} by {field:?} is stored as {found}");
-    }
-    Ok(())
-}
-
-/// The same but for one member more, at the end, which names the user.
-fn is_filled(sent: &str, found: &str, field: &str, user: &str) -> bool {
-    let open = sent.trim_end().strip_suffix('}').unwrap_or(sent);
-    let comma = if open.trim_end().ends_with('{') { "" } else { "," };
-    let added = found.strip_prefix(open).and_then(|rest| rest.strip_prefix(comma));
-    added.is_some_and(|added| {
-        let added: Option<serde_json::Map<String, serde_json::Value>> =
-            serde_json::from_str(&format!("{{{added}")).ok();
-        added.is_some_and(|added| added.len() == 1 && added.get(field) == Some(&json!(user)))
-    })
+    let reply = ask_like(pusher, sql, &[&WORKSPACE], &expected)?.context("a reply")?;
+    kept.all.check_pull(&pull, reply, &expected.map_err(unexpected)?, true).map(drop)
 }

@@ -2,16 +2,26 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use postgres::{Client, Statement};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use sync_ext_model::op::read;
+use sync_ext_model::reply::{self, timeless};
+use sync_ext_model::{Outcome, Server, Settings};
 
 use super::allowed;
-use super::expect::{Element, Whole, expect};
-use super::generate::Batch;
-use super::model::Model;
-use crate::tally::Tally;
+use super::calls::refused;
+use super::generate::{Batch, TABLES};
+use super::{MAX_DEPTH, MAX_OPS, MAX_PAYLOAD};
+use crate::common::rows::{self, check_reply};
+use crate::common::tally::Tally;
 
-/// One connection that pushes, and what it must find stored.
+/// From this nesting on Postgres' own parser may give up with 54001, depending
+/// on its stack.
+const DEEP: usize = 1000;
+
+/// One connection, and what it must find.
 pub struct Pusher {
     pub client: Client,
     as_bytes: Statement,
@@ -19,11 +29,25 @@ pub struct Pusher {
     others: BTreeMap<String, Statement>,
     /// As a number: 150000 and more.
     pub server_version: i32,
-    pub models: BTreeMap<String, Model>,
+    pub model: Server,
+    /// The calls so far, which are the model's time.
+    pub at: i64,
+    /// The versions up to which logs were compared.
+    compared: BTreeMap<String, i64>,
 }
 
 impl Pusher {
     pub fn new(mut client: Client) -> Result<Pusher> {
+        let settings = Settings {
+            max_ops_per_push: MAX_OPS,
+            max_payload_bytes: MAX_PAYLOAD,
+            max_payload_depth: MAX_DEPTH,
+            ..Settings::default()
+        };
+        let mut model = Server { settings, ..Server::default() };
+        for (table, pk_field) in TABLES {
+            ensure!(model.register(None, table, pk_field, None).is_ok(), "{table:?}");
+        }
         Ok(Pusher {
             as_bytes: client
                 .prepare("select sync_push($1, convert_from($2, 'UTF8')::json)::text")?,
@@ -33,7 +57,9 @@ impl Pusher {
                 .query_one("select current_setting('server_version_num')::int", &[])?
                 .get(0),
             client,
-            models: BTreeMap::new(),
+            model,
+            at: 0,
+            compared: BTreeMap::new(),
         })
     }
 
@@ -49,49 +75,36 @@ impl Pusher {
             Ok(text) if as_text => self.client.query_one(&self.as_text, &[&workspace, &text]),
             _ => self.client.query_one(&self.as_bytes, &[&workspace, &text]),
         };
-        let (expected, may_be_too_deep) = expect(text);
-        let workspace = workspace.filter(|id| (1..=256).contains(&id.len()));
         tally.add("batches", 1);
-        let row = match answer {
-            Ok(row) => row,
-            Err(error) => {
-                let code = allowed::code(&error)?;
-                tally.add(allowed::counted_as(&code), 1);
-                let expected = match expected {
-                    _ if workspace.is_some_and(|id| id.contains('\0')) => Some("22021"),
-                    Whole::Error(code @ ("22021" | "22P02")) => Some(code),
-                    _ if workspace.is_none() => Some("22023"),
-                    Whole::Error(code) => Some(code),
-                    Whole::Elements(_) => None,
-                };
-                if expected != Some(&*code) && !(code == "54001" && may_be_too_deep) {
-                    bail!("ended by {code}, by the contract {expected:?}");
-                }
+        let code = match &answer {
+            Ok(_) => None,
+            Err(error) => Some(allowed::code(error)?),
+        };
+        if let Some(code) = &code {
+            tally.add(allowed::counted_as(code), 1);
+            if code == "54001" && may_be_too_deep(text) {
                 return Ok(());
             }
-        };
-        let Whole::Elements(elements) = expected else { bail!("not refused") };
-        let workspace = workspace.context("no such workspace may be")?;
-        self.take_reply(workspace, &elements, row.try_get(0)?, tally)
+        }
+        let expected = self.expected(workspace, text);
+        let due = expected.as_ref().err().map(|refusal| refusal.code);
+        ensure!(code.as_deref() == due, "ended by {code:?}, by the contract {due:?}");
+        match (answer, expected) {
+            (Ok(row), Ok(expected)) => check_push(row.try_get(0)?, &expected, tally),
+            _ => Ok(()),
+        }
     }
 
-    /// What a push was answered, that of an exchange too.
-    pub fn take_reply(
-        &mut self,
-        workspace: &str,
-        elements: &[Element],
-        reply: &str,
-        tally: &mut Tally,
-    ) -> Result<()> {
-        let mut fresh = Model::default();
-        let known = self.models.get_mut(workspace);
-        let is_known = known.is_some();
-        let model = known.unwrap_or(&mut fresh);
-        let stored = model.take_reply(workspace, elements, reply, tally)?;
-        if !is_known && stored > 0 {
-            self.models.insert(workspace.to_owned(), fresh);
+    fn expected(&mut self, workspace: Option<&str>, text: &[u8]) -> Outcome {
+        let has_nul = text.contains(&0) || workspace.is_some_and(|id| id.contains('\0'));
+        let Some(text) = std::str::from_utf8(text).ok().filter(|_| !has_nul) else {
+            return Err(refused("22021"));
+        };
+        if serde_json::from_str::<&RawValue>(text).is_err() {
+            return Err(refused("22P02"));
         }
-        Ok(())
+        self.at += 1;
+        self.model.push(None, workspace.unwrap_or_default(), text, self.at)
     }
 
     /// A generated batch: what nobody has touched must be good.
@@ -103,7 +116,8 @@ impl Pusher {
         tally: &mut Tally,
     ) -> Result<()> {
         if !batch.is_torn
-            && let (Whole::Elements(elements), _) = expect(&batch.text)
+            && let Ok(text) = std::str::from_utf8(&batch.text)
+            && let Ok(elements) = read(text, MAX_OPS)
         {
             for place in &batch.untouched {
                 ensure!(elements[*place].op.is_some(), "ops[{place}] was made to be good");
@@ -113,27 +127,27 @@ impl Pusher {
         self.push(workspace, &batch.text, as_text, tally)
     }
 
-    /// Compares the server's tables with what was told.
-    pub fn compare(&mut self) -> Result<()> {
-        for (workspace, model) in &mut self.models {
-            model
-                .compare(&mut self.client, workspace)
-                .with_context(|| format!("in workspace {workspace:?}"))?;
+    /// Compares what came to the logs since the last time.
+    pub fn compare_logs(&mut self) -> Result<()> {
+        for (workspace, state) in &self.model.workspaces {
+            let compared = self.compared.entry(workspace.clone()).or_default();
+            rows::check_log(&mut self.client, &self.model, workspace, *compared)?;
+            *compared = state.head;
         }
-        let workspaces: i64 =
-            self.client.query_one("select count(*) from sync_ext.workspace", &[])?.get(0);
-        ensure!(
-            workspaces == self.models.len() as i64,
-            "{workspaces} workspaces, {} were pushed to",
-            self.models.len()
-        );
+        let sql = "select count(*) from sync_ext.workspace";
+        let stored: i64 = self.client.query_one(sql, &[])?.get(0);
+        let expected = self.model.workspaces.len() as i64;
+        ensure!(stored == expected, "{stored} workspaces are stored, not {expected}");
         Ok(())
     }
 
-    /// One workspace of many, by itself.
-    pub fn compare_model(&mut self, workspace: &str) -> Result<()> {
-        let mut model = self.models.remove(workspace).unwrap_or_default();
-        model.compare(&mut self.client, workspace)
+    pub fn compare_log(&mut self, workspace: &str) -> Result<()> {
+        rows::check_log(&mut self.client, &self.model, workspace, 0)
+    }
+
+    /// Compares every row.
+    pub fn compare(&mut self) -> Result<()> {
+        rows::check(&mut self.client, &self.model, None)
     }
 
     /// Prepared once.
@@ -145,25 +159,28 @@ impl Pusher {
         self.others.insert(sql.to_owned(), statement.clone());
         Ok(statement)
     }
+}
 
-    /// The winners, as the logs give them.
-    pub fn compare_records(&mut self) -> Result<()> {
-        let different: i64 = self
-            .client
-            .query_one(
-                "select count(*) from (
-                   select distinct on (workspace_key, table_name, pk)
-                          workspace_key, table_name, pk, server_version, clock, hlc, op_id,
-                          operation = 'delete' as deleted
-                     from sync_ext.change_log
-                    order by workspace_key, table_name, pk, clock desc, hlc desc, op_id desc) l
-                 full join sync_ext.record r using (workspace_key, table_name, pk)
-                 where (r.server_version, r.clock, r.hlc, r.op_id, r.deleted)
-                       is distinct from (l.server_version, l.clock, l.hlc, l.op_id, l.deleted)",
-                &[],
-            )?
-            .get(0);
-        ensure!(different == 0, "{different} records are not as the log says");
-        Ok(())
+fn may_be_too_deep(text: &[u8]) -> bool {
+    text.iter().filter(|byte| matches!(byte, b'[' | b'{')).count() > DEEP
+}
+
+/// What a push was answered, that of an exchange too.
+pub fn check_push(reply: &str, expected: &Value, tally: &mut Tally) -> Result<()> {
+    let reply = reply::read(reply)?;
+    for result in reply["results"].as_array().into_iter().flatten() {
+        tally.add("ops", 1);
+        tally.add(fate(result), 1);
+    }
+    check_reply("a push", &timeless(reply), &timeless(expected.clone()))
+}
+
+fn fate(result: &Value) -> &'static str {
+    match result["errorCode"].as_str() {
+        Some("OVERSIZED") => "ops refused as OVERSIZED",
+        Some("CONFLICT") => "ops refused as CONFLICT",
+        Some(_) => "ops refused as VALIDATION_ERROR",
+        None if result["replayed"] == true => "ops known already",
+        None => "ops stored",
     }
 }

@@ -12,9 +12,8 @@
 //!
 //! What must hold:
 //!
-//! * at every tenth of the day and at the end the log has exactly the entries
-//!   that a model of the contract keeps, and the workspace its head, horizon and
-//!   gc_through; there are as many record rows as records ever pushed;
+//! * every reply, and at every tenth of the day and at the end every row, is that
+//!   of the model of the contract;
 //! * before the snapshot, nine in ten updates of records are HOT;
 //! * the snapshot costs what it keeps from being cleaned up: at the largest, all
 //!   tables and indexes together are larger than before by no more than
@@ -30,16 +29,20 @@
 //! 736 kB at the end; all together 2,928 kB, 10,960 kB (571 bytes per op) and
 //! 5,976 kB (217 bytes per op); every update HOT.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 use postgres::{Client, IsolationLevel};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use sync_ext_cluster::batch::{op, push, put};
-use sync_ext_cluster::cluster::Cluster;
+use sync_ext_harness::batch;
+use sync_ext_harness::cluster::Cluster;
+use sync_ext_model::refusal::unexpected;
+use sync_ext_model::reply::{read, timeless};
+use sync_ext_model::{Cutoffs, Server};
 
-use crate::tally::Tally;
+use crate::common::rows::{self, check_reply};
+use crate::common::tally::Tally;
 
 const DATABASE: &str = "churn";
 const LOG: &str = "change_log";
@@ -81,11 +84,14 @@ pub fn measure(cluster: &Cluster, seed: u64, rounds: usize) -> Result<Tally> {
         client,
         epoch,
         random: StdRng::seed_from_u64(seed),
-        model: Model::default(),
+        model: Server::default(),
+        clocks: BTreeMap::new(),
+        heads: Vec::new(),
         sizes: Vec::new(),
         tally: Tally::default(),
     };
     let mut other = cluster.connect(DATABASE)?;
+    churn.model.register(None, "notes", "id", None).map_err(unexpected)?;
     churn.day(&mut other, rounds).with_context(|| format!("seed {seed}, {rounds} rounds"))?;
     Ok(churn.tally)
 }
@@ -95,7 +101,11 @@ struct Churn {
     /// The minute of round 0.
     epoch: String,
     random: StdRng,
-    model: Model,
+    model: Server,
+    /// The winner's, by record; 0 before there is one.
+    clocks: BTreeMap<usize, u64>,
+    /// By round.
+    heads: Vec<i64>,
     /// By round, after its VACUUM: each relation's size.
     sizes: Vec<(usize, Sizes)>,
     tally: Tally,
@@ -183,41 +193,21 @@ impl Churn {
                 self.sizes.push((round, sizes(&mut self.client)?));
             }
             if round % (of / 10) == 0 || round + 1 == of {
-                self.compare().with_context(|| format!("round {round}"))?;
+                rows::check(&mut self.client, &self.model, None)
+                    .with_context(|| format!("round {round}"))?;
             }
         }
         Ok(())
     }
 
     fn push(&mut self, round: usize) -> Result<()> {
-        let before = self.model.head;
-        let mut ops = Vec::with_capacity(OPS);
-        for _ in 0..OPS {
-            let record = self.random.random_range(0..RECORDS);
-            let (wins, deletes) = (self.random.random_bool(0.95), self.random.random_bool(0.15));
-            let clock = self.model.append(record, round, wins, deletes);
-            let pk = format!("record {record}");
-            ops.push(match deletes {
-                true => op(self.model.head as u64, &pk, clock, "delete", "null"),
-                // Now and then one that is stored out of line.
-                false if self.random.random_bool(0.02) => {
-                    let noise: String = (0..4000)
-                        .map(|_| char::from(self.random.random_range(b'a'..=b'z')))
-                        .collect();
-                    op(
-                        self.model.head as u64,
-                        &pk,
-                        clock,
-                        "put",
-                        &format!("{{\"text\":\"{noise}\"}}"),
-                    )
-                }
-                false => put(self.model.head as u64, &pk, clock),
-            });
-        }
+        let before = self.model.head("w");
+        let ops: Vec<String> = (1..=OPS).map(|n| self.op((before + n as i64) as u64)).collect();
+        let ops = format!("[{}]", ops.join(","));
+        let expected = self.model.push(None, "w", &ops, round as i64).map_err(unexpected)?;
         let mut transaction = self.client.transaction()?;
-        let versions = push(&mut transaction, "w", &ops);
-        ensure!(versions == (before + 1..=self.model.head).collect::<Vec<_>>());
+        let sql = "select sync_push('w', $1::text::json)::text";
+        let reply = read(transaction.query_one(sql, &[&ops])?.get(0))?;
         transaction.execute(
             "update sync_ext.change_log
                 set created_at = $1::text::timestamptz + $2 * interval '1 minute'
@@ -226,124 +216,58 @@ impl Churn {
             &[&self.epoch, &(round as f64), &before],
         )?;
         transaction.commit()?;
+        check_reply("a push", &timeless(reply), &timeless(expected))?;
+        self.heads.push(self.model.head("w"));
         self.tally.add("ops", OPS as u64);
         Ok(())
     }
 
+    /// One that wins, mostly.
+    fn op(&mut self, id: u64) -> String {
+        let record = self.random.random_range(0..RECORDS);
+        let (wins, deletes) = (self.random.random_bool(0.95), self.random.random_bool(0.15));
+        let known = self.clocks.entry(record).or_default();
+        let wins = wins || *known == 0;
+        *known += u64::from(wins);
+        let clock = if wins { *known } else { 0 };
+        let pk = format!("record {record}");
+        if deletes {
+            return batch::delete(id, &pk, clock);
+        }
+        // Now and then one that is stored out of line.
+        if self.random.random_bool(0.02) {
+            let noise: String =
+                (0..4000).map(|_| char::from(self.random.random_range(b'a'..=b'z'))).collect();
+            return batch::op(id, &pk, clock, "put", &format!("{{\"text\":\"{noise}\"}}"));
+        }
+        batch::put(id, &pk, clock)
+    }
+
     fn acknowledge(&mut self, round: usize) -> Result<()> {
-        let seen = self.model.heads[round.saturating_sub(LAG)];
-        self.client.query_one("select sync_update_cursor('w', 'phone', $1)::text", &[&seen])?;
-        self.model.cursor = seen;
-        Ok(())
+        let seen = self.heads[round.saturating_sub(LAG)];
+        let expected = self.model.acknowledge(None, "w", "phone", seen, 0).map_err(unexpected)?;
+        let sql = "select sync_update_cursor('w', 'phone', $1)::text";
+        let reply = read(self.client.query_one(sql, &[&seen])?.get(0))?;
+        check_reply("an acknowledgement", &reply, &expected)
     }
 
     fn collect(&mut self, round: usize) -> Result<()> {
         let oldest = round as f64 - HOUR as f64 + 0.5;
-        let reply: String = self
-            .client
-            .query_one(
-                "select sync_gc('w', clock_timestamp() -
-                   ($1::text::timestamptz + $2 * interval '1 minute'))::text",
-                &[&self.epoch, &oldest],
-            )?
-            .get(0);
-        let purged = self.model.collect(round);
-        let reply: serde_json::Value = serde_json::from_str(&reply)?;
-        let told = reply["changesDeleted"].as_u64().zip(reply["tombstonesDeleted"].as_u64());
-        ensure!(told == Some(purged), "round {round}: {purged:?} must go: {reply}");
-        self.tally.add("changes purged", purged.0);
-        self.tally.add("tombstones purged", purged.1);
+        let row = self.client.query_one(
+            "select sync_gc('w', clock_timestamp() -
+               ($1::text::timestamptz + $2 * interval '1 minute'))::text",
+            &[&self.epoch, &oldest],
+        )?;
+        // The device is always active.
+        let entries = round as i64 - HOUR as i64;
+        let cutoffs = Cutoffs { entries, heartbeats: i64::MIN, forgotten: i64::MIN };
+        let collected = self.model.collect(None, Some("w"), cutoffs, 10_000, &BTreeSet::new());
+        let collected = collected.map_err(unexpected)?;
+        check_reply("gc", &read(row.get(0))?, &collected.reply())?;
+        self.tally.add("changes purged", collected.changes as u64);
+        self.tally.add("tombstones purged", collected.tombstones as u64);
         self.tally.add("rounds", 1);
         Ok(())
-    }
-
-    fn compare(&mut self) -> Result<()> {
-        let rows =
-            self.client.query("select server_version from sync_ext.change_log order by 1", &[])?;
-        let stored: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
-        let kept: Vec<i64> = self.model.log.keys().copied().collect();
-        ensure!(stored == kept, "{} entries, by the model {}", stored.len(), kept.len());
-        let row = self.client.query_one(
-            "select head, horizon, gc_through, (select count(*) from sync_ext.record)
-               from sync_ext.workspace",
-            &[],
-        )?;
-        let Model { head, horizon, gc_through, winners, .. } = &self.model;
-        let records = winners.len() as i64;
-        ensure!(
-            (row.get::<_, i64>(0), row.get::<_, i64>(1)) == (*head, *horizon)
-                && (row.get::<_, i64>(2), row.get::<_, i64>(3)) == (*gc_through, records),
-            "{row:?}, by the model {head}, {horizon}, {gc_through}, {records}"
-        );
-        Ok(())
-    }
-}
-
-/// The contract's log, and GC as it describes it.
-#[derive(Default)]
-struct Model {
-    log: BTreeMap<i64, Entry>,
-    /// By record: the winner's version and clock.
-    winners: BTreeMap<usize, (i64, u64)>,
-    /// By round.
-    heads: Vec<i64>,
-    head: i64,
-    horizon: i64,
-    gc_through: i64,
-    cursor: i64,
-}
-
-struct Entry {
-    record: usize,
-    round: usize,
-    is_delete: bool,
-    is_applied: bool,
-    supersedes: Option<i64>,
-}
-
-impl Model {
-    /// Gives the clock that makes the op win or lose.
-    fn append(&mut self, record: usize, round: usize, wins: bool, is_delete: bool) -> u64 {
-        self.head += 1;
-        let winner = self.winners.get(&record).copied();
-        let is_applied = wins || winner.is_none();
-        let clock = if is_applied { winner.map_or(1, |(_, clock)| clock + 1) } else { 0 };
-        if is_applied {
-            self.winners.insert(record, (self.head, clock));
-        }
-        let supersedes = winner.filter(|_| is_applied).map(|(version, _)| version);
-        self.log.insert(self.head, Entry { record, round, is_delete, is_applied, supersedes });
-        self.heads.resize(round + 1, 0);
-        self.heads[round] = self.head;
-        clock
-    }
-
-    /// How many changes and tombstones go.
-    fn collect(&mut self, round: usize) -> (u64, u64) {
-        let first_young = self
-            .log
-            .range(self.gc_through + 1..)
-            .find(|(_, entry)| entry.round + HOUR > round)
-            .map_or(i64::MAX, |(version, _)| *version);
-        let watermark = (self.head - 1).min(self.cursor - 1).min(first_young - 1);
-        let (mut changes, mut tombstones) = (0, 0);
-        for version in self.gc_through + 1..=watermark {
-            let Some(entry) = self.log.get(&version) else { continue };
-            let is_winner = self.winners[&entry.record].0 == version;
-            let (is_delete, is_applied) = (entry.is_delete, entry.is_applied);
-            let superseded = entry.supersedes.and_then(|it| self.log.remove(&it));
-            changes += u64::from(superseded.is_some());
-            if !is_applied {
-                self.log.remove(&version);
-                changes += 1;
-            } else if is_delete && is_winner {
-                self.log.remove(&version);
-                tombstones += 1;
-                self.horizon = version;
-            }
-        }
-        self.gc_through = self.gc_through.max(watermark);
-        (changes, tombstones)
     }
 }
 

@@ -11,16 +11,16 @@
 
 use anyhow::{Context, Result, ensure};
 use postgres::{Client, Statement};
-use sync_ext_cluster::batch::put;
-use sync_ext_cluster::cluster::Cluster;
+use sync_ext_harness::batch::put;
+use sync_ext_harness::cluster::Cluster;
 
 use super::session::{CONTEXT_GROWTH, OWN_GROWTH};
-use crate::backend::{Backend, context_bytes};
-use crate::log_file::LogFile;
-use crate::tally::Tally;
+use crate::common::backend::{Backend, context_bytes};
+use crate::common::log_file::LogFile;
+use crate::common::tally::Tally;
 
 /// For the cluster.
-pub use crate::log_file::SETTINGS;
+pub use crate::common::log_file::SETTINGS;
 
 const DATABASE: &str = "errors";
 
@@ -58,7 +58,7 @@ pub fn run(cluster: &Cluster, errors: u64) -> Result<Tally> {
 }
 
 /// Users who may not, by the table of members and by a function, which fails in
-/// the end; and callers who cannot be told.
+/// the end; and callers who cannot be identified.
 fn refuse_users(
     cluster: &Cluster,
     admin: &mut Client,
@@ -133,7 +133,7 @@ fn raise_each(
 ) -> Result<()> {
     for _ in 0..errors {
         let error = client.query(push, &[&ops]).err().context("it did not fail")?;
-        ensure!(error.code().is_some_and(|told| told.code() == code), "{error:?}");
+        ensure!(error.code().is_some_and(|found| found.code() == code), "{error:?}");
     }
     Ok(())
 }

@@ -10,7 +10,7 @@
 //!   session itself, between transactions. Postgres 18 was seen to take one piece
 //!   of 12 kB in its topmost context, once in 16,000 calls, and in most sessions
 //!   never: room for that is all that is allowed, [`CONTEXT_GROWTH`];
-//! * the process' own memory as the kernel tells it (RssAnon: neither shared
+//! * the process' own memory as the kernel counts it (RssAnon: neither shared
 //!   buffers nor files), which also has what Rust allocates and Postgres does
 //!   not see. [`OWN_GROWTH`] is allowed for a heap that falls to pieces.
 //!
@@ -26,15 +26,15 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
-use sync_ext_cluster::batch::{delete, put};
-use sync_ext_cluster::cluster::Cluster;
+use sync_ext_harness::batch::{delete, put};
+use sync_ext_harness::cluster::Cluster;
 
-use crate::backend::{Backend, context_bytes};
-use crate::log_file::LogFile;
-use crate::tally::Tally;
+use crate::common::backend::{Backend, context_bytes};
+use crate::common::log_file::LogFile;
+use crate::common::tally::Tally;
 
 /// For the cluster.
-pub use crate::log_file::SETTINGS;
+pub use crate::common::log_file::SETTINGS;
 
 /// Bytes that the contexts may grow by.
 pub const CONTEXT_GROWTH: i64 = 16 * 1024;
@@ -170,7 +170,7 @@ impl Session {
     }
 
     /// From now on as a trusted caller, or as a user by this or that setting, whose
-    /// role is in our table or told by a function.
+    /// role is in our table or comes from a function.
     fn speak(&mut self, turn: u64) -> Result<()> {
         let (user, claims, function) = match turn % 4 {
             0 => ("", "", ""),
@@ -257,11 +257,11 @@ impl Session {
         };
         let reply: Value = serde_json::from_str(&reply)?;
         let results = reply["results"].as_array().context("no results")?;
-        for told in results {
-            let fate = match (told["success"].as_bool(), told["replayed"].as_bool()) {
+        for result in results {
+            let fate = match (result["success"].as_bool(), result["replayed"].as_bool()) {
                 (Some(true), Some(true)) => "ops replayed",
                 (Some(true), _) => "ops stored",
-                _ if told["errorCode"] == "CONFLICT" => "ops in conflict",
+                _ if result["errorCode"] == "CONFLICT" => "ops in conflict",
                 _ => "ops refused",
             };
             self.tally.add(fate, 1);
@@ -329,7 +329,7 @@ impl Session {
         let mut transaction = self.client.transaction()?;
         let mut savepoint = transaction.transaction()?;
         let error = savepoint.query(&self.push, &[&ops]).err().context("refused")?;
-        ensure!(error.code().is_some_and(|told| told.code() == code), "{error}");
+        ensure!(error.code().is_some_and(|found| found.code() == code), "{error}");
         savepoint.rollback()?;
         transaction.query_one(&self.push, &[&good])?;
         transaction.commit()?;

@@ -1,12 +1,15 @@
 //! GC, backups and restores of the simulation.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use sync_ext_cluster::state::TABLES;
+use sync_ext_harness::state::TABLES;
 
-use super::model::{Cutoffs, GcOutcome};
+use sync_ext_model::Cutoffs;
+use sync_ext_model::refusal::unexpected;
+
 use super::session::{Answer, quote_or_null};
 use super::world::{DAY, Doing, Work, World};
+use crate::common::rows::check_reply;
 
 const RETENTION: i64 = 30 * DAY;
 const DEVICE_TTL: i64 = 90 * DAY;
@@ -15,7 +18,7 @@ const DEVICE_TTL: i64 = 90 * DAY;
 pub struct GcCall {
     /// `None` for all that nobody has locked.
     workspace: Option<String>,
-    batch_size: u64,
+    batch_size: i64,
     cutoffs: Cutoffs,
 }
 
@@ -26,7 +29,7 @@ impl World<'_> {
         &mut self,
         session: usize,
         workspace: Option<String>,
-        batch_size: u64,
+        batch_size: i64,
         silent: bool,
     ) -> Result<()> {
         let Some(session) = self.idle(session) else { return Ok(()) };
@@ -77,38 +80,27 @@ impl World<'_> {
     pub fn collected(&mut self, call: &GcCall, answer: Answer) -> Result<()> {
         let Ok(columns) = answer else { bail!("gc failed: {answer:?}") };
         let reply: Value = serde_json::from_str(columns.last().context("gc without a reply")?)?;
-        let names: Vec<String> = match &call.workspace {
-            Some(name) => vec![name.clone()],
-            None => {
-                self.model.workspaces.keys().filter(|name| !self.is_locked(name)).cloned().collect()
-            }
-        };
-        let mut expected = GcOutcome::default();
-        for name in &names {
-            let Some(state) = self.model.workspaces.get_mut(name) else { continue };
-            if call.workspace.is_none() && !state.has_work(call.cutoffs) {
-                continue;
-            }
-            for peer in self.peers.iter_mut().filter(|peer| peer.device.workspace == *name) {
-                if !state.is_active(&peer.device.id, call.cutoffs) {
+        let names = self.model.workspaces.keys();
+        let locked = names.filter(|name| self.is_locked(name)).cloned().collect();
+        let GcCall { workspace, batch_size, cutoffs } = call;
+        for name in self.model.due(workspace.as_deref(), *cutoffs, &locked) {
+            let state = &self.model.workspaces[&name];
+            for peer in self.peers.iter_mut().filter(|peer| peer.device.workspace == name) {
+                let known = state.devices.get(&(peer.device.id.clone(), String::new()));
+                if !known.is_some_and(|known| state.is_active(known, *cutoffs)) {
                     (peer.exposed, peer.shielded) = (true, false);
                 }
             }
-            expected.join(state.gc(call.cutoffs, call.batch_size));
         }
-        let told = GcOutcome {
-            scanned: count(&reply, "scanned")?,
-            changes: count(&reply, "changesDeleted")?,
-            tombstones: count(&reply, "tombstonesDeleted")?,
-            devices: count(&reply, "devicesDeleted")?,
-            has_more: reply["hasMore"].as_bool().context("hasMore")?,
-        };
-        ensure!(told == expected, "gc told {told:?} where {expected:?} is right");
+        let workspace = workspace.as_deref();
+        let collected = self.model.collect(None, workspace, *cutoffs, *batch_size, &locked);
+        let collected = collected.map_err(unexpected)?;
+        check_reply("gc", &reply, &collected.reply())?;
         self.tally.add("gc runs", 1);
-        self.tally.add("entries purged", told.changes);
-        self.tally.add("tombstones purged", told.tombstones);
-        self.tally.add("devices forgotten", told.devices);
-        self.check_tables().context("after gc")
+        self.tally.add("entries purged", collected.changes as u64);
+        self.tally.add("tombstones purged", collected.tombstones as u64);
+        self.tally.add("devices forgotten", collected.devices as u64);
+        self.check_rows().context("after gc")
     }
 
     /// Keeps a copy of all state, as a dump would.
@@ -140,8 +132,4 @@ impl World<'_> {
         }
         Ok(())
     }
-}
-
-fn count(reply: &Value, key: &'static str) -> Result<u64> {
-    reply[key].as_u64().context(key)
 }

@@ -1,19 +1,19 @@
 //! What an exchange does besides its push: it pulls, and acknowledges.
 
 use anyhow::{Result, bail, ensure};
-use serde_json::Value;
-use sync_ext_cluster::replies::ExchangeReply;
+use sync_ext_harness::replies::ExchangeReply;
+use sync_ext_model::refusal::unexpected;
+use sync_ext_model::{Device, Pull, Pulled, Server, ShownProof};
 
-use super::model::Server;
-use super::pushing::{PushCall, Told};
-use super::reads::{ProofTold, Pull};
+use super::pushing::{Answered, PushCall};
+use super::reading::wishes;
 use super::session::quote;
 use super::step::Page;
 use super::world::World;
 
 /// The rest of an exchange, as the model has it.
-pub struct Foretold {
-    reply: (Value, ProofTold),
+pub struct Expected {
+    reply: Pulled,
     /// The cursor that is acknowledged, and what the device's becomes.
     acknowledged: Option<(i64, i64)>,
     /// Was the device's cursor changed since the transaction took its view?
@@ -40,7 +40,7 @@ impl World<'_> {
     pub fn exchange_sql(&self, call: &PushCall, pull: &Pull, ops: &str, turn_back: &str) -> String {
         let workspace = quote(&pull.workspace);
         let device = quote(&self.peers[call.device].device.id);
-        let (cursor, wishes, at) = (pull.cursor, pull.wishes(), self.beginning + call.at);
+        let (cursor, wishes, at) = (pull.cursor, wishes(pull), self.beginning + call.at);
         let proof = format!(
             "select sync_pull({workspace}, coalesce((select head from sync_ext.workspace
                where workspace_id = {workspace}), 0)) ->> 'proof'"
@@ -57,33 +57,38 @@ impl World<'_> {
     }
 
     /// `after` is what the push has made of what its transaction sees.
-    pub fn foretell_exchange(&self, call: &PushCall, pull: &Pull, after: &Server) -> Foretold {
-        let reply = after.pull(pull);
-        let device = |server: &Server| {
+    pub fn expect_exchange(
+        &self,
+        call: &PushCall,
+        pull: &Pull,
+        after: &Server,
+    ) -> Result<Expected> {
+        let reply = after.pull(pull).map_err(unexpected)?;
+        let device = |server: &Server| -> Option<Device> {
             let devices = &server.workspaces.get(&pull.workspace)?.devices;
-            devices.get(&self.peers[call.device].device.id).copied()
+            devices.get(&(self.peers[call.device].device.id.clone(), String::new())).copied()
         };
-        let acknowledges = pull.cursor > 0 && matches!(reply.1, ProofTold::Of(_));
+        let acknowledges = pull.cursor > 0 && matches!(reply.proof, ShownProof::New(_));
         let known = device(&self.model);
-        let becomes = known.map_or(pull.cursor, |(cursor, _)| cursor.max(pull.cursor));
-        Foretold {
+        let becomes = known.map_or(pull.cursor, |known| known.cursor.max(pull.cursor));
+        Ok(Expected {
             reply,
             acknowledged: acknowledges.then_some((pull.cursor, becomes)),
             is_stale: acknowledges && call.view.as_ref().is_some_and(|view| device(view) != known),
-        }
+        })
     }
 
     pub fn check_exchange(
         &mut self,
         call: &PushCall,
-        foretold: Foretold,
+        expected: Expected,
         columns: &[String],
-    ) -> Result<Told> {
+    ) -> Result<Answered> {
         let (Some(pull), [reply, heard, proof, proof_turned_back]) = (&call.pull, columns) else {
             bail!("an exchange was answered {columns:?}");
         };
         let reply: ExchangeReply = serde_json::from_str(reply)?;
-        let becomes = foretold.acknowledged.map(|(_, becomes)| becomes.to_string());
+        let becomes = expected.acknowledged.map(|(_, becomes)| becomes.to_string());
         ensure!(
             *heard == becomes.clone().unwrap_or_default(),
             "an exchange acknowledged {heard:?} where {becomes:?} is right: {}",
@@ -94,11 +99,11 @@ impl World<'_> {
             // As it would be, had the ops been logged at the simulation's time.
             pulled = pulled.replace(proof, proof_turned_back);
         }
-        let is_refused = foretold.reply.0["requiresSnapshot"] == true;
+        let is_refused = expected.reply.reply["requiresSnapshot"] == true;
         self.tally.add("exchanges whose pull was refused", u64::from(is_refused));
-        self.check_pull(pull, foretold.reply, &pulled)?;
-        let acknowledged = foretold.acknowledged.map(|(cursor, _)| cursor);
-        Ok(Told {
+        self.check_pull(pull, &expected.reply, &pulled)?;
+        let acknowledged = expected.acknowledged.map(|(cursor, _)| cursor);
+        Ok(Answered {
             push: reply.push.get().to_owned(),
             exchanged: Some(Exchanged { pull: pulled, acknowledged }),
         })
@@ -108,7 +113,8 @@ impl World<'_> {
         let Some(cursor) = exchanged.acknowledged else { return };
         self.tally.add("exchanges that acknowledged", 1);
         let device = &self.peers[call.device].device;
-        self.model.acknowledge(&device.workspace, &device.id, cursor, call.at);
+        // A version that a restore has lost is refused, and changes nothing.
+        let _ = self.model.acknowledge(None, &device.workspace, &device.id, cursor, call.at);
     }
 
     /// A device takes the rest as if it had come after the push's reply.

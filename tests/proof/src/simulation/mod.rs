@@ -1,6 +1,6 @@
 //! Devices over workspaces and sessions, with faults: a seeded history of steps
-//! is played on a real server and on a model of the contract, and every reply
-//! and every row must be what the model foretells.
+//! is played on a real server and on the model of the contract, and every reply
+//! and every row must be what the model says.
 //!
 //! Sessions are interleaved step by step: a transaction that has pushed stays
 //! open while others push, pull, collect or wait for its lock, so a seed gives
@@ -9,10 +9,10 @@
 //! server and with the ops that were accepted.
 //!
 //! Time is the simulation's own: entries and heartbeats are turned back to it
-//! in the transaction that wrote them, and GC is told what is old by it.
+//! in the transaction that wrote them, and GC is given what is old by it.
 //!
 //! * [`step`]: histories out of seeds
-//! * [`op`], [`model`], [`reads`]: what the contract says, in plain maps
+//! * [`op`]: what is sent
 //! * [`peer`]: a device and what is around it; [`session`]: a connection
 //! * [`world`]: plays a step; [`pushing`], [`exchanging`], [`reading`],
 //!   [`collecting`]
@@ -21,21 +21,19 @@
 mod check;
 mod collecting;
 mod exchanging;
-mod model;
 mod op;
 mod peer;
 mod pushing;
 mod reading;
-mod reads;
 mod session;
 mod step;
 mod world;
 
-use anyhow::{Context, Result, bail};
-use sync_ext_cluster::cluster::Cluster;
+use anyhow::{Context, Result};
+use sync_ext_harness::cluster::Cluster;
 
-use crate::shorten::shorten;
-use crate::tally::Tally;
+use crate::common::shorten;
+use crate::common::tally::Tally;
 use step::Step;
 pub use world::DATABASE;
 use world::World;
@@ -49,29 +47,10 @@ pub fn start(name: &str) -> Result<Cluster> {
     Ok(cluster)
 }
 
-/// Plays the history of a seed. A failure tells the shortest history found that
-/// fails.
+/// Plays the history of a seed.
 pub fn run(cluster: &mut Cluster, seed: u64, steps: usize) -> Result<Tally> {
-    let history = step::history(seed, steps);
-    match play(cluster, &history) {
-        Ok(mut tally) => {
-            tally.add("histories", 1);
-            Ok(tally)
-        }
-        Err(failure) => {
-            let (shortest, failure) =
-                shorten(history, failure, |shorter| play(cluster, shorter).map(drop));
-            let told: Vec<String> = shortest
-                .iter()
-                .map(|Step { minutes, action }| format!("  +{minutes} min {action:?}"))
-                .collect();
-            bail!(
-                "seed {seed}, {steps} steps: {failure:#}\nshortest history found, {} steps:\n{}",
-                shortest.len(),
-                told.join("\n")
-            )
-        }
-    }
+    let said = format!("seed {seed}, {steps} steps");
+    shorten::play(step::history(seed, steps), &said, |part| play(cluster, part))
 }
 
 fn play(cluster: &mut Cluster, history: &[Step]) -> Result<Tally> {

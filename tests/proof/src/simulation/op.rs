@@ -1,7 +1,9 @@
 //! Ops as devices of the simulation make them.
 
-use serde_json::{Value, json};
-use sync_ext_cluster::device::{Pending, Revision};
+use serde_json::Value;
+use sync_ext_harness::device::{Pending, Revision};
+
+use super::step::TABLES;
 
 /// One edit. The payload is kept as what it says, not as it is spelled: an op
 /// that is sent again may be spelled otherwise.
@@ -14,19 +16,8 @@ pub struct Op {
     pub text: u64,
     pub revision: Revision,
     pub device_id: String,
-    /// The newest entry as its author saw it, or "none"; an old client does not tell.
+    /// The newest entry as its author saw it, or "none"; an old client does not send it.
     pub parent: Option<String>,
-}
-
-/// Of the content, which the parent is no part of.
-impl PartialEq for Op {
-    fn eq(&self, other: &Op) -> bool {
-        let content = |op: &Op| {
-            let Op { table, pk, delete, text, revision, device_id, parent: _ } = op.clone();
-            (table, pk, delete, text, revision, device_id)
-        };
-        content(self) == content(other)
-    }
 }
 
 /// Two ways of writing the same JSON.
@@ -59,6 +50,21 @@ impl Op {
         )
     }
 
+    /// Another op under the opId of one that the log holds.
+    pub fn forged(logged: &sync_ext_model::Op) -> Op {
+        let table = TABLES.into_iter().find(|table| *table == logged.table);
+        let sync_ext_model::Revision { clock, hlc, op_id } = logged.revision.clone();
+        Op {
+            table: table.unwrap_or(TABLES[0]),
+            pk: logged.pk.clone(),
+            delete: false,
+            text: 0,
+            revision: Revision { clock, hlc, op_id },
+            device_id: logged.device_id.clone(),
+            parent: logged.parent.clone(),
+        }
+    }
+
     pub fn pending(&self) -> Pending {
         Pending {
             json: self.json(Spelling::Compact),
@@ -68,14 +74,6 @@ impl Op {
             told: None,
         }
     }
-
-    pub fn key(&self) -> (String, String) {
-        (self.table.to_owned(), self.pk.clone())
-    }
-}
-
-pub fn revision_json(revision: &Revision) -> Value {
-    json!({"clock": revision.clock, "hlc": revision.hlc, "opId": revision.op_id})
 }
 
 /// An element of a batch.
@@ -103,4 +101,10 @@ impl Item {
             Item::Malformed { op_id, .. } => op_id.as_deref(),
         }
     }
+}
+
+/// A device's revision, as the model has it.
+pub fn revision_of(revision: &Revision) -> sync_ext_model::Revision {
+    let Revision { clock, hlc, op_id } = revision.clone();
+    sync_ext_model::Revision { clock, hlc, op_id }
 }

@@ -1,11 +1,15 @@
 //! A device and what is around it: who it is, what it edits, when it is online.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use sync_ext_cluster::device::{Device, Listing, LostToDelete, Revision};
+use sync_ext_harness::device::{Device, Listing, LostToDelete, Revision};
+use sync_ext_model::Entry;
 
 use super::op::{Item, Op, Spelling};
 use super::step::{Extra, Order, Push};
+
+/// Entries by version.
+type Log = BTreeMap<i64, Entry>;
 
 pub struct Peer {
     pub device: Device,
@@ -150,8 +154,8 @@ impl Peer {
         )
     }
 
-    /// The batch of a push. `known` are ops that the log holds.
-    pub fn batch(&mut self, push: &Push, known: &[Op]) -> Vec<Item> {
+    /// The batch of a push, to a workspace of this log.
+    pub fn batch(&mut self, push: &Push, log: Option<&Log>) -> Vec<Item> {
         let waiting = self.device.outbox.iter().filter(|op| push.again || op.told.is_none());
         let mut ops: Vec<&Op> = waiting.map(|op| &self.ops[&op.revision.op_id]).collect();
         // What is left out by the cut comes later, so ops may overtake others.
@@ -172,11 +176,11 @@ impl Peer {
                 Item::Op(op.clone(), if loose { Spelling::Loose } else { Spelling::Compact })
             })
             .collect();
-        self.add_extra(&mut items, push.extra, known);
+        self.add_extra(&mut items, push.extra, log);
         items
     }
 
-    fn add_extra(&mut self, items: &mut Vec<Item>, extra: Extra, known: &[Op]) {
+    fn add_extra(&mut self, items: &mut Vec<Item>, extra: Extra, log: Option<&Log>) {
         let other = |op: &Op| Op { text: op.text.wrapping_add(1), delete: false, ..op.clone() };
         let one_of = |items: &[Item], place: usize| match items.get(place % items.len().max(1)) {
             Some(Item::Op(op, _)) => Some(op.clone()),
@@ -189,9 +193,9 @@ impl Peer {
             Extra::TwiceDifferent(place) => {
                 one_of(items, place).map(|op| Item::Op(other(&op), Spelling::Compact))
             }
-            Extra::Forged(place) => known
-                .get(place % known.len().max(1))
-                .map(|op| Item::Op(other(op), Spelling::Compact)),
+            Extra::Forged(place) => log
+                .and_then(|log| log.values().nth(place % log.len().max(1)))
+                .map(|entry| Item::Op(Op::forged(&entry.op), Spelling::Compact)),
         };
         if let (
             Some(item),

@@ -2,14 +2,16 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
+use sync_ext_model::refusal::unexpected;
+use sync_ext_model::reply::{map_times, read};
+use sync_ext_model::{Pull, Server, Workspace};
 
 use super::exchanging::Exchanged;
-use super::model::{Server, Workspace};
 use super::op::Item;
-use super::reads::Pull;
 use super::session::{Answer, quote};
 use super::step::{Level, Push};
 use super::world::{DAY, Doing, Work, World};
+use crate::common::rows::check_reply;
 
 /// A push that was sent.
 pub struct PushCall {
@@ -20,13 +22,15 @@ pub struct PushCall {
     /// What its transaction sees, above READ COMMITTED.
     pub view: Option<Box<Server>>,
     /// What it pulls in the same call, by sync_exchange.
-    pub pull: Option<Pull>,
-    items: Vec<Item>,
+    pub pull: Option<Box<Pull>>,
+    /// The opIds of its ops, where they have one, and the ops as JSON.
+    sent: Vec<String>,
+    ops: String,
     hold: bool,
 }
 
 /// What a call was answered.
-pub struct Told {
+pub struct Answered {
     pub push: String,
     /// And the rest of it, of an exchange.
     pub exchanged: Option<Exchanged>,
@@ -37,7 +41,7 @@ impl World<'_> {
         if !self.is_online(device) {
             return Ok(());
         }
-        let pull = self.pull_to_exchange(device, push.exchange);
+        let pull = self.pull_to_exchange(device, push.exchange).map(Box::new);
         // An open transaction that has read takes the push, if it is there.
         let session = match &self.doing[session] {
             Doing::Open(_, view) if pull.is_none() || self.may_read(device, view.as_deref()) => {
@@ -55,18 +59,17 @@ impl World<'_> {
             _ => Some(view.unwrap_or_else(|| Box::new(self.model.clone()))),
         };
         let workspace = self.peers[device].device.workspace.clone();
-        let known: Vec<_> = self
-            .model
-            .workspaces
-            .get(&workspace)
-            .map_or(vec![], |state| state.log.values().map(|entry| entry.op.clone()).collect());
-        let items = self.peers[device].batch(push, &known);
+        let log = self.model.workspaces.get(&workspace).map(|state| &state.log);
+        let items = self.peers[device].batch(push, log);
+        let sent = items.iter().map(|item| item.op_id().unwrap_or_default().to_owned()).collect();
+        let ops: Vec<String> = items.iter().map(Item::json).collect();
+        let ops = format!("[{}]", ops.join(","));
         let hold = push.hold || opened;
         let (lose, at) = (push.lose, self.now);
-        let call = PushCall { device, level, lose, at, view, pull, items, hold };
+        let call = PushCall { device, level, lose, at, view, pull, sent, ops, hold };
 
         let takes_lock =
-            call.view.as_deref().unwrap_or(&self.model).takes_lock(&workspace, &call.items);
+            call.view.as_deref().unwrap_or(&self.model).takes_lock(&workspace, &call.ops);
         let must_wait = takes_lock && self.must_wait(&workspace, &call);
         if must_wait && self.has_waiter(&workspace) {
             if opened {
@@ -90,7 +93,7 @@ impl World<'_> {
     }
 
     /// Has somebody the lock that this push needs? One that is too late already
-    /// is told so at once, but where its view has no such workspace: whoever
+    /// is refused at once, but where its view has no such workspace: whoever
     /// creates one waits for the row that is in its way, if that is changing.
     fn must_wait(&self, workspace: &str, call: &PushCall) -> bool {
         let now = self.model.workspaces.get(workspace).map(|w| w.changes);
@@ -114,8 +117,7 @@ impl World<'_> {
     /// The push, and in its transaction the turning back of the time when its
     /// ops were logged: nobody has a proof of them yet.
     fn push_sql(&self, workspace: &str, call: &PushCall, opened: bool) -> String {
-        let items: Vec<String> = call.items.iter().map(Item::json).collect();
-        let ops = quote(&format!("[{}]", items.join(",")));
+        let ops = quote(&call.ops);
         let begin = match (opened, call.hold, call.level) {
             (true, ..) => String::new(),
             (_, false, Level::ReadCommitted) => String::new(),
@@ -146,9 +148,13 @@ impl World<'_> {
             Some(view) => (**view).clone(),
             None => self.model.clone(),
         };
-        let takes_lock = after.takes_lock(&workspace, &call.items);
-        let expected = after.push(&workspace, &call.items, call.at);
-        let exchange = call.pull.as_ref().map(|pull| self.foretell_exchange(&call, pull, &after));
+        let takes_lock = after.takes_lock(&workspace, &call.ops);
+        let expected = after.push(None, &workspace, &call.ops, call.at);
+        let expected = expected.map_err(unexpected)?;
+        let exchange = match &call.pull {
+            Some(pull) => Some(self.expect_exchange(&call, pull, &after)?),
+            None => None,
+        };
         let is_stale = self.is_stale(&call) && takes_lock
             || exchange.as_ref().is_some_and(|exchange| exchange.is_stale);
         let columns = match answer {
@@ -164,29 +170,32 @@ impl World<'_> {
         };
         ensure!(!is_stale, "a call above READ COMMITTED overlooked another one");
 
-        let told = match exchange {
-            None => Told { push: columns.first().cloned().context("no reply")?, exchanged: None },
+        let answered = match exchange {
+            None => {
+                Answered { push: columns.first().cloned().context("no reply")?, exchanged: None }
+            }
             Some(expected) => self.check_exchange(&call, expected, &columns)?,
         };
-        let push = self.comparable(serde_json::from_str(&told.push)?)?;
-        ensure!(push == expected, "a push was answered\n  {push}\nwhere\n  {expected}\nis right");
+        let mut push = read(&answered.push)?;
+        self.map_times(&mut push);
+        check_reply("a push", &push, &expected)?;
         self.count(&push);
         let state = after.workspaces.remove(&workspace).filter(|_| takes_lock);
         match (state, call.hold) {
             (Some(state), true) => {
                 let after = Box::new(state);
-                self.doing[session] = Doing::Holding { workspace, after, call, told };
+                self.doing[session] = Doing::Holding { workspace, after, call, answered };
                 Ok(())
             }
             (Some(state), false) => {
                 self.committed(&workspace, state);
-                self.deliver(&call, &told)
+                self.deliver(&call, &answered)
             }
             (None, hold) => {
                 if hold {
                     self.command(session, "commit".to_owned())?;
                 }
-                self.deliver(&call, &told)
+                self.deliver(&call, &answered)
             }
         }
     }
@@ -204,9 +213,9 @@ impl World<'_> {
         self.model.workspaces.insert(workspace.to_owned(), after);
     }
 
-    /// What was committed is told, if it is not lost on the way.
-    pub fn deliver(&mut self, call: &PushCall, told: &Told) -> Result<()> {
-        if let Some(exchanged) = &told.exchanged {
+    /// The reply to what was committed, if it is not lost on the way.
+    pub fn deliver(&mut self, call: &PushCall, answered: &Answered) -> Result<()> {
+        if let Some(exchanged) = &answered.exchanged {
             self.exchange_committed(call, exchanged);
         }
         let peer = &mut self.peers[call.device];
@@ -215,33 +224,21 @@ impl World<'_> {
             self.tally.add("replies lost", 1);
             return Ok(());
         }
-        let sent: Vec<String> =
-            call.items.iter().map(|item| item.op_id().unwrap_or_default().to_owned()).collect();
-        let (_, lost) = peer.device.push_answered(&sent, &told.push)?;
-        peer.make_again(&sent, lost, self.now);
-        told.exchanged.as_ref().map_or(Ok(()), |exchanged| self.exchanged(call, exchanged))
-    }
-
-    /// A push's reply without what nobody can foretell: the words of errors,
-    /// and the very clock.
-    fn comparable(&self, mut reply: Value) -> Result<Value> {
-        let results = reply["results"].as_array_mut().context("no results")?;
-        for result in results {
-            let result = result.as_object_mut().context("a result is no object")?;
-            if let Some(error) = result.remove("error") {
-                ensure!(error.as_str().is_some_and(|text| !text.is_empty()), "no words: {error}");
-            }
-            if let Some(at) = result.get_mut("winner").and_then(|w| w.get_mut("serverDeletedAt")) {
-                *at = self.since_beginning(at)?;
-            }
-        }
-        Ok(reply)
+        let (_, lost) = peer.device.push_answered(&call.sent, &answered.push)?;
+        peer.make_again(&call.sent, lost, self.now);
+        answered.exchanged.as_ref().map_or(Ok(()), |exchanged| self.exchanged(call, exchanged))
     }
 
     /// Epoch seconds as the simulation counts them.
-    pub fn since_beginning(&self, epoch: &Value) -> Result<Value> {
-        let seconds = epoch.as_f64().context("no time")? as i64 - self.beginning;
-        Ok(if seconds > self.now { json!("now") } else { json!(seconds) })
+    pub fn map_times(&self, reply: &mut Value) {
+        map_times(
+            reply,
+            &mut |time| match time.as_f64().map(|time| time as i64 - self.beginning) {
+                Some(at) if at <= self.now => json!(at),
+                Some(_) => json!("now"),
+                None => time.clone(),
+            },
+        );
     }
 
     fn count(&mut self, reply: &Value) {

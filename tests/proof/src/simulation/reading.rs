@@ -1,15 +1,16 @@
 //! Pulls, snapshots and acknowledgements of the simulation.
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
-use sync_ext_cluster::device::{Device, Listed, Pulled};
+use sync_ext_harness::device::{self, Device, Listed};
+use sync_ext_model::refusal::unexpected;
+use sync_ext_model::reply::read;
+use sync_ext_model::{Filter, Pull, Pulled, Server, Snapshot};
 
-use super::model::Server;
 use super::peer::Peer;
-use super::reads::{PageToken, Proof, ProofTold, Pull};
 use super::session::{quote, quote_all, quote_or_null};
 use super::step::Page;
 use super::world::{Doing, World};
+use crate::common::rows::check_reply;
 
 impl World<'_> {
     /// One page, of a pull or, where one has begun, of a snapshot.
@@ -54,24 +55,26 @@ impl World<'_> {
     /// What a device asks for when it pulls.
     pub fn pull_by(&self, number: usize, page: Page) -> Pull {
         let Device { workspace, cursor, tables, proof, .. } = &self.peers[number].device;
-        let proof = proof.as_ref().map(|token| (token.clone(), self.proofs[token].clone()));
-        let (workspace, tables) = (workspace.clone(), tables.clone());
-        Pull { workspace, cursor: *cursor, page, tables, proof }
+        let proof = proof.as_ref().and_then(|token| {
+            let proof = self.tokens.proof(token)?.clone();
+            Some((token.clone(), proof))
+        });
+        let Page { limit, latest } = page;
+        let (workspace, filter, limit) = (workspace.clone(), Filter::of(tables), Some(limit));
+        Pull { user: None, workspace, cursor: *cursor, limit, filter, latest, proof }
     }
 
     fn pull_page(&mut self, number: usize, session: usize, page: Page, lose: bool) -> Result<()> {
         let pull = self.pull_by(number, page);
-        let sql = format!(
-            "select sync_pull({}, {}, {})::text",
-            quote(&pull.workspace),
-            pull.cursor,
-            pull.wishes()
-        );
+        let workspace = quote(&pull.workspace);
+        let sql =
+            format!("select sync_pull({workspace}, {}, {})::text", pull.cursor, wishes(&pull));
         let expected = self.seen_by(session).pull(&pull);
+        let expected = expected.map_err(unexpected)?;
         let answer = self.call(session, sql)?;
         let Ok(columns) = answer else { bail!("a pull failed: {answer:?}") };
         let reply = columns.first().context("a pull without a reply")?;
-        self.check_pull(&pull, expected, reply)?;
+        self.check_pull(&pull, &expected, reply)?;
         if lose {
             self.tally.add("replies lost", 1);
             return Ok(());
@@ -81,25 +84,9 @@ impl World<'_> {
     }
 
     /// Is a pull's reply what is expected?
-    pub fn check_pull(
-        &mut self,
-        pull: &Pull,
-        (expected, proof): (Value, ProofTold),
-        reply: &str,
-    ) -> Result<()> {
+    pub fn check_pull(&mut self, pull: &Pull, expected: &Pulled, reply: &str) -> Result<()> {
         self.tally.add("pulls", 1);
-        let mut told: Value = serde_json::from_str(reply)?;
-        let token = told["proof"].take();
-        told.as_object_mut().context("no object")?.remove("proof");
-        ensure!(told == expected, "a pull was answered\n  {told}\nwhere\n  {expected}\nis right");
-        match proof {
-            ProofTold::AsGiven => {
-                let given = pull.proof.as_ref().map(|(token, _)| token.as_str());
-                ensure!(token.as_str() == given, "{token} instead of the proof given, {given:?}");
-                Ok(())
-            }
-            ProofTold::Of(proof) => self.learn_proof(&token, proof),
-        }
+        self.tokens.check_pull(pull, read(reply)?, expected, true).map(drop)
     }
 
     /// A device gets a pull's reply; `is_late` if GC may have overtaken what it
@@ -107,13 +94,13 @@ impl World<'_> {
     pub fn pulled(&mut self, number: usize, reply: &str, is_late: bool) -> Result<()> {
         let peer = &mut self.peers[number];
         match peer.device.pull_answered(reply)? {
-            Pulled::SnapshotRequired { reason } => {
+            device::Pulled::SnapshotRequired { reason } => {
                 ensure!(!peer.shielded, "{reason} to a device that was active at every GC");
                 self.tally.add(reason_counted(&reason)?, 1);
                 peer.start_snapshot();
             }
-            Pulled::Page { has_more: true, .. } => {}
-            Pulled::Page { has_more: false, .. } => {
+            device::Pulled::Page { has_more: true, .. } => {}
+            device::Pulled::Page { has_more: false, .. } => {
                 (peer.complete, peer.exposed) = (true, peer.exposed && is_late);
             }
         }
@@ -124,7 +111,7 @@ impl World<'_> {
         &mut self,
         number: usize,
         session: usize,
-        limit: usize,
+        limit: i64,
         lose: bool,
     ) -> Result<()> {
         let Peer { device, listing, .. } = &self.peers[number];
@@ -135,19 +122,20 @@ impl World<'_> {
             quote_or_null(token.as_deref()),
             quote_all(&device.tables)
         );
-        let known = token.as_ref().map(|token| self.page_tokens[token].clone());
-        let expected = self.seen_by(session).snapshot(
-            &device.workspace,
-            known.as_ref(),
-            limit,
-            &device.tables,
-        );
+        let snapshot = Snapshot {
+            user: None,
+            workspace: device.workspace.clone(),
+            limit: Some(limit),
+            filter: Filter::of(&device.tables),
+            token: token.as_ref().and_then(|token| self.tokens.page(token)).cloned(),
+        };
+        let expected = self.seen_by(session).snapshot(&snapshot);
         self.tally.add("snapshot pages", 1);
         let answer = self.call(session, sql)?;
-        let (columns, (expected, proof, next)) = match (answer, expected) {
-            (Ok(columns), Some(expected)) => (columns, expected),
-            (Err((Some(code), text)), None) if code == "SX001" => {
-                ensure!(text.contains("snapshot expired"), "{text}");
+        let (columns, expected) = match (answer, expected) {
+            (Ok(columns), Ok(expected)) => (columns, expected),
+            (Err((Some(code), text)), Err(refusal)) if code == refusal.code => {
+                ensure!(code == "SX001" && text.contains(refusal.message), "{text}");
                 self.tally.add("snapshots expired", 1);
                 if matches!(self.doing[session], Doing::Open(..)) {
                     self.command(session, "rollback".to_owned())?;
@@ -159,20 +147,9 @@ impl World<'_> {
             (answer, expected) => bail!("a snapshot was {answer:?}, where {expected:?} is right"),
         };
         let reply = columns.first().context("a snapshot without a reply")?;
-        let mut told: Value = serde_json::from_str(reply)?;
-        let (proof_token, next_token) = (told["proof"].take(), told["nextPageToken"].take());
-        let object = told.as_object_mut().context("no object")?;
-        for key in ["proof", "nextPageToken", "snapshotId"] {
-            ensure!(object.remove(key).is_some(), "no {key}");
-        }
-        for item in told["items"].as_array_mut().into_iter().flatten() {
-            if let Some(at) = item.get_mut("serverDeletedAt") {
-                *at = self.since_beginning(at)?;
-            }
-        }
-        ensure!(told == expected, "a snapshot was\n  {told}\nwhere\n  {expected}\nis right");
-        self.learn_proof(&proof_token, proof)?;
-        self.learn_page(&next_token, next)?;
+        let mut page = read(reply)?;
+        self.map_times(&mut page);
+        self.tokens.check_page(page, &expected)?;
         self.listed(number, session, reply, lose)
     }
 
@@ -196,31 +173,6 @@ impl World<'_> {
         Ok(())
     }
 
-    /// Equal tokens stand for equal history, and the other way round.
-    fn learn_proof(&mut self, token: &Value, proof: Option<Proof>) -> Result<()> {
-        let (Some(token), Some(proof)) = (token.as_str(), &proof) else {
-            ensure!(token.is_null() && proof.is_none(), "proof {token} for {proof:?}");
-            return Ok(());
-        };
-        match self.proofs.get(token) {
-            Some(known) => ensure!(known == proof, "{token} proves {known:?} and {proof:?}"),
-            None => {
-                let other = self.proofs.values().any(|known| known == proof);
-                ensure!(!other, "another token than {token} proves {proof:?}");
-                self.proofs.insert(token.to_owned(), proof.clone());
-            }
-        }
-        Ok(())
-    }
-
-    fn learn_page(&mut self, token: &Value, page: Option<PageToken>) -> Result<()> {
-        ensure!(token.is_string() == page.is_some(), "page token {token} for {page:?}");
-        if let (Some(token), Some(page)) = (token.as_str(), page) {
-            self.page_tokens.insert(token.to_owned(), page);
-        }
-        Ok(())
-    }
-
     pub fn acknowledge(&mut self, number: usize, session: usize) -> Result<()> {
         let Some(session) = self.idle(session).filter(|_| self.is_online(number)) else {
             return Ok(());
@@ -240,17 +192,16 @@ impl World<'_> {
             self.beginning + self.now
         );
         let (workspace, id, cursor) = (device.workspace.clone(), device.id.clone(), device.cursor);
-        let expected = self.model.acknowledge(&workspace, &id, cursor, self.now);
+        let expected = self.model.acknowledge(None, &workspace, &id, cursor, self.now);
         self.tally.add("acknowledgements", 1);
         match (self.call(session, sql)?, expected) {
-            (Ok(columns), Some(expected)) => {
+            (Ok(columns), Ok(expected)) => {
                 let reply = columns.first().context("an acknowledgement without a reply")?;
-                let told: Value = serde_json::from_str(reply)?;
-                ensure!(told == expected, "acknowledged: {told} where {expected} is right");
+                check_reply("an acknowledgement", &read(reply)?, &expected)?;
                 self.acknowledged(number, cursor);
                 Ok(())
             }
-            (Err((Some(code), _)), None) if code == "SX003" => {
+            (Err((Some(code), _)), Err(refusal)) if code == refusal.code => {
                 self.tally.add("acknowledgements above head refused", 1);
                 Ok(())
             }
@@ -267,13 +218,12 @@ impl World<'_> {
     }
 }
 
-impl Pull {
-    /// The arguments after the cursor.
-    pub fn wishes(&self) -> String {
-        let Page { limit, latest } = self.page;
-        let token = self.proof.as_ref().map(|(token, _)| token.as_str());
-        format!("{limit}, {}, {latest}, {}", quote_all(&self.tables), quote_or_null(token))
-    }
+/// The arguments of a pull after its cursor.
+pub fn wishes(pull: &Pull) -> String {
+    let token = pull.proof.as_ref().map(|(token, _)| token.as_str());
+    let tables: Vec<String> = pull.filter.names().into_iter().flatten().cloned().collect();
+    let limit = pull.limit.unwrap_or_default();
+    format!("{limit}, {}, {}, {}", quote_all(&tables), pull.latest, quote_or_null(token))
 }
 
 fn reason_counted(reason: &str) -> Result<&'static str> {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use postgres::{Client, SimpleQueryMessage};
-use sync_ext_cluster::cluster::Cluster;
+use sync_ext_harness::cluster::Cluster;
 
 /// Far longer than any call takes: past it, a call hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -25,7 +25,7 @@ pub struct Session {
 impl Session {
     pub fn connect(cluster: &Cluster, database: &str) -> Result<Session> {
         let mut client = cluster.connect(database)?;
-        let bytes = super::reads::PAGE_BYTES;
+        let bytes = super::world::PAGE_BYTES;
         client.batch_execute(&format!("set sync_ext.max_page_bytes = '{bytes}B'"))?;
         let pid = client.query_one("select pg_backend_pid()", &[])?.get(0);
         let (statements, to_run) = channel::<String>();

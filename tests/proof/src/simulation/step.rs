@@ -1,6 +1,8 @@
 //! Histories: steps made from a seed, each complete in itself, so that a
 //! history can be cut down and still be run.
 
+use std::fmt;
+
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -13,10 +15,16 @@ pub const TABLES: [&str; 3] = ["notes", "Tasks", "files"];
 pub const PKS: [&str; 5] = ["a", "B", "é", "Z\"z", "日本"];
 
 /// One thing that happens, and how many minutes after the one before.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Step {
     pub minutes: i64,
     pub action: Action,
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "+{} min {:?}", self.minutes, self.action)
+    }
 }
 
 /// Whom and what it is about are numbers, taken modulo what there is.
@@ -60,7 +68,7 @@ pub enum Action {
     Gc {
         session: usize,
         workspace: Option<usize>,
-        batch_size: u64,
+        batch_size: i64,
         silent: bool,
     },
     Offline {
@@ -95,7 +103,7 @@ pub enum Action {
 /// What a pull wants of a page.
 #[derive(Clone, Copy, Debug)]
 pub struct Page {
-    pub limit: usize,
+    pub limit: i64,
     pub latest: bool,
 }
 

@@ -1,24 +1,26 @@
 //! The simulation's world: a real server, its model, devices and sessions; and
-//! how each step of a history is played. Whatever the server does must be what
-//! the model foretells.
+//! how each step of a history is played. Whatever the server does must be
+//! what the model says.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use postgres::Client;
-use sync_ext_cluster::cluster::Cluster;
-use sync_ext_cluster::state;
+use sync_ext_harness::cluster::Cluster;
+use sync_ext_harness::state;
+use sync_ext_model::{Op, Server, Settings, Workspace};
 
-use super::model::{Server, Workspace};
-use super::op::Op;
 use super::peer::Peer;
-use super::pushing::{PushCall, Told};
-use super::reads::{PageToken, Proof};
+use super::pushing::{Answered, PushCall};
 use super::session::{Answer, Session};
 use super::step::{Action, DEVICES, End, Level, PKS, SESSIONS, Step, TABLES, WORKSPACES};
-use crate::tally::Tally;
+use crate::common::rows;
+use crate::common::tally::Tally;
+use crate::common::tokens::Tokens;
 
 pub const DATABASE: &str = "simulation";
+/// What the sessions set `sync_ext.max_page_bytes` to: a few elements.
+pub const PAGE_BYTES: usize = 1024;
 pub const DAY: i64 = 24 * 60 * 60;
 
 pub struct World<'c> {
@@ -32,9 +34,7 @@ pub struct World<'c> {
     /// All ops that were ever accepted, but for those that a restore lost.
     pub accepted: Accepted,
     pub backup: Option<(Server, Accepted)>,
-    /// What the tokens that were handed out stand for.
-    pub proofs: HashMap<String, Proof>,
-    pub page_tokens: HashMap<String, PageToken>,
+    pub tokens: Tokens,
     /// Seconds since the simulation's beginning, whole minutes.
     pub now: i64,
     /// When that was, in seconds since 1970: so long ago that the server's own
@@ -57,7 +57,7 @@ pub enum Doing {
         workspace: String,
         after: Box<Workspace>,
         call: PushCall,
-        told: Told,
+        answered: Answered,
     },
     /// It waits for the lock of this workspace.
     Waiting {
@@ -83,28 +83,27 @@ impl<'c> World<'c> {
             "truncate sync_ext.{} restart identity",
             state::TABLES.join(", sync_ext.")
         ))?;
-        for table in TABLES {
-            admin.execute("select sync_register_table($1)", &[&table])?;
-        }
         let now: i64 = admin.query_one("select extract(epoch from now())::bigint", &[])?.get(0);
         let sessions = connect_all(cluster)?;
-        Ok(World {
+        let settings = Settings { max_page_bytes: PAGE_BYTES, ..Settings::default() };
+        let mut world = World {
             cluster,
             admin,
             sessions,
             doing: (0..SESSIONS).map(|_| Doing::Nothing).collect(),
             peers: (0..DEVICES).map(|number| Peer::new(number, &workspace_name(number))).collect(),
-            model: Server { tables: TABLES.into_iter().collect(), ..Server::default() },
+            model: Server { settings, ..Server::default() },
             accepted: BTreeMap::new(),
             backup: None,
-            proofs: HashMap::new(),
-            page_tokens: HashMap::new(),
+            tokens: Tokens::default(),
             now: 0,
             // Three spans and more ago, or the device_ttl that makes a device
             // inactive would also forget devices.
             beginning: (now - 3 * span - 400 * DAY) / 60 * 60,
             tally: Tally::default(),
-        })
+        };
+        TABLES.iter().try_for_each(|table| world.register(table, true))?;
+        Ok(world)
     }
 
     pub fn play(&mut self, step: &Step) -> Result<()> {
@@ -222,13 +221,13 @@ impl<'c> World<'c> {
                 Ok(())
             }
             Doing::Open(..) => self.command(session, "commit".to_owned()),
-            Doing::Holding { workspace, after, call, told } => {
+            Doing::Holding { workspace, after, call, answered } => {
                 if how == End::Rollback {
                     self.tally.add("pushes rolled back", 1);
                     self.peers[call.device].busy = false;
                     self.command(session, "rollback".to_owned())?;
                 } else {
-                    self.commit(session, &workspace, *after, call, &told, how)?;
+                    self.commit(session, &workspace, *after, call, &answered, how)?;
                 }
                 self.release(&workspace)
             }
@@ -241,7 +240,7 @@ impl<'c> World<'c> {
         workspace: &str,
         after: Workspace,
         mut call: PushCall,
-        told: &Told,
+        answered: &Answered,
         how: End,
     ) -> Result<()> {
         let answer = self.call(session, "commit".to_owned())?;
@@ -249,7 +248,7 @@ impl<'c> World<'c> {
             Ok(_) => {
                 self.committed(workspace, after);
                 call.lose |= how == End::CommitUnheard;
-                self.deliver(&call, told)
+                self.deliver(&call, answered)
             }
             Err((Some(code), _)) if code == "40001" && call.level == Level::Serializable => {
                 self.tally.add("40001", 1);
@@ -308,12 +307,18 @@ impl<'c> World<'c> {
     pub fn register(&mut self, table: &'static str, registered: bool) -> Result<()> {
         let verb = if registered { "register" } else { "unregister" };
         self.admin.execute(&format!("select sync_{verb}_table($1)"), &[&table])?;
-        if registered {
-            self.model.tables.insert(table);
-        } else {
-            self.model.tables.remove(table);
-        }
+        let outcome = match registered {
+            true => self.model.register(None, table, "id", None),
+            false => self.model.unregister(None, table),
+        };
+        ensure!(outcome.is_ok(), "{outcome:?}");
         Ok(())
+    }
+
+    /// Every committed row is what the model says, and there are no others.
+    pub fn check_rows(&mut self) -> Result<()> {
+        rows::check(&mut self.admin, &self.model, Some(self.beginning))?;
+        self.check_states()
     }
 
     /// All transactions are rolled back, those that wait too.
@@ -335,7 +340,7 @@ impl<'c> World<'c> {
             }
         }
         self.tally.add("servers killed and restarted", 1);
-        self.cluster.stop_server(sync_ext_cluster::cluster::Stop::Kill)?;
+        self.cluster.stop_server(sync_ext_harness::cluster::Stop::Kill)?;
         self.cluster.start_server().context("after a kill")?;
         self.admin = self.cluster.connect(DATABASE)?;
         self.sessions = connect_all(self.cluster)?;
@@ -345,7 +350,7 @@ impl<'c> World<'c> {
         for peer in &mut self.peers {
             peer.busy = false;
         }
-        self.check_tables().context("after a kill")
+        self.check_rows().context("after a kill")
     }
 }
 

@@ -1,0 +1,444 @@
+//! A client that follows the rules for clients: synced state and pending ops apart,
+//! cursor and proof stored with the changes that they cover, LWW over revisions, an
+//! outbox that keeps an op until the server's history has it.
+//!
+//! `push`, `pull`, `snapshot` and `acknowledge` use a connection until they are done,
+//! `pull_page` and `snapshot_page` make one call. Tests that lose replies process a
+//! reply with `push_answered`, `pull_answered` and `snapshot_answered`.
+
+use std::collections::BTreeMap;
+use std::ops::Add;
+
+use anyhow::{Context, Result, ensure};
+use postgres::types::ToSql;
+use postgres::{Client, GenericClient};
+use serde::Deserialize;
+
+use crate::replies::{Change, PullReply, PushReply, PushResult, SnapshotReply, Winner};
+use crate::state::Line;
+
+/// "snapshot expired".
+const EXPIRED: &str = "SX001";
+/// "standby is behind the snapshot".
+const BEHIND: &str = "SX002";
+
+/// What LWW compares. The derived order is that of the contract: hlc and opId (lower
+/// case) by bytes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Revision {
+    pub clock: i64,
+    pub hlc: String,
+    pub op_id: String,
+}
+
+/// A record as pulled; `payload` is `None` for a tombstone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Synced {
+    pub revision: Revision,
+    pub payload: Option<String>,
+    pub deleted: bool,
+}
+
+/// An op in the outbox, as its JSON text.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    pub json: String,
+    pub table: String,
+    pub pk: String,
+    pub revision: Revision,
+    /// The version that a push reply gave: when the cursor has passed it, synced state
+    /// must hold the op or a later one.
+    pub told: Option<i64>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Device {
+    pub id: String,
+    pub workspace: String,
+    /// The tables that it syncs; empty for all.
+    pub tables: Vec<String>,
+    pub cursor: i64,
+    pub proof: Option<String>,
+    pub synced: BTreeMap<(String, String), Synced>,
+    /// The highest clock known for a record, including losers and returned winners.
+    pub clocks: BTreeMap<(String, String), i64>,
+    pub outbox: Vec<Pending>,
+    /// True from a snapshot's first page to its last: no pull in between.
+    pub snapshot_begun: bool,
+    /// A pull showed that the server lost the history of the cursor, so a snapshot may
+    /// be below it. Kept until the snapshot is complete.
+    pub history_lost: bool,
+    /// Set while it reads from a standby, whose head may be behind the primary.
+    pub reads_standby: bool,
+}
+
+/// A snapshot in progress: it takes effect with its last page.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    pub page_token: Option<String>,
+    records: BTreeMap<(String, String), Synced>,
+}
+
+/// The results of a push, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Answered {
+    pub applied: usize,
+    pub lost: usize,
+    pub replayed: usize,
+    pub refused: usize,
+}
+
+impl Add for Answered {
+    type Output = Answered;
+
+    fn add(self, other: Answered) -> Answered {
+        Answered {
+            applied: self.applied + other.applied,
+            lost: self.lost + other.lost,
+            replayed: self.replayed + other.replayed,
+            refused: self.refused + other.refused,
+        }
+    }
+}
+
+/// An op that lost, at its turn, to a delete.
+#[derive(Clone, Debug)]
+pub struct LostToDelete {
+    pub op: Pending,
+    /// The record's latest op in the outbox, which the user sees.
+    pub latest: Pending,
+    pub winner: Revision,
+}
+
+/// The result of one pull.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pulled {
+    Page { changes: usize, has_more: bool },
+    SnapshotRequired { reason: String },
+}
+
+/// The result of a snapshot's page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listed {
+    More,
+    /// It was the last page: the device continues from here.
+    Whole,
+    /// "standby is behind the snapshot": request the same page later, or elsewhere.
+    Behind,
+    /// "snapshot expired": begin again.
+    Expired,
+    /// Complete, but its watermark is below what this device has seen, because a
+    /// standby lags: the device discards it and pulls.
+    Old,
+}
+
+impl Device {
+    pub fn new(id: &str, workspace: &str) -> Device {
+        Device { id: id.to_owned(), workspace: workspace.to_owned(), ..Device::default() }
+    }
+
+    /// Pushes the ops in the outbox that have no version from a push reply.
+    pub fn push(&mut self, client: &mut Client) -> Result<Answered> {
+        let unanswered = self.outbox.iter().filter(|op| op.told.is_none());
+        let ops: Vec<(String, String)> =
+            unanswered.map(|op| (op.revision.op_id.clone(), op.json.clone())).collect();
+        self.push_these(client, &ops)
+    }
+
+    /// Halves a batch that is refused as a whole because of its ops; a single op that
+    /// is refused leaves the outbox.
+    fn push_these(&mut self, client: &mut Client, ops: &[(String, String)]) -> Result<Answered> {
+        let json: Vec<&str> = ops.iter().map(|(_, json)| json.as_str()).collect();
+        let json = format!("[{}]", json.join(","));
+        let sql = "select sync_push($1, $2::text::json)::text";
+        let op_ids: Vec<String> = ops.iter().map(|(op_id, _)| op_id.clone()).collect();
+        match client.query_one(sql, &[&self.workspace, &json]) {
+            Err(error) if refuses_content(&error) => match ops {
+                [] => Err(error.into()),
+                [(op_id, _)] => {
+                    self.outbox.retain(|op| op.revision.op_id != *op_id);
+                    Ok(Answered { refused: 1, ..Answered::default() })
+                }
+                _ => {
+                    let (first, second) = ops.split_at(ops.len() / 2);
+                    let first = self.push_these(client, first)?;
+                    Ok(first + self.push_these(client, second)?)
+                }
+            },
+            reply => Ok(self.push_answered(&op_ids, reply?.get(0))?.0),
+        }
+    }
+
+    /// Processes the reply to a push of the ops with these opIds, in the order sent. A
+    /// refused op leaves the outbox at once; others stay until pulls, or a version that
+    /// the cursor has already passed, show that they arrived. Returns the ops that lost
+    /// to a delete: puts made without knowing the record must be made again. A delete
+    /// with a later version is excluded, because its author knew the record.
+    pub fn push_answered(
+        &mut self,
+        sent: &[String],
+        reply: &str,
+    ) -> Result<(Answered, Vec<LostToDelete>)> {
+        let reply: PushReply = serde_json::from_str(reply)?;
+        ensure!(reply.results.len() == sent.len(), "a result per op");
+        let mut answered = Answered::default();
+        let mut lost = Vec::new();
+        for (op_id, result) in sent.iter().zip(&reply.results) {
+            match (result.success, result.replayed, result.applied) {
+                (false, ..) => answered.refused += 1,
+                (_, true, _) => answered.replayed += 1,
+                (.., true) => answered.applied += 1,
+                (.., false) => answered.lost += 1,
+            }
+            let Some(place) = self.outbox.iter().position(|op| op.revision.op_id == *op_id) else {
+                // Sent twice in one batch, and removed by its first result.
+                continue;
+            };
+            self.learn(place, result);
+            if let Some(Winner { kind, revision, server_version, .. }) = &result.winner
+                && kind == "delete"
+                && Some(*server_version) < result.server_version
+            {
+                let op = self.outbox[place].clone();
+                let of_record = self
+                    .outbox
+                    .iter()
+                    .filter(|other| (&other.table, &other.pk) == (&op.table, &op.pk));
+                let latest = of_record.max_by_key(|other| &other.revision).unwrap_or(&op).clone();
+                lost.push(LostToDelete { op, latest, winner: revision.clone() });
+            }
+            if !result.success || self.has_passed(result) {
+                self.outbox.remove(place);
+            }
+        }
+        Ok((answered, lost))
+    }
+
+    fn learn(&mut self, place: usize, result: &PushResult) {
+        let op = &mut self.outbox[place];
+        let winner = result.winner.as_ref();
+        op.told = result.server_version.max(winner.map(|winner| winner.server_version));
+        if let Some(winner) = winner {
+            let key = (op.table.clone(), op.pk.clone());
+            self.know_clock(key, winner.revision.clock);
+        }
+    }
+
+    /// Whether the cursor has passed a version in this result.
+    fn has_passed(&self, result: &PushResult) -> bool {
+        let winner = result.winner.as_ref().map(|winner| winner.server_version);
+        result.server_version.into_iter().chain(winner).any(|version| version <= self.cursor)
+    }
+
+    /// The newest entry of a record as its user sees it: the parent of a new edit.
+    pub fn parent(&self, table: &str, pk: &str) -> String {
+        let pending = self.outbox.iter().filter(|op| op.table == table && op.pk == pk);
+        let synced = self.synced.get(&(table.to_owned(), pk.to_owned()));
+        let seen = pending.map(|op| &op.revision).chain(synced.map(|record| &record.revision));
+        seen.max().map_or_else(|| "none".to_owned(), |newest| newest.op_id.clone())
+    }
+
+    fn know_clock(&mut self, key: (String, String), clock: i64) {
+        let known = self.clocks.entry(key).or_default();
+        *known = (*known).max(clock);
+    }
+
+    /// Pulls to the end, with a snapshot first if the server requires one. Returns the
+    /// number of changes seen.
+    pub fn pull(&mut self, client: &mut Client, page_limit: i32, latest: bool) -> Result<usize> {
+        let mut seen = 0;
+        loop {
+            if self.snapshot_begun && !self.snapshot(client, 500)? {
+                return Ok(seen);
+            }
+            if let Pulled::Page { changes, has_more } =
+                self.pull_page(client, page_limit, latest)?
+            {
+                seen += changes;
+                if !has_more {
+                    return Ok(seen);
+                }
+            }
+        }
+    }
+
+    /// Pulls one page, or finds that a snapshot must come first.
+    pub fn pull_page(
+        &mut self,
+        client: &mut Client,
+        page_limit: i32,
+        latest: bool,
+    ) -> Result<Pulled> {
+        ensure!(!self.snapshot_begun, "a snapshot that has begun is finished before any pull");
+        let reply = call(
+            client,
+            "select sync_pull($1, $2, $3, $4, $5, $6)::text",
+            &[&self.workspace, &self.cursor, &page_limit, &self.tables, &latest, &self.proof],
+        )?;
+        self.pull_answered(&reply)
+    }
+
+    pub fn pull_answered(&mut self, reply: &str) -> Result<Pulled> {
+        let reply: PullReply = serde_json::from_str(reply)?;
+        if reply.requires_snapshot {
+            let reason = reply.reason.context("a reason")?;
+            self.snapshot_begun = true;
+            self.history_lost |= reason != "cursor_expired";
+            return Ok(Pulled::SnapshotRequired { reason });
+        }
+        let (changes, has_more) = (reply.changes.len(), reply.has_more);
+        for change in reply.changes {
+            let key = (change.table_name.clone(), change.pk.clone());
+            self.know_clock(key, change.stamp.clock);
+            if change.applied {
+                self.apply(change);
+            }
+        }
+        self.cursor = reply.next_cursor;
+        self.proof = reply.proof;
+        if !has_more {
+            self.clear_outbox(reply.server_version);
+        }
+        Ok(Pulled::Page { changes, has_more })
+    }
+
+    fn apply(&mut self, change: Change) {
+        let deleted = change.op == "delete";
+        let incoming = Synced {
+            revision: change.stamp,
+            payload: change.payload.filter(|_| !deleted).map(|raw| raw.get().to_owned()),
+            deleted,
+        };
+        let key = (change.table_name, change.pk);
+        match self.synced.get_mut(&key) {
+            Some(known) if known.revision >= incoming.revision => {}
+            Some(known) => *known = incoming,
+            None => {
+                self.synced.insert(key, incoming);
+            }
+        }
+    }
+
+    /// Replaces synced state with the server's, as of the last page. False if that is
+    /// not possible yet: the snapshot expired on the way, or came from a standby that
+    /// is behind what this device has seen.
+    pub fn snapshot(&mut self, client: &mut Client, page_limit: i32) -> Result<bool> {
+        let mut listing = Listing::default();
+        loop {
+            match self.snapshot_page(&mut listing, client, page_limit)? {
+                Listed::More => {}
+                listed => return Ok(listed == Listed::Whole),
+            }
+        }
+    }
+
+    /// Reads one page of a snapshot; the last one replaces synced state.
+    pub fn snapshot_page(
+        &mut self,
+        listing: &mut Listing,
+        client: &mut Client,
+        page_limit: i32,
+    ) -> Result<Listed> {
+        self.snapshot_begun = true;
+        let sql = "select sync_snapshot($1, $2, $3, $4)::text";
+        let arguments: [&(dyn ToSql + Sync); 4] =
+            [&self.workspace, &listing.page_token, &page_limit, &self.tables];
+        match client.query_one(sql, &arguments) {
+            Err(error) if is(&error, EXPIRED) => Ok(Listed::Expired),
+            Err(error) if is(&error, BEHIND) => Ok(Listed::Behind),
+            reply => self.snapshot_answered(listing, reply?.get(0)),
+        }
+    }
+
+    /// Processes the reply to the page of the listing's token.
+    pub fn snapshot_answered(&mut self, listing: &mut Listing, reply: &str) -> Result<Listed> {
+        let reply: SnapshotReply = serde_json::from_str(reply)?;
+        for item in reply.items {
+            let deleted = item.kind == "tombstone";
+            let payload = item.payload.map(|raw| raw.get().to_owned());
+            let synced = Synced { revision: item.revision, payload, deleted };
+            listing.records.insert((item.table_name, item.pk), synced);
+        }
+        listing.page_token = reply.next_page_token;
+        if listing.page_token.is_some() {
+            return Ok(Listed::More);
+        }
+        let Listing { records, .. } = std::mem::take(listing);
+        if reply.high_watermark < self.cursor && !self.history_lost {
+            // Or the server was restored meanwhile, which a pull shows. Synced state
+            // still matches cursor and proof.
+            self.snapshot_begun = false;
+            return Ok(Listed::Old);
+        }
+        for (key, record) in &records {
+            self.know_clock(key.clone(), record.revision.clock);
+        }
+        self.synced = records;
+        self.cursor = reply.high_watermark;
+        self.proof = reply.proof;
+        self.snapshot_begun = false;
+        self.history_lost = false;
+        self.clear_outbox(reply.high_watermark);
+        Ok(Listed::Whole)
+    }
+
+    /// After a pull or snapshot: an op leaves if synced state holds it or a later op of
+    /// its record. The server has lost an op if the cursor has passed its answered
+    /// version without that, or the version is above the primary's head: it is sent
+    /// again.
+    fn clear_outbox(&mut self, head: i64) {
+        let (synced, cursor, reads_standby) = (&self.synced, self.cursor, self.reads_standby);
+        self.outbox.retain_mut(|op| {
+            let Some(told) = op.told else { return true };
+            let key = (op.table.clone(), op.pk.clone());
+            if synced.get(&key).is_some_and(|record| record.revision >= op.revision) {
+                return false;
+            }
+            if told <= cursor || !reads_standby && head < told {
+                op.told = None;
+            }
+            true
+        });
+    }
+
+    /// Acknowledges this device's cursor.
+    pub fn acknowledge(&self, client: &mut Client) -> Result<()> {
+        let sql = "select sync_update_cursor($1, $2, $3)::text";
+        call(client, sql, &[&self.workspace, &self.id, &self.cursor])?;
+        Ok(())
+    }
+
+    pub fn state(&self) -> Vec<Line> {
+        self.synced
+            .iter()
+            .map(|((table, pk), Synced { revision, deleted, .. })| {
+                let operation = if *deleted { "delete" } else { "put" };
+                let Revision { clock, hlc, op_id } = revision.clone();
+                Line(table.clone(), pk.clone(), clock, hlc, op_id, operation.to_owned())
+            })
+            .collect()
+    }
+}
+
+fn is(error: &postgres::Error, state: &str) -> bool {
+    error.code().is_some_and(|code| code.code() == state)
+}
+
+/// Whether a batch is refused because of its ops, so that it would be refused again.
+fn refuses_content(error: &postgres::Error) -> bool {
+    error.code().is_some_and(|code| ["22", "54"].contains(&&code.code()[..2]))
+}
+
+/// A function's reply, as text.
+pub fn call(
+    client: &mut impl GenericClient,
+    sql: &str,
+    arguments: &[&(dyn ToSql + Sync)],
+) -> Result<String> {
+    // A named prepared statement, which the server keeps per connection, as drivers do.
+    Ok(client.query_one(sql, arguments)?.get(0))
+}
+
+#[cfg(test)]
+mod tests;

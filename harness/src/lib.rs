@@ -1,0 +1,35 @@
+//! Testing sync_ext from outside: throw-away clusters and simulated devices.
+//!
+//! * [`batch`]: ops for tests
+//! * [`cluster`]: a Postgres server of its own, gone when dropped
+//! * [`database`]: a cluster that tests share, with a database for each
+//! * [`device`]: a client that follows the rules for clients
+//! * [`document`]: documents with executed examples
+//! * [`dump`]: dumps of databases
+//! * [`edit`]: a user's edits on a device
+//! * [`files`]: backups of a server's files, and restoring them
+//! * [`loss`]: devices of a server that has lost its last commits
+//! * `programs`: psql and other programs beside a server
+//! * [`replies`]: the replies of the functions, as far as a device reads them
+//! * [`replica`]: a streaming standby that lags, is cut off or promoted
+//! * `server`: the process of a server, and its end
+//! * [`soundness`]: checks of tables and indexes with amcheck
+//! * [`state`]: a digest of a workspace's state, from server or device
+//! * [`steps`]: several sessions, step by step
+
+pub mod batch;
+pub mod cluster;
+pub mod database;
+pub mod device;
+pub mod document;
+pub mod dump;
+pub mod edit;
+pub mod files;
+pub mod loss;
+mod programs;
+pub mod replica;
+pub mod replies;
+mod server;
+pub mod soundness;
+pub mod state;
+pub mod steps;

@@ -1,0 +1,82 @@
+//! The replies of the functions, as far as a device reads them.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::device::Revision;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PushReply {
+    pub results: Vec<PushResult>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PushResult {
+    pub success: bool,
+    #[serde(default)]
+    pub applied: bool,
+    #[serde(default)]
+    pub replayed: bool,
+    pub server_version: Option<i64>,
+    pub winner: Option<Winner>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Winner {
+    pub kind: String,
+    pub server_version: i64,
+    pub revision: Revision,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PullReply {
+    pub changes: Vec<Change>,
+    pub next_cursor: i64,
+    pub has_more: bool,
+    pub server_version: i64,
+    pub requires_snapshot: bool,
+    pub reason: Option<String>,
+    pub proof: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Change {
+    pub table_name: String,
+    pub pk: String,
+    pub op: String,
+    pub applied: bool,
+    pub payload: Option<Box<RawValue>>,
+    pub stamp: Revision,
+}
+
+/// Each half is the reply of the single call.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExchangeReply {
+    pub push: Box<RawValue>,
+    pub pull: Box<RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SnapshotReply {
+    pub high_watermark: i64,
+    pub items: Vec<SnapshotItem>,
+    pub next_page_token: Option<String>,
+    pub proof: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SnapshotItem {
+    pub kind: String,
+    pub table_name: String,
+    pub pk: String,
+    pub payload: Option<Box<RawValue>>,
+    pub revision: Revision,
+}

@@ -1,0 +1,4 @@
+//! Drivers of other languages, and notifications.
+
+mod drivers;
+mod notify;

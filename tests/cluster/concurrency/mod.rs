@@ -1,0 +1,13 @@
+//! Several sessions on one workspace: who waits for whom, and what each then sees.
+
+mod cursors;
+mod drops;
+mod erasing;
+mod gc;
+mod members;
+mod moments;
+mod pushes;
+mod races;
+mod readers;
+mod snapshots;
+mod tables;

@@ -1,0 +1,6 @@
+//! What the documents say, and what psql prints.
+
+mod access;
+mod golden;
+mod readme;
+mod reference;

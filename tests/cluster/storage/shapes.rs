@@ -1,0 +1,288 @@
+//! Tables, columns, indexes, triggers and rules that are not as installed.
+
+use postgres::Client;
+use sync_ext_harness::batch::{push, put};
+use sync_ext_harness::database::Database;
+use sync_ext_harness::state::tables;
+
+use super::{furnished, push_sql, refusal};
+
+const PUSH: &str = r#"select sync_push('w', '[{"tableName":"notes","operation":"put","pk":"z","payload":{},
+    "stamp":{"deviceId":"d","opId":"00000000-0000-4000-8000-0000000000ff","hlc":"h","clock":9}}]')"#;
+
+/// What each call writes to.
+const WRITERS: [(&str, &str); 9] = [
+    ("change_log", PUSH),
+    ("record", PUSH),
+    ("workspace", PUSH),
+    ("workspace", "select sync_create_workspace('new', 'ann')"),
+    ("device_cursor", "select sync_update_cursor('w', 'new', 1)"),
+    ("device_cursor", "select sync_update_cursor('w', 'phone', 4)"),
+    ("member", "select sync_set_member('team', 'bob', 'viewer')"),
+    ("synced_table", "select sync_register_table('new')"),
+    ("dropped_workspace", "select sync_drop_workspace('team')"),
+];
+
+const READERS: [&str; 2] = ["select sync_pull('w')", "select sync_snapshot('w')"];
+
+/// Every write to the table is refused for this, and stores nothing; reads go on.
+fn writes_are_refused(admin: &mut Client, table: &str, change: &str, detail: &str) {
+    let mut transaction = admin.transaction().unwrap();
+    transaction.batch_execute(change).unwrap();
+    let before = tables(&mut transaction).unwrap();
+    let writers: Vec<&str> =
+        WRITERS.iter().filter(|(of, _)| *of == table).map(|(_, sql)| *sql).collect();
+    assert!(!writers.is_empty(), "{table}");
+    for sql in writers {
+        let mut tried = transaction.transaction().unwrap();
+        assert_eq!(refusal(&mut tried, sql), ("55000".to_owned(), detail.to_owned()), "{change}");
+        tried.rollback().unwrap();
+    }
+    for sql in READERS {
+        transaction.batch_execute(sql).unwrap();
+    }
+    assert_eq!(tables(&mut transaction).unwrap(), before, "{change}");
+    transaction.rollback().unwrap();
+}
+
+/// With functions for triggers, and a domain.
+fn world() -> Database {
+    let database = furnished();
+    database
+        .session()
+        .batch_execute(
+            "create function nothing() returns trigger language plpgsql as $$ begin return null; end $$;
+             create function fails() returns trigger language plpgsql as $$
+               begin raise exception 'no' using errcode = 'AB001'; end $$;
+             create domain full_text as text not null",
+        )
+        .unwrap();
+    database
+}
+
+#[test]
+fn triggers_and_rules_are_refused() {
+    let database = world();
+    let admin = &mut database.session();
+    for (table, _) in WRITERS {
+        for (when, function) in [
+            ("before insert or update or delete", "nothing"),
+            ("after insert or update or delete", "fails"),
+            ("after insert or update or delete or truncate", "nothing"),
+        ] {
+            for each in ["row", "statement"] {
+                if each == "row" && when.contains("truncate") {
+                    continue;
+                }
+                let change = format!(
+                    "create trigger t {when} on sync_ext.{table} for each {each} execute function {function}()"
+                );
+                let detail = format!("Trigger t of sync_ext.{table} is enabled.");
+                writes_are_refused(admin, table, &change, &detail);
+            }
+        }
+        let change = format!("create rule r as on insert to sync_ext.{table} do instead nothing");
+        let detail = format!("A rule of sync_ext.{table} is enabled.");
+        writes_are_refused(admin, table, &change, &detail);
+    }
+    // So have foreign keys of the app's and constraints that are checked later.
+    for (change, trigger) in [
+        (
+            "create table app (id bigint references sync_ext.workspace (workspace_key))",
+            "Trigger RI_ConstraintTrigger",
+        ),
+        (
+            "alter table sync_ext.change_log drop constraint change_log_pkey;
+             alter table sync_ext.change_log add constraint change_log_pkey
+               primary key (workspace_key, server_version) deferrable",
+            "Trigger PK_ConstraintTrigger",
+        ),
+    ] {
+        let mut transaction = admin.transaction().unwrap();
+        transaction.batch_execute(change).unwrap();
+        let (code, detail) = refusal(&mut transaction, &push_sql(10, "z", 1));
+        assert_eq!(code, "55000");
+        assert!(detail.starts_with(trigger), "{detail}");
+    }
+}
+
+#[test]
+fn triggers_that_do_not_fire_are_harmless() {
+    let database = world();
+    let admin = &mut database.session();
+    let create =
+        "create trigger t before insert on sync_ext.record for each row execute function nothing()";
+    let alter = |how: &str| format!("alter table sync_ext.record {how} trigger t");
+    for (how, role, is_served) in [
+        ("disable", "origin", true),
+        ("enable replica", "origin", true),
+        ("enable replica", "replica", false),
+        ("enable", "replica", true),
+        ("enable always", "replica", false),
+        ("enable always", "origin", false),
+    ] {
+        let mut transaction = admin.transaction().unwrap();
+        let setting = format!("set local session_replication_role = {role}");
+        transaction.batch_execute(&format!("{create}; {}; {setting}", alter(how))).unwrap();
+        let is_ok = transaction.batch_execute(&push_sql(11, "z", 1)).is_ok();
+        assert_eq!(is_ok, is_served, "{how}, {role}");
+    }
+    let truncate = "create trigger t before truncate on sync_ext.record execute function nothing()";
+    let mut transaction = admin.transaction().unwrap();
+    transaction.batch_execute(truncate).unwrap();
+    transaction.batch_execute(&push_sql(11, "z", 1)).unwrap();
+}
+
+#[test]
+fn columns_that_cannot_be_filled_or_read_are_refused() {
+    let database = world();
+    let admin = &mut database.session();
+    for (change, detail) in [
+        (
+            "add column tier text not null default 'zz'",
+            "Column tier of sync_ext.change_log does not allow NULL.",
+        ),
+        (
+            "add column tier full_text default 'zz'",
+            "Column tier of sync_ext.change_log has a domain with constraints.",
+        ),
+        (
+            "add column n bigint generated always as (clock + 1) stored",
+            "Column n of sync_ext.change_log is generated.",
+        ),
+        (
+            "add column n bigint generated by default as identity",
+            "Column n of sync_ext.change_log does not allow NULL.",
+        ),
+    ] {
+        let change = format!("alter table sync_ext.change_log {change}");
+        writes_are_refused(admin, "change_log", &change, detail);
+    }
+    // Other columns of ours cannot be read either.
+    for (change, detail) in [
+        ("rename clock to tick", "Column 7 of sync_ext.change_log is not clock bigint."),
+        ("drop column hlc", "Column 8 of sync_ext.change_log is not hlc text collate \"C\"."),
+        (
+            "alter column payload type jsonb using payload::jsonb",
+            "Column 6 of sync_ext.change_log is not payload json.",
+        ),
+        (
+            "alter column device_id type text collate \"default\"",
+            "Column 9 of sync_ext.change_log is not device_id text collate \"C\".",
+        ),
+    ] {
+        let change = format!(
+            "drop view sync_ext.current_record, sync_ext.tombstone, sync_ext.conflict, sync_ext.counter,
+               sync_ext.workspace_status, sync_ext.device_status cascade; drop function sync_explain;
+             alter table sync_ext.change_log {change}"
+        );
+        nothing_goes_on(admin, &change, detail);
+    }
+}
+
+/// Refused for reads, too, which would be wrong.
+fn nothing_goes_on(admin: &mut Client, change: &str, detail: &str) {
+    let mut transaction = admin.transaction().unwrap();
+    // What the extension owns is not dropped but with it.
+    let loose = "update pg_depend set deptype = 'n' where deptype = 'e'";
+    transaction.batch_execute(&format!("{loose}; {change}")).unwrap();
+    for sql in READERS.into_iter().chain([push_sql(12, "z", 1).as_str()]) {
+        let mut tried = transaction.transaction().unwrap();
+        assert_eq!(refusal(&mut tried, sql), ("55000".to_owned(), detail.to_owned()), "{change}");
+    }
+}
+
+#[test]
+fn tables_of_another_kind_are_refused() {
+    let database = world();
+    let admin = &mut database.session();
+    let change = "alter table sync_ext.change_log set unlogged";
+    let detail = "sync_ext.change_log is not a permanent table.";
+    writes_are_refused(admin, "change_log", change, detail);
+    for (kind, change) in [
+        (
+            "partitioned",
+            "alter table sync_ext.change_log rename to before;
+             create table sync_ext.change_log (like sync_ext.before including all)
+               partition by range (workspace_key);
+             create table sync_ext.part partition of sync_ext.change_log default",
+        ),
+        (
+            "view",
+            "alter table sync_ext.change_log rename to before;
+             create view sync_ext.change_log as select * from sync_ext.before",
+        ),
+    ] {
+        println!("{kind}");
+        nothing_goes_on(admin, change, "sync_ext.change_log is not an ordinary table.");
+    }
+    let change = "alter table sync_ext.change_log rename to before";
+    nothing_goes_on(admin, change, "sync_ext.change_log is missing.");
+}
+
+#[test]
+fn indexes_that_lead_elsewhere_are_refused() {
+    let database = world();
+    let admin = &mut database.session();
+    let anew = |unique: &str, how: &str| {
+        format!(
+            "alter table sync_ext.change_log drop constraint change_log_pkey;
+             create {unique} index change_log_pkey on sync_ext.change_log {how}"
+        )
+    };
+    let detail = "Index sync_ext.change_log_pkey is not a valid unique btree index of \
+                  sync_ext.change_log on (workspace_key, server_version).";
+    for change in [
+        anew("unique", "(workspace_key, server_version desc)"),
+        anew("unique", "(workspace_key desc, server_version)"),
+        anew("unique", "(workspace_key, server_version) where applied"),
+        anew("", "(workspace_key, server_version)"),
+        anew("unique", "(workspace_key, server_version, clock)"),
+        anew("unique", "(server_version, workspace_key)"),
+        anew("unique", "((workspace_key + 0), server_version)"),
+        anew("", "using brin (workspace_key, server_version)"),
+        "update pg_index set indisvalid = false where indexrelid = 'sync_ext.change_log_pkey'::regclass"
+            .to_owned(),
+    ] {
+        nothing_goes_on(admin, &change, detail);
+    }
+    let change = "alter table sync_ext.change_log drop constraint change_log_pkey";
+    nothing_goes_on(admin, change, "sync_ext.change_log_pkey is missing.");
+    let detail = "Index sync_ext.workspace_workspace_id_key is not a valid unique btree index of \
+                  sync_ext.workspace on (workspace_id).";
+    for how in ["(workspace_id text_pattern_ops)", "(workspace_id collate \"default\")"] {
+        let change = format!(
+            "alter table sync_ext.workspace drop constraint workspace_workspace_id_key;
+             create unique index workspace_workspace_id_key on sync_ext.workspace {how}"
+        );
+        nothing_goes_on(admin, &change, detail);
+    }
+}
+
+#[test]
+fn what_is_harmless_goes_on() {
+    let database = world();
+    let admin = &mut database.session();
+    admin
+        .batch_execute(
+            "alter table sync_ext.change_log add column region text default 'eu', add column n bigint;
+             alter table sync_ext.record add column gone text not null default '';
+             alter table sync_ext.record drop column gone;
+             alter table sync_ext.record set (fillfactor = 70), alter column hlc set statistics 10;
+             alter table sync_ext.change_log drop constraint change_log_pkey;
+             create unique index change_log_pkey on sync_ext.change_log (workspace_key, server_version) include (clock);
+             create index on sync_ext.record (server_version desc);
+             create index on sync_ext.change_log ((payload ->> 'n')) where applied;
+             create unique index on sync_ext.member (user_id, workspace_id)",
+        )
+        .unwrap();
+    assert_eq!(push(admin, "w", &[put(20, "c", 1), put(21, "a", 3)]), [5, 6]);
+    for (_, sql) in WRITERS {
+        let mut transaction = admin.transaction().unwrap();
+        transaction.batch_execute(sql).unwrap();
+    }
+    let region =
+        "select array_agg(coalesce(region, '-') order by server_version) from sync_ext.change_log";
+    let region: Vec<String> = admin.query_one(region, &[]).unwrap().get(0);
+    assert_eq!(region, ["eu", "eu", "eu", "eu", "-", "-"]);
+}
