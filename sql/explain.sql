@@ -3,7 +3,8 @@
 -- into a page.
 --
 -- An op that lost is listed with the op that it lost to at its turn, or, if that is
--- purged, with the record's winner.
+-- purged, with the record's winner. For a patch, payload is what it wrote, and fields
+-- are those that it holds.
 
 create function sync_explain(workspace_id text, table_name text, pk text) returns json
 language sql stable security definer parallel restricted
@@ -29,9 +30,11 @@ begin atomic
   newest as (
     select
       e.*,
-      pg_catalog.octet_length(e.payload::text) as payload_bytes,
-      pg_catalog.sum(pg_catalog.octet_length(e.payload::text)) over (order by e.server_version desc) as bytes
-    from (select * from entry order by server_version desc limit 1000) as e
+      pg_catalog.octet_length(e.content::text) as payload_bytes,
+      pg_catalog.sum(pg_catalog.octet_length(e.content::text)) over (order by e.server_version desc) as bytes
+    from (
+      select *, coalesce(patch, payload) as content from entry order by server_version desc limit 1000
+    ) as e
   ),
   op as (
     select
@@ -40,36 +43,56 @@ begin atomic
         'serverVersion', e.server_version,
         'op', e.operation,
         'outcome', case
+          when held.fields is not null or e.op_id = t.op_id and e.applied then 'winner'
           when not e.applied then 'lost'
-          when e.server_version = t.server_version then 'winner'
           else 'superseded'
         end,
         'against', coalesce(e.supersedes, case when not e.applied then coalesce(e.before, t.server_version) end),
         'decidedBy', case
+          when e.patch is not null then
+            case
+              when e.applied then null
+              when t.deleted then 'base'
+              when (e.base ->> 'clock', e.base ->> 'hlc', e.base ->> 'opId') <> (t.clock::text, t.hlc, t.op_id::text)
+                then 'base'
+              else 'fields'
+            end
           when o.clock <> e.clock then 'clock'
           when o.hlc <> e.hlc then 'hlc'
           when o.op_id <> e.op_id then 'opId'
         end,
         'overwrote', e.overwrote,
+        'fields', held.fields,
         'supersededBy', (select s.server_version from entry as s where s.supersedes = e.server_version),
         'stamp', pg_catalog.json_build_object('clock', e.clock, 'hlc', e.hlc, 'deviceId', e.device_id, 'opId', e.op_id),
         'createdAt', e.created_at,
-        'payload', case when e.bytes < page.max_bytes then e.payload end,
+        'payload', case when e.bytes < page.max_bytes then e.content end,
         'payloadBytes', e.payload_bytes
       ) as item
     from newest as e
     cross join target as t
+    cross join lateral (
+      -- Of a patch, those that it holds now.
+      select pg_catalog.json_agg(f.key order by f.key collate "C") as fields
+      from entry as n
+      cross join pg_catalog.json_each(n.fields) as f
+      where n.server_version = t.server_version
+        and (f.value ->> 'clock', f.value ->> 'hlc', f.value ->> 'opId') = (e.clock::text, e.hlc, e.op_id::text)
+    ) as held
     cross join (
       select s.setting::bigint as max_bytes from pg_catalog.pg_settings as s where s.name = 'sync_ext.max_page_bytes'
     ) as page
     left join lateral (
-      -- The other op: the replaced winner, or the winner that it lost to.
-      select o.clock, o.hlc, o.op_id
+      -- The register at its turn, that of a patch is its base: it replaced or lost to it.
+      select
+        coalesce((o.base ->> 'clock')::bigint, o.clock),
+        coalesce(o.base ->> 'hlc', o.hlc),
+        coalesce((o.base ->> 'opId')::uuid, o.op_id)
       from entry as o
       where o.server_version = coalesce(e.supersedes, e.before) and (e.applied or e.before is not null)
       union all
       select t.clock, t.hlc, t.op_id where not e.applied and e.before is null
-    ) as o on true
+    ) as o (clock, hlc, op_id) on true
   ),
   device as (
     select d.*, a.active
@@ -108,7 +131,8 @@ begin atomic
       select pg_catalog.json_build_object(
         'serverVersion', t.server_version,
         'revision', pg_catalog.json_build_object('clock', t.clock, 'hlc', t.hlc, 'opId', t.op_id),
-        'owner', nullif(t.owner, '')
+        'owner', nullif(t.owner, ''),
+        'fields', (select n.fields from entry as n where n.server_version = t.server_version)
       )
       from target as t
     ),

@@ -114,7 +114,8 @@ $$;
 create function sync_register_table(
   table_name text,
   pk_field text default 'id',
-  owner_field text default null
+  owner_field text default null,
+  patches boolean default false
 ) returns void
 language c volatile parallel unsafe
 as 'MODULE_PATHNAME', 'sync_register_table_wrapper';
@@ -155,6 +156,27 @@ create function sync_list_workspaces() returns json
 language c stable parallel restricted
 as 'MODULE_PATHNAME', 'sync_list_workspaces_wrapper';
 
+-- Hybrid logical clocks, for backends that push: milliseconds since 1970, a counter and
+-- who made it. The counter is the microseconds of now, so that what one backend makes
+-- ascends without state.
+create function sync_hlc_now() returns text
+language sql volatile security definer parallel safe
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select pg_catalog.concat(
+    pg_catalog.lpad((n.micros / 1000)::text, 13, '0'), ':', pg_catalog.lpad((n.micros % 1000)::text, 4, '0'), ':$server'
+  )
+  from (select (extract(epoch from pg_catalog.clock_timestamp()) * 1000000)::bigint as micros) as n;
+end;
+
+create function sync_hlc_parse(hlc text, out at timestamptz, out counter integer, out node text)
+language sql immutable security definer parallel safe
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select pg_catalog.to_timestamp(m.parts[1]::double precision / 1000), m.parts[2]::integer, m.parts[3]
+  from (select pg_catalog.regexp_match($1, '^([0-9]{13}):([0-9]{4}):(.+)$') as parts) as m;
+end;
+
 comment on function sync_push(text, json) is 'stores a batch of ops and resolves conflicts';
 comment on function sync_pull(text, bigint, integer, text[], boolean, text) is 'the changes after a cursor, in order of version';
 comment on function sync_snapshot(text, text, integer, text[]) is 'the current state, page by page, for devices that start or restart';
@@ -162,7 +184,7 @@ comment on function sync_update_cursor(text, text, bigint) is 'acknowledges that
 comment on function sync_exchange(text, text, bigint, json, integer, text[], boolean, text) is 'pushes, acknowledges and pulls in one call';
 comment on function sync_gc(text, interval, integer) is 'purges log entries that no active device needs';
 comment on procedure sync_gc_all(text, interval, integer, interval, interval) is 'runs sync_gc in batches, each committed, within a time budget';
-comment on function sync_register_table(text, text, text) is 'allows pushes to a table';
+comment on function sync_register_table(text, text, text, boolean) is 'allows pushes to a table';
 comment on function sync_unregister_table(text) is 'refuses further pushes to a table';
 comment on function sync_create_workspace(text, text) is 'creates a workspace with its first owner';
 comment on function sync_drop_workspace(text, integer) is 'makes a workspace unreachable and erases it, batch by batch';
@@ -172,3 +194,5 @@ comment on function sync_list_members(text) is 'the members of a workspace, with
 comment on function sync_get_role(text, text) is 'a user''s role in a workspace, null for a user who is not a member';
 comment on function sync_forget_device(text, text) is 'deletes a lost device, which then no longer holds back sync_gc';
 comment on function sync_list_workspaces() is 'the workspaces of the current user, with the role in each';
+comment on function sync_hlc_now() is 'a hybrid logical clock of now, for ops that a backend pushes';
+comment on function sync_hlc_parse(text) is 'the time, counter and node of a hybrid logical clock, nulls if it has another form';

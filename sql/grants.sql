@@ -48,11 +48,12 @@ end
 $$;
 
 -- Views call functions with the rights of the role that reads the view. These functions
--- reveal only facts about the caller's own user.
+-- reveal only facts about the caller's own user, or about their argument.
 grant execute on function
   sync_ext.is_caller_known(),
   sync_ext.calling_user(),
   sync_ext.may_read(text),
+  sync_ext.patched_names(json),
   sync_ext.may_govern(text),
   sync_ext.require_owner(text),
   sync_ext.is_active(timestamptz, bigint, bigint),

@@ -32,20 +32,25 @@ create table sync_ext.workspace (
 ) with (fillfactor = 50);
 
 -- The tables that may be pushed. With an owner_field new records are private: they
--- belong to the user whom that field of the payload names.
+-- belong to the user whom that field of the payload names. patches allows patches.
 create table sync_ext.synced_table (
   table_name text collate "C" not null,
   pk_field text collate "C" not null default 'id',
   registered_at timestamptz not null default pg_catalog.clock_timestamp(),
   owner_field text collate "C",
+  patches boolean not null default false,
   constraint synced_table_pkey primary key (table_name)
 );
 
 -- The compacted log: every op at its version, until GC finds that it is not needed. The
--- winner's entry of a live record is never purged. owner is that of the record, empty
+-- newest entry of a live record is never purged. owner is that of the record, empty
 -- if it is shared; filled_field is the field in which the server added the owner to the
 -- payload, empty if it did not; overwrote is the op that this one replaced although its
 -- author had not seen it.
+-- base, patch and fields are NULL except for patches: the revision of the put that is
+-- patched, the patch as pushed, and, if it won a field, the revision that holds each
+-- patched field; payload is then the whole record. A patch that was superseded within
+-- its own call has neither payload nor fields.
 create table sync_ext.change_log (
   workspace_key bigint not null,
   server_version bigint not null,
@@ -63,12 +68,15 @@ create table sync_ext.change_log (
   owner text collate "C" not null default '',
   filled_field text collate "C" not null default '',
   overwrote uuid,
+  base json,
+  patch json,
+  fields json,
   constraint change_log_pkey primary key (workspace_key, server_version),
   constraint change_log_workspace_key_op_id_key unique (workspace_key, op_id),
-  constraint change_log_operation_check check (operation in ('put', 'delete'))
+  constraint change_log_operation_check check (operation in ('put', 'delete', 'patch'))
 );
 
--- The LWW register: the winner's revision and the version of its entry. Updates touch
+-- The register of each record, and the version of its newest entry. Updates touch
 -- no indexed column, and each page has room for a new version of all its rows, because
 -- records that are pushed together are updated together. A record keeps its owner after
 -- a delete and as a grave.
@@ -131,7 +139,7 @@ comment on schema sync_ext is 'tables and views of the extension sync_ext';
 comment on table sync_ext.workspace is 'workspaces, each with its head, horizon and how far GC has read';
 comment on table sync_ext.synced_table is 'names that may be pushed, see sync_register_table';
 comment on table sync_ext.change_log is 'the compacted log: ops by server_version';
-comment on table sync_ext.record is 'the winner''s revision and version of every record, graves included';
+comment on table sync_ext.record is 'the register of every record and the version of its newest entry, graves included';
 comment on table sync_ext.device_cursor is 'the version up to which each device has seen everything';
 comment on table sync_ext.member is 'users of workspaces and their roles, unless sync_ext.membership_function returns them';
 comment on table sync_ext.dropped_workspace is 'dropped workspaces whose rows are not erased yet';

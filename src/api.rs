@@ -24,7 +24,7 @@ entry_points! {
     };
     sync_gc_wrapper: |call| sync::gc::gc(call.text(0), call.interval(1), call.int4(2));
     sync_register_table_wrapper: |call| {
-        sync::registry::register(call.text(0), call.text(1), call.text(2))
+        sync::registry::register(call.text(0), call.text(1), call.text(2), call.boolean(3))
     };
     sync_unregister_table_wrapper: |call| sync::registry::unregister(call.text(0));
     sync_create_workspace_wrapper: |call| {
@@ -45,6 +45,7 @@ entry_points! {
     is_caller_known_wrapper: |_call| sync::caller::calling_user().map(|_| true);
     calling_user_wrapper: |_call| sync::caller::calling_user();
     may_read_wrapper: |call| sync::caller::may(Action::Pull, call.text(0));
+    patched_names_wrapper: |call| sync::push::patched_names(call.text(0));
     may_govern_wrapper: |call| sync::caller::may(Action::Govern, call.text(0));
     require_owner_wrapper: |call| sync::caller::require_owner(call.text(0));
     is_active_wrapper: |call| {

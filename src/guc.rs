@@ -27,6 +27,7 @@ static MAX_PAYLOAD_BYTES: GucSetting<i32> = GucSetting::<i32>::new(256 * 1024);
 static MAX_PAYLOAD_DEPTH: GucSetting<i32> = GucSetting::<i32>::new(100);
 static MAX_PAGE_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(1000);
 static MAX_PAGE_BYTES: GucSetting<i32> = GucSetting::<i32>::new(8 * 1024 * 1024);
+static MAX_CLOCK_DRIFT: GucSetting<i32> = GucSetting::<i32>::new(0);
 static RETENTION: GucSetting<i32> = GucSetting::<i32>::new(30 * 24 * 3600);
 static DEVICE_TTL: GucSetting<i32> = GucSetting::<i32>::new(90 * 24 * 3600);
 static NOTIFY: GucSetting<Notify> = GucSetting::<Notify>::new(Notify::Off);
@@ -41,12 +42,13 @@ static MEMBERSHIP_FUNCTION: GucSetting<Option<CString>> = GucSetting::<Option<CS
 pub const MIN_RETENTION_SECONDS: i32 = 3600;
 
 /// The settings that callers may not set.
-const GUARDED: [&CStr; 11] = [
+const GUARDED: [&CStr; 12] = [
     c"sync_ext.max_ops_per_push",
     c"sync_ext.max_payload_bytes",
     c"sync_ext.max_payload_depth",
     c"sync_ext.max_page_limit",
     c"sync_ext.max_page_bytes",
+    c"sync_ext.max_clock_drift",
     c"sync_ext.retention",
     c"sync_ext.device_ttl",
     c"sync_ext.require_user",
@@ -133,6 +135,16 @@ fn define() {
         bytes,
     );
     define(
+        c"sync_ext.max_clock_drift",
+        c"How far ahead of the server the hlc of an op may be; 0 for any.",
+        c"Applies to an hlc that begins with 13 digits, milliseconds since 1970. An op that is \
+          further ahead is refused as VALIDATION_ERROR.",
+        &MAX_CLOCK_DRIFT,
+        0,
+        i32::MAX,
+        seconds,
+    );
+    define(
         c"sync_ext.retention",
         c"Age below which sync_gc keeps every log entry.",
         c"Used by sync_gc when its argument is NULL.",
@@ -213,6 +225,11 @@ pub fn page_limit(given: Option<i32>, default: i32) -> usize {
 
 pub fn max_page_bytes() -> usize {
     count_of(&MAX_PAGE_BYTES)
+}
+
+/// `None` where it is not bounded.
+pub fn max_clock_drift_millis() -> Option<i64> {
+    Some(i64::from(MAX_CLOCK_DRIFT.get()) * 1_000).filter(|drift| *drift > 0)
 }
 
 pub fn retention_micros() -> i64 {

@@ -20,6 +20,9 @@ pub enum Counter {
     OpsRefusedOversized,
     OpsRefusedConflict,
     OpsRefusedUnauthorized,
+    OpsRefusedBaseMissing,
+    OpsRefusedRecordConflict,
+    OpsRefusedFieldConflict,
     Pulls,
     SnapshotPages,
     SnapshotsRequired,
@@ -30,7 +33,7 @@ pub enum Counter {
 
 use Counter::*;
 
-const NAMES: [(Counter, &str); 14] = [
+const NAMES: [(Counter, &str); 17] = [
     (Pushes, "pushes"),
     (OpsApplied, "ops_applied"),
     (OpsLost, "ops_lost"),
@@ -39,6 +42,9 @@ const NAMES: [(Counter, &str); 14] = [
     (OpsRefusedOversized, "ops_refused_oversized"),
     (OpsRefusedConflict, "ops_refused_conflict"),
     (OpsRefusedUnauthorized, "ops_refused_unauthorized"),
+    (OpsRefusedBaseMissing, "ops_refused_base_missing"),
+    (OpsRefusedRecordConflict, "ops_refused_record_conflict"),
+    (OpsRefusedFieldConflict, "ops_refused_field_conflict"),
     (Pulls, "pulls"),
     (SnapshotPages, "snapshot_pages"),
     (SnapshotsRequired, "snapshots_required"),

@@ -1,6 +1,9 @@
 //! `sync_ext.change_log`: ops by version.
 
+use std::borrow::Cow;
+
 use super::Result;
+use super::memory;
 use super::mvcc::MvccSnapshot;
 use super::relation::{Access, Index, Table};
 use super::row::Row;
@@ -11,8 +14,10 @@ use super::values::Value;
 use super::writer::{Duplicates, Writer};
 use sync_ext_core::error::SyncError;
 use sync_ext_core::rules::history::{Proof, ProofEntry};
-use sync_ext_core::rules::merge::Decision;
-use sync_ext_core::rules::op::{Op, Operation, RecordKey, Revision, Timestamp, Version};
+use sync_ext_core::rules::merge::{Decision, Fields, Newest};
+use sync_ext_core::rules::op::{Op, Operation, Patch, RecordKey, Revision, Timestamp, Version};
+use sync_ext_core::wire::pages::Change;
+use sync_ext_core::wire::revision::{read_fields, read_revision, write_revision};
 use uuid::Uuid;
 
 pub static TABLE: Shape = Shape {
@@ -34,6 +39,9 @@ pub static TABLE: Shape = Shape {
         ("owner", ColumnType::Text),
         ("filled_field", ColumnType::Text),
         ("overwrote", ColumnType::Uuid),
+        ("base", ColumnType::Json),
+        ("patch", ColumnType::Json),
+        ("fields", ColumnType::Json),
     ],
 };
 pub static BY_VERSION: IndexShape =
@@ -57,6 +65,9 @@ mod column {
     pub const OWNER: usize = 14;
     pub const FILLED_FIELD: usize = 15;
     pub const OVERWROTE: usize = 16;
+    pub const BASE: usize = 17;
+    pub const PATCH: usize = 18;
+    pub const FIELDS: usize = 19;
 }
 
 /// The log of one workspace.
@@ -201,10 +212,11 @@ impl<'r> Entry<'r> {
     pub fn operation(&self) -> Result<Operation> {
         let word = self.row.text(column::OPERATION)?;
         Operation::parse(word).ok_or_else(|| SyncError::Damaged {
-            what: "A log entry is neither put nor delete.".to_owned(),
+            what: "A log entry is neither put, delete nor patch.".to_owned(),
         })
     }
 
+    /// As pushed, but for what was filled in; of an applied patch, the whole record.
     pub fn payload(&self) -> Option<&'r str> {
         self.row.text_or_null(column::PAYLOAD)
     }
@@ -240,15 +252,72 @@ impl<'r> Entry<'r> {
         self.row.uuid_or_null(column::OVERWROTE)
     }
 
-    /// The op as it was pushed, except for the owner that was filled in.
+    /// Who holds which field, as JSON; `None` if no patch holds any.
+    pub fn fields(&self) -> Option<&'r str> {
+        self.row.text_or_null(column::FIELDS)
+    }
+
+    /// What it says as the newest entry of its record.
+    pub fn newest(&self) -> Result<Newest<'static>> {
+        let fields = match self.fields() {
+            None => Some(Fields::new()),
+            Some(fields) => {
+                // A field as it is parsed takes more than as text, but not this much more.
+                memory::require(4 * fields.len())?;
+                read_fields(fields)
+            }
+        };
+        let fields = fields.ok_or_else(|| damaged("The fields of a log entry"))?;
+        Ok(Newest { op_id: self.op_id()?, fields })
+    }
+
+    /// The revision of the put that a patch edits.
+    fn base(&self) -> Result<Option<Revision<'r>>> {
+        let Some(base) = self.row.text_or_null(column::BASE) else { return Ok(None) };
+        read_revision(base).map(Some).ok_or_else(|| damaged("The base of a log entry"))
+    }
+
+    /// The register of its record, if it was applied and no other entry after it.
+    pub fn register(&self) -> Result<Revision<'r>> {
+        self.base()?.map_or_else(|| self.revision(), Ok)
+    }
+
+    /// The content of the op as it was pushed, except for the owner that was filled in.
+    /// The fields of a patch are not read: its payload has them.
     pub fn op(&self) -> Result<Op<'r>> {
+        let operation = self.operation()?;
+        let is_patch = operation == Operation::Patch;
+        let patch = self.base()?.map(|base| Box::new(Patch { base, fields: vec![] }));
         Ok(Op {
             key: RecordKey { table: self.table()?.into(), pk: self.pk()?.into() },
-            operation: self.operation()?,
-            payload: self.payload(),
+            operation,
+            payload: match is_patch {
+                true => self.row.text_or_null(column::PATCH),
+                false => self.payload(),
+            },
             revision: self.revision()?,
             device_id: self.row.text(column::DEVICE_ID)?.into(),
+            patch,
             parent: None,
+            expected: None,
+        })
+    }
+
+    /// What a pull shows of it.
+    pub fn change(&self) -> Result<Change<'r>> {
+        Ok(Change {
+            version: self.version()?,
+            applied: self.applied()?,
+            overwrote: self.row.uuid_or_null(column::OVERWROTE),
+            table: self.table()?,
+            pk: self.pk()?,
+            operation: self.operation()?,
+            revision: self.revision()?,
+            device_id: self.row.text(column::DEVICE_ID)?,
+            payload: self.payload(),
+            patch: self.row.text_or_null(column::PATCH),
+            base: self.row.text_or_null(column::BASE),
+            fields: self.fields(),
         })
     }
 
@@ -261,15 +330,53 @@ impl<'r> Entry<'r> {
     }
 }
 
+fn damaged(what: &str) -> SyncError {
+    SyncError::Damaged { what: format!("{what} cannot be read.") }
+}
+
 /// An entry to be written.
 pub struct NewEntry<'e> {
     pub op: &'e Op<'e>,
     pub decision: Decision,
     pub owner: Option<&'e str>,
-    /// The payload as stored: the op's, or with the owner filled in.
-    pub payload: Option<&'e str>,
+    /// The payload as stored: the op's, or with the owner filled in; for a patch that is
+    /// the newest entry, the whole record.
+    pub payload: Option<Cow<'e, str>>,
     /// The field that was filled in.
     pub filled_field: Option<&'e str>,
+    /// Who holds which field, where a patch is the newest entry.
+    pub fields: Option<String>,
+}
+
+impl NewEntry<'_> {
+    fn base(&self) -> Option<String> {
+        let mut base = String::new();
+        write_revision(&mut base, self.op.base()?);
+        Some(base)
+    }
+
+    fn patch(&self) -> Option<&str> {
+        self.op.payload.filter(|_| self.op.patch.is_some())
+    }
+
+    /// Passes it to `write` in the form of a pull.
+    pub fn change(&self, write: impl FnOnce(&Change<'_>)) {
+        let Decision { version, applied, overwrote, .. } = self.decision;
+        write(&Change {
+            version,
+            applied,
+            overwrote,
+            table: &self.op.key.table,
+            pk: &self.op.key.pk,
+            operation: self.op.operation,
+            revision: self.op.revision.clone(),
+            device_id: &self.op.device_id,
+            payload: self.payload.as_deref(),
+            patch: self.patch(),
+            base: self.base().as_deref(),
+            fields: self.fields.as_deref(),
+        });
+    }
 }
 
 pub struct LogWriter<'s> {
@@ -280,14 +387,15 @@ pub struct LogWriter<'s> {
 
 impl LogWriter<'_> {
     pub fn append(&mut self, entry: &NewEntry<'_>) {
-        let NewEntry { op, decision, owner, payload, filled_field } = *entry;
+        let NewEntry { op, decision, owner, filled_field, .. } = *entry;
+        let base = entry.base();
         self.writer.insert(&[
             Value::Int8(self.log.workspace_key),
             Value::Int8(decision.version.get()),
             Value::Text(&op.key.table),
             Value::Text(&op.key.pk),
             Value::Text(op.operation.as_str()),
-            payload.map_or(Value::Null, Value::Text),
+            text_or_null(entry.payload.as_deref()),
             Value::Int8(op.revision.clock),
             Value::Text(&op.revision.hlc),
             Value::Text(&op.device_id),
@@ -298,6 +406,9 @@ impl LogWriter<'_> {
             Value::Text(owner.unwrap_or("")),
             Value::Text(filled_field.unwrap_or("")),
             decision.overwrote.map_or(Value::Null, Value::Uuid),
+            text_or_null(base.as_deref()),
+            text_or_null(entry.patch()),
+            text_or_null(entry.fields.as_deref()),
         ]);
     }
 
@@ -306,4 +417,8 @@ impl LogWriter<'_> {
     pub fn finish(self) -> bool {
         self.writer.finish()
     }
+}
+
+fn text_or_null(text: Option<&str>) -> Value<'_> {
+    text.map_or(Value::Null, Value::Text)
 }

@@ -1,4 +1,4 @@
-//! `sync_ext.record`: the LWW register of every record.
+//! `sync_ext.record`: the register of every record, and where its newest entry is.
 
 use super::Result;
 use super::mvcc::MvccSnapshot;
@@ -8,7 +8,7 @@ use super::scan::{By, Key, Scan};
 use super::shape::{ColumnType, IndexShape, Shape};
 use super::values::Value;
 use super::writer::{Duplicates, Writer};
-use sync_ext_core::rules::merge::Register;
+use sync_ext_core::rules::merge::{Newest, RecordState};
 use sync_ext_core::rules::op::{RecordKey, Revision, Version};
 use sync_ext_core::rules::ownership::Owner;
 
@@ -135,7 +135,7 @@ impl<'r> Record<'r> {
         self.row.text(column::PK)
     }
 
-    /// The version of the winner.
+    /// The version of the newest entry.
     pub fn version(&self) -> Result<Version> {
         self.row.int8(column::SERVER_VERSION).map(Version::stored)
     }
@@ -145,23 +145,25 @@ impl<'r> Record<'r> {
         self.row.text(column::OWNER)
     }
 
-    pub fn register(&self) -> Result<Register<'r>> {
-        Ok(Register {
-            revision: Revision {
-                clock: self.row.int8(column::CLOCK)?,
-                hlc: self.row.text(column::HLC)?.into(),
-                op_id: self.row.uuid(column::OP_ID)?,
-            },
-            version: self.version()?,
-            deleted: self.row.bool(column::DELETED)?,
-            owner: owner_of(self.owner()?),
+    /// The revision of the register.
+    pub fn register(&self) -> Result<Revision<'r>> {
+        Ok(Revision {
+            clock: self.row.int8(column::CLOCK)?,
+            hlc: self.row.text(column::HLC)?.into(),
+            op_id: self.row.uuid(column::OP_ID)?,
         })
     }
 
-    /// The same, independent of the scan.
-    pub fn into_register(self) -> Result<Register<'static>> {
-        let Register { revision, version, deleted, owner } = self.register()?;
-        Ok(Register { revision: revision.into_owned(), version, deleted, owner })
+    pub fn deleted(&self) -> Result<bool> {
+        self.row.bool(column::DELETED)
+    }
+
+    /// Independent of the scan. Nothing patches a delete, so it is its own newest entry.
+    pub fn state(&self) -> Result<RecordState<'static>> {
+        let (register, deleted) = (self.register()?.into_owned(), self.deleted()?);
+        let newest = deleted.then(|| Newest::of_register(register.op_id));
+        let (version, owner) = (self.version()?, owner_of(self.owner()?));
+        Ok(RecordState { register, deleted, version, newest, owner })
     }
 }
 
@@ -171,8 +173,8 @@ pub struct RecordWriter<'s> {
 }
 
 impl RecordWriter<'_> {
-    pub fn insert(&mut self, key: &RecordKey<'_>, register: &Register<'_>) {
-        self.writer.insert(&values(self.records.workspace_key, key, register));
+    pub fn insert(&mut self, key: &RecordKey<'_>, state: &RecordState<'_>) {
+        self.writer.insert(&values(self.records.workspace_key, key, state));
     }
 
     /// Stores a new version of the record at `row`.
@@ -180,9 +182,9 @@ impl RecordWriter<'_> {
         &mut self,
         row: RowId,
         key: &RecordKey<'_>,
-        register: &Register<'_>,
+        state: &RecordState<'_>,
     ) -> Result<()> {
-        self.writer.update(row, &values(self.records.workspace_key, key, register))
+        self.writer.update(row, &values(self.records.workspace_key, key, state))
     }
 
     /// False if a new record was already stored, see [`Duplicates::Report`].
@@ -195,17 +197,17 @@ impl RecordWriter<'_> {
 fn values<'v>(
     workspace_key: i64,
     key: &'v RecordKey<'_>,
-    register: &'v Register<'_>,
+    state: &'v RecordState<'_>,
 ) -> [Value<'v>; 9] {
     [
         Value::Int8(workspace_key),
         Value::Text(&key.table),
         Value::Text(&key.pk),
-        Value::Int8(register.version.get()),
-        Value::Int8(register.revision.clock),
-        Value::Text(&register.revision.hlc),
-        Value::Uuid(register.revision.op_id),
-        Value::Bool(register.deleted),
-        Value::Text(register.owner.as_deref().unwrap_or("")),
+        Value::Int8(state.version.get()),
+        Value::Int8(state.register.clock),
+        Value::Text(&state.register.hlc),
+        Value::Uuid(state.register.op_id),
+        Value::Bool(state.deleted),
+        Value::Text(state.owner.as_deref().unwrap_or("")),
     ]
 }

@@ -17,6 +17,7 @@ static TABLE: Shape = Shape {
         ("pk_field", ColumnType::Text),
         ("registered_at", ColumnType::Time),
         ("owner_field", ColumnType::Text),
+        ("patches", ColumnType::Bool),
     ],
 };
 static BY_NAME: IndexShape = IndexShape { name: c"synced_table_pkey", keys: &[0], is_unique: true };
@@ -24,6 +25,7 @@ static BY_NAME: IndexShape = IndexShape { name: c"synced_table_pkey", keys: &[0]
 mod column {
     pub const PK_FIELD: usize = 2;
     pub const OWNER_FIELD: usize = 4;
+    pub const PATCHES: usize = 5;
 }
 
 /// Looks up registered tables, each once.
@@ -55,17 +57,26 @@ fn read(row: &Row<'_>) -> Result<SyncedTable> {
     Ok(SyncedTable {
         pk_field: row.text(column::PK_FIELD)?.to_owned(),
         owner_field: row.text_or_null(column::OWNER_FIELD).map(str::to_owned),
+        patches: row.bool(column::PATCHES)?,
     })
 }
 
 /// False, without a change, if this would remove an owner field.
-pub fn register(table_name: &str, pk_field: &str, owner_field: Option<&str>) -> Result<bool> {
+pub fn register(table_name: &str, fields: &SyncedTable) -> Result<bool> {
+    let SyncedTable { pk_field, owner_field, patches } = fields;
     let table = Table::open(&TABLE, Access::Write)?;
-    let sql = "insert into sync_ext.synced_table as t (table_name, pk_field, owner_field) \
-               values ($1, $2, $3) on conflict (table_name) do update \
-               set pk_field = excluded.pk_field, owner_field = excluded.owner_field \
+    let sql = "insert into sync_ext.synced_table as t (table_name, pk_field, owner_field, patches) \
+               values ($1, $2, $3, $4) on conflict (table_name) do update \
+               set pk_field = excluded.pk_field, owner_field = excluded.owner_field, \
+                   patches = excluded.patches \
                where excluded.owner_field is not null or t.owner_field is null";
-    Ok(table.execute(sql, &[table_name.into(), pk_field.into(), owner_field.into()])? == 1)
+    let arguments = [
+        table_name.into(),
+        pk_field.as_str().into(),
+        owner_field.as_deref().into(),
+        (*patches).into(),
+    ];
+    Ok(table.execute(sql, &arguments)? == 1)
 }
 
 pub fn unregister(table_name: &str) -> Result<()> {

@@ -43,7 +43,7 @@ pub fn exchange<'o>(
         Stored::Reply(reply) => reply,
         Stored::Nothing(refusals) => push::refuse(&batch, &refusals, pulled.head)?,
     };
-    if pulled.goes_on && pull.cursor > Version::ZERO {
+    if pulled.continues && pull.cursor > Version::ZERO {
         acknowledge(&permit, device_id, pull.cursor)?;
     }
     let mut out = Reply::empty();

@@ -41,7 +41,7 @@ pub fn gc(
     match permit {
         Some(permit) => run.visit_for(&permit)?,
         None => {
-            let has_more_to_erase = run.go_on_erasing()?;
+            let has_more_to_erase = run.continue_erasing()?;
             for id in due(&deadlines)? {
                 if let Locked::Row(locked) = workspace::lock(&id, Wait::Skip)? {
                     run.visit(locked)?;
@@ -127,7 +127,7 @@ impl Run {
     /// Erases rows of dropped workspaces, with half of the budget, so that neither they
     /// nor existing workspaces wait for the other. Rows count as read. Returns whether
     /// some remain.
-    fn go_on_erasing(&mut self) -> Result<bool> {
+    fn continue_erasing(&mut self) -> Result<bool> {
         let erased = erase_all_dropped(self.budget.div_ceil(2))?;
         self.budget -= erased.rows().min(self.budget);
         self.tally.scanned += erased.rows();

@@ -16,7 +16,7 @@ use sync_ext_core::rules::access::Action;
 use sync_ext_core::rules::history::{Position, Proof, ProofEntry, Verdict, judge};
 use sync_ext_core::rules::op::Version;
 use sync_ext_core::wire::ids::{MAX_TABLES, TableFilter, WorkspaceId};
-use sync_ext_core::wire::pages::{Page, PullEnd, bounds, pull_reply, write_change};
+use sync_ext_core::wire::pages::{Page, PullEnd, pull_reply};
 use sync_ext_core::wire::reply::Reply;
 use sync_ext_core::wire::token::{read_proof, write_proof};
 
@@ -84,7 +84,7 @@ pub struct Answer {
     pub reply: Reply,
     pub head: Version,
     /// The pull continues from the cursor: no lag, no snapshot.
-    pub goes_on: bool,
+    pub continues: bool,
 }
 
 /// The reply to a caller who may pull.
@@ -100,7 +100,7 @@ pub fn answer(caller: &Caller, pull: &Pull<'_>, snapshot: &MvccSnapshot) -> Resu
     let reason = match (judge(progress, position, server::is_standby()), workspace, &log) {
         (Verdict::Serve, Some(workspace), Some(log)) => {
             let reply = serve(caller, pull, workspace, log, page, snapshot)?;
-            return Ok(Answer { reply, head: workspace.progress.head, goes_on: true });
+            return Ok(Answer { reply, head: workspace.progress.head, continues: true });
         }
         (Verdict::Snapshot(reason), ..) => {
             count(Counter::SnapshotsRequired, 1);
@@ -113,7 +113,7 @@ pub fn answer(caller: &Caller, pull: &Pull<'_>, snapshot: &MvccSnapshot) -> Resu
     // Return the proof as passed: a new one would hide the lost history.
     let (next_cursor, proof) = (pull.cursor, pull.token);
     let end = PullEnd { next_cursor, has_more: false, progress, reason, proof };
-    Ok(Answer { reply: pull_reply(page, &end), head: progress.head, goes_on: false })
+    Ok(Answer { reply: pull_reply(page, &end), head: progress.head, continues: false })
 }
 
 fn checked(
@@ -177,14 +177,11 @@ fn fill(
         if page.is_full() {
             return Ok(Some(last));
         }
-        let (version, applied, op) = (entry.version()?, entry.applied()?, entry.op()?);
-        let texts = [&*op.key.table, &*op.key.pk, &*op.revision.hlc, &*op.device_id];
-        let overwrote = entry.overwrote();
-        let bounds = bounds(&texts, op.payload);
-        if !page.add(bounds, |out| write_change(out, version, applied, overwrote, &op))? {
+        let change = entry.change()?;
+        if !page.add(change.bounds(), |out| change.write(out))? {
             return Ok(Some(last));
         }
-        last = version;
+        last = change.version;
     }
     Ok(None)
 }

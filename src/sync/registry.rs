@@ -4,6 +4,7 @@ use super::Result;
 use super::caller::Caller;
 use crate::store;
 use sync_ext_core::error::SyncError;
+use sync_ext_core::rules::admission::SyncedTable;
 use sync_ext_core::wire::ids::registry_name;
 use sync_ext_core::wire::push_request::WORKSPACE_FIELD;
 
@@ -11,6 +12,7 @@ pub fn register(
     table_name: Option<&str>,
     pk_field: Option<&str>,
     owner_field: Option<&str>,
+    patches: Option<bool>,
 ) -> Result<()> {
     store::server::require_writable(c"sync_register_table()");
     Caller::require_trusted()?;
@@ -21,9 +23,14 @@ pub fn register(
     if owner_field.is_some_and(|field| field == pk_field || field == WORKSPACE_FIELD) {
         return Err(SyncError::OwnerFieldTaken);
     }
+    let fields = SyncedTable {
+        pk_field: pk_field.to_owned(),
+        owner_field: owner_field.map(str::to_owned),
+        patches: patches.unwrap_or(false),
+    };
     // An old script that registers its table again must not make new private records
     // shared.
-    match store::registry::register(table_name, pk_field, owner_field)? {
+    match store::registry::register(table_name, &fields)? {
         true => Ok(()),
         false => Err(SyncError::OwnerFieldKept),
     }

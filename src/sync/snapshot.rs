@@ -169,28 +169,28 @@ enum Added {
 }
 
 fn add(items: &mut Page, record: &Record<'_>, versions: &mut Versions<'_>) -> Result<Added> {
-    let register = record.register()?;
-    let Some(entry) = versions.find(register.version) else {
-        if register.deleted {
+    let (version, deleted) = (record.version()?, record.deleted()?);
+    let Some(entry) = versions.find(version) else {
+        if deleted {
             return Ok(Added::Grave);
         }
         return Err(SyncError::Damaged {
-            what: format!("The log has no entry {}, of a live record.", register.version.get()),
+            what: format!("The log has no entry {}, of a live record.", version.get()),
         });
     };
     if items.is_full() {
         return Ok(Added::No);
     }
-    let item = if register.deleted {
-        SnapshotItem::Tombstone { deleted_at: entry.created_at()? }
+    let (name, revision) = ((record.table()?, record.pk()?), record.register()?);
+    let (item, json) = if deleted {
+        (SnapshotItem::Tombstone { deleted_at: entry.created_at()? }, [None, None])
     } else {
-        SnapshotItem::Row { payload: entry.payload().unwrap_or("null") }
+        let (payload, op_id) = (entry.payload().unwrap_or("null"), entry.op_id()?);
+        let fields = entry.fields().map(|fields| (op_id, fields));
+        (SnapshotItem::Row { payload, fields }, [Some(payload), entry.fields()])
     };
-    let name = (record.table()?, record.pk()?);
-    let payload = if register.deleted { None } else { entry.payload() };
-    let bounds = bounds(&[name.0, name.1, &register.revision.hlc], payload);
-    let added = items.add(bounds, |out| {
-        write_snapshot_item(out, name, &register.revision, register.version, &item);
+    let added = items.add(bounds(&[name.0, name.1, &revision.hlc], &json), |out| {
+        write_snapshot_item(out, name, &revision, version, &item);
     })?;
     Ok(if added { Added::Yes } else { Added::No })
 }

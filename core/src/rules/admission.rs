@@ -11,6 +11,8 @@ pub struct Limits<'a> {
     pub workspace_id: &'a str,
     pub max_payload_bytes: usize,
     pub max_payload_depth: usize,
+    /// What an hlc of milliseconds since 1970 may say at most.
+    pub max_hlc_millis: Option<i64>,
 }
 
 /// A registered table.
@@ -19,6 +21,8 @@ pub struct SyncedTable {
     pub pk_field: String,
     /// Where the payload names the owner of a private record.
     pub owner_field: Option<String>,
+    /// Are patches allowed?
+    pub patches: bool,
 }
 
 /// Facts about a payload. For the two keys `None` if the key is absent, otherwise
@@ -43,6 +47,14 @@ pub fn admit<'a>(
     let Some(table) = table else {
         return Err(Refusal::Unregistered { table: op.key.table.to_string() });
     };
+    if let (Some(max), Some(millis)) = (limits.max_hlc_millis, millis(&op.revision.hlc))
+        && millis > max
+    {
+        return Err(Refusal::ClockAhead { by: millis - max });
+    }
+    if op.patch.is_some() && !table.patches {
+        return Err(Refusal::PatchesNotAllowed { table: op.key.table.to_string() });
+    }
     let Some(payload) = op.payload else {
         return Ok(if table.owner_field.is_some() {
             OwnerField::Absent
@@ -66,10 +78,23 @@ pub fn admit<'a>(
     Ok(facts.owner)
 }
 
+/// Whether a record may become as large as a patch would make it.
+pub fn admit_merged(payload: usize, fields: usize, limits: Limits<'_>) -> Result<(), Refusal> {
+    let (size, max) = (payload.max(fields), limits.max_payload_bytes);
+    if size > max { Err(Refusal::OversizedRecord { size, max }) } else { Ok(()) }
+}
+
+/// The time that an hlc begins with, if it is one of 13 digits.
+fn millis(hlc: &str) -> Option<i64> {
+    let digits = hlc.get(..13).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
+    digits.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::model::{delete, op};
+    use crate::rules::model::{delete, op, patch};
+    use crate::rules::op::Revision;
 
     const NOTHING: PayloadFacts<'static> = PayloadFacts {
         is_shallow: true,
@@ -78,8 +103,19 @@ mod tests {
         owner: OwnerField::Unasked,
     };
 
+    const LIMITS: Limits<'static> = Limits {
+        workspace_id: "w",
+        max_payload_bytes: 100,
+        max_payload_depth: 7,
+        max_hlc_millis: None,
+    };
+
     fn table(pk_field: &str, owner_field: Option<&str>) -> SyncedTable {
-        SyncedTable { pk_field: pk_field.into(), owner_field: owner_field.map(str::to_owned) }
+        SyncedTable {
+            pk_field: pk_field.into(),
+            owner_field: owner_field.map(str::to_owned),
+            patches: false,
+        }
     }
 
     fn verdict(
@@ -87,20 +123,60 @@ mod tests {
         max: usize,
         facts: PayloadFacts<'static>,
     ) -> Result<(), Refusal> {
-        let limits = Limits { workspace_id: "w", max_payload_bytes: max, max_payload_depth: 7 };
+        let limits = Limits { max_payload_bytes: max, ..LIMITS };
         let table = pk_field.map(|pk_field| table(pk_field, None));
         admit(&op(1, "a", 1), table.as_ref(), limits, |_, _| facts).map(|_| ())
     }
 
     #[test]
     fn without_a_payload_no_owner_is_named() {
-        let limits = Limits { workspace_id: "w", max_payload_bytes: 0, max_payload_depth: 0 };
+        let limits = Limits { max_payload_bytes: 0, max_payload_depth: 0, ..LIMITS };
         let owner_of = |owner_field| {
             let table = table("id", owner_field);
             admit(&delete(1, "a", 1), Some(&table), limits, |_, _| unreachable!())
         };
         assert_eq!(owner_of(None), Ok(OwnerField::Unasked));
         assert_eq!(owner_of(Some("by")), Ok(OwnerField::Absent));
+    }
+
+    #[test]
+    fn a_clock_that_is_ahead_is_refused_where_that_is_bounded() {
+        let verdict = |hlc: &'static str, max_hlc_millis| {
+            let op = Op {
+                revision: Revision { hlc: hlc.into(), ..op(1, "a", 1).revision },
+                ..op(1, "a", 1)
+            };
+            let limits = Limits { max_hlc_millis, ..LIMITS };
+            admit(&op, Some(&table("id", None)), limits, |_, _| NOTHING).map(|_| ())
+        };
+        let ahead = Err(Refusal::ClockAhead { by: 1 });
+        assert_eq!(verdict("1700000000001:0000:d", Some(1_700_000_000_000)), ahead);
+        assert_eq!(verdict("1700000000001", Some(1_700_000_000_000)), ahead);
+        assert_eq!(verdict("1700000000000:0000:d", Some(1_700_000_000_000)), Ok(()));
+        assert_eq!(verdict("9999999999999:0000:d", None), Ok(()));
+        for hlc in ["h", "170000000000", "2199-01-01T00:00:00Z", "999999999999é", "+999999999999"]
+        {
+            assert_eq!(verdict(hlc, Some(0)), Ok(()), "{hlc}");
+        }
+    }
+
+    #[test]
+    fn neither_payload_nor_fields_of_a_merged_record_may_be_too_large() {
+        assert_eq!(admit_merged(100, 100, LIMITS), Ok(()));
+        let refused = Err(Refusal::OversizedRecord { size: 101, max: 100 });
+        assert_eq!(admit_merged(101, 0, LIMITS), refused);
+        assert_eq!(admit_merged(0, 101, LIMITS), refused);
+    }
+
+    #[test]
+    fn patches_are_refused_where_they_are_not_allowed() {
+        let patch = patch(2, &op(1, "a", 1), 2, &["x"]);
+        let verdict = |patches| {
+            let table = SyncedTable { patches, ..table("id", None) };
+            admit(&patch, Some(&table), LIMITS, |_, _| NOTHING).map(|_| ())
+        };
+        assert_eq!(verdict(true), Ok(()));
+        assert_eq!(verdict(false), Err(Refusal::PatchesNotAllowed { table: "t".into() }));
     }
 
     #[test]

@@ -1,17 +1,59 @@
-//! LWW: an op at its turn.
+//! LWW, by record and by field: an op at its turn.
+//!
+//! A record's register is its put or delete of the highest revision. Each field of a
+//! live record is held by the patch of the highest revision among those whose base is
+//! the register, or by the register. So the state depends only on the set of accepted
+//! ops: a patch of a replaced put never counts again, whatever arrives in between.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use super::op::{Op, Operation, Parent, Revision, Version};
+use super::op::{Expected, Op, Operation, Parent, Patch, Revision, Version};
 use super::ownership::Owner;
+use super::refusal::Refusal;
 
-/// The LWW state of a record: the winner's revision and version.
+/// The fields that patches hold, each with its patch's revision.
+pub type Fields<'a> = BTreeMap<Cow<'a, str>, Revision<'a>>;
+
+/// A record as merging sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Register<'a> {
-    pub revision: Revision<'a>,
-    pub version: Version,
+pub struct RecordState<'a> {
+    /// The put or delete of the highest revision.
+    pub register: Revision<'a>,
     pub deleted: bool,
+    /// Of the newest entry.
+    pub version: Version,
+    /// `None` until the log was read, see [`needs_newest`].
+    pub newest: Option<Newest<'a>>,
     pub owner: Owner,
+}
+
+/// What the newest entry, that of the last applied op, says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Newest<'a> {
+    pub op_id: Uuid,
+    pub fields: Fields<'a>,
+}
+
+impl<'a> Newest<'a> {
+    /// Of a put or delete.
+    pub fn of_register(op_id: Uuid) -> Newest<'a> {
+        Newest { op_id, fields: Fields::new() }
+    }
+}
+
+/// What happens to an op at its turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Turn {
+    Loses,
+    /// A put or delete becomes the register.
+    Replaces,
+    /// A patch changes these of its fields, at least one.
+    Merges {
+        won: Vec<bool>,
+    },
 }
 
 /// What is logged about an op.
@@ -19,46 +61,143 @@ pub struct Register<'a> {
 pub struct Decision {
     pub version: Version,
     pub applied: bool,
-    /// The version of the winner that this op replaced.
+    /// The newest entry that this op replaced.
     pub supersedes: Option<Version>,
     /// The op is a put that won, and there was no live record.
     pub created: bool,
-    /// The replaced winner, if the author of this op had not seen it.
+    /// The op of the replaced entry, if the author of this op had not seen it.
     pub overwrote: Option<Uuid>,
 }
 
-/// Merges `op`, which takes `version`, into its record. It wins if its revision is
-/// strictly greater than the record's, graves included.
-pub fn merge<'a>(
-    register: &mut Option<Register<'a>>,
+/// Must the newest entry of the record be read before this op takes its turn? A put
+/// or delete that names neither parent nor condition is decided by the register.
+pub fn needs_newest(op: &Op<'_>, record: &RecordState<'_>) -> bool {
+    record.newest.is_none()
+        && (op.operation == Operation::Patch || op.parent.is_some() || op.expected.is_some())
+}
+
+/// Decides an op. The caller must have read the newest entry if [`needs_newest`] says so.
+pub fn turn(op: &Op<'_>, record: Option<&RecordState<'_>>) -> Result<Turn, Refusal> {
+    debug_assert!(record.is_none_or(|record| !needs_newest(op, record)));
+    let base = match (&op.patch, record) {
+        (None, _) => None,
+        (Some(_), None) => return Err(Refusal::BaseMissing),
+        (Some(patch), Some(record)) if patch.base > record.register => {
+            return Err(Refusal::BaseMissing);
+        }
+        (Some(patch), Some(record)) => Some((&**patch, record)),
+    };
+    if let Some(expected) = &op.expected {
+        check(expected, op, record)?;
+    }
+    Ok(match (base, record) {
+        (Some((patch, record)), _) if patch.base < record.register || record.deleted => Turn::Loses,
+        (Some((patch, record)), _) => merges(op, patch, record),
+        (None, Some(record)) if op.revision <= record.register => Turn::Loses,
+        (None, _) => Turn::Replaces,
+    })
+}
+
+/// An op that was stored before and purged is not checked against its condition again: it
+/// takes a version and loses to itself.
+fn check(
+    expected: &Expected<'_>,
+    op: &Op<'_>,
+    record: Option<&RecordState<'_>>,
+) -> Result<(), Refusal> {
+    let Some(record) = record else {
+        return match expected {
+            Expected::None => Ok(()),
+            Expected::Op(_) => Err(Refusal::RecordConflict),
+            Expected::Fields(_) => Err(Refusal::FieldConflict),
+        };
+    };
+    let fields = record.newest.iter().flat_map(|newest| &newest.fields);
+    if record.register == op.revision
+        || fields.into_iter().any(|(_, revision)| *revision == op.revision)
+    {
+        return Ok(());
+    }
+    let newest = record.newest.as_ref();
+    let holds = |name: &str| {
+        let patch = newest.and_then(|newest| newest.fields.get(name));
+        patch.unwrap_or(&record.register).op_id
+    };
+    match expected {
+        Expected::None if record.deleted => Ok(()),
+        Expected::Op(op_id) if newest.is_some_and(|newest| newest.op_id == *op_id) => Ok(()),
+        Expected::None | Expected::Op(_) => Err(Refusal::RecordConflict),
+        Expected::Fields(fields)
+            if !record.deleted && fields.iter().all(|(name, op_id)| holds(name) == *op_id) =>
+        {
+            Ok(())
+        }
+        Expected::Fields(_) => Err(Refusal::FieldConflict),
+    }
+}
+
+/// A patch of the register.
+fn merges(op: &Op<'_>, patch: &Patch<'_>, record: &RecordState<'_>) -> Turn {
+    let held = |name: &str| record.newest.as_ref().and_then(|newest| newest.fields.get(name));
+    let wins = |name| held(name).is_none_or(|by| *by < op.revision);
+    let won: Vec<bool> = patch.fields.iter().map(|(name, _)| wins(name)).collect();
+    if won.contains(&true) { Turn::Merges { won } } else { Turn::Loses }
+}
+
+/// Of a patch: does it hold this field?
+pub fn holds(op: &Op<'_>, name: &str, record: &RecordState<'_>) -> bool {
+    let is_base = op.base() == Some(&record.register) && !record.deleted;
+    let held = record.newest.as_ref().and_then(|newest| newest.fields.get(name));
+    is_base && held == Some(&op.revision)
+}
+
+/// Merges `op`, which takes `version`, into its record, as [`turn`] decided.
+pub fn apply<'a>(
+    record: &mut Option<RecordState<'a>>,
     op: &Op<'a>,
+    turn: &Turn,
     owner: Owner,
     version: Version,
 ) -> Decision {
     let mut decision =
         Decision { version, applied: false, supersedes: None, created: false, overwrote: None };
-    if register.as_ref().is_some_and(|winner| op.revision <= winner.revision) {
+    if *turn == Turn::Loses {
         return decision;
     }
     decision.applied = true;
-    decision.created =
-        op.operation == Operation::Put && register.as_ref().is_none_or(|winner| winner.deleted);
-    if let Some(winner) = register {
-        decision.supersedes = Some(winner.version);
-        decision.overwrote = unseen(op.parent, winner.revision.op_id);
+    if let Some(record) = record {
+        decision.supersedes = Some(record.version);
     }
-    *register = Some(Register {
-        revision: op.revision.clone(),
-        version,
-        deleted: op.operation == Operation::Delete,
-        owner,
-    });
+    match (turn, &op.patch, &mut *record) {
+        (Turn::Merges { won }, Some(patch), Some(record)) => {
+            record.version = version;
+            let fields = record.newest.take().map(|newest| newest.fields).unwrap_or_default();
+            let mut newest = Newest { op_id: op.op_id(), fields };
+            for ((name, _), _) in patch.fields.iter().zip(won).filter(|(_, won)| **won) {
+                newest.fields.insert(name.clone(), op.revision.clone());
+            }
+            record.newest = Some(newest);
+        }
+        _ => {
+            let before = record.take();
+            let was_live = before.as_ref().is_some_and(|before| !before.deleted);
+            decision.created = op.operation == Operation::Put && !was_live;
+            decision.overwrote = before.and_then(|before| unseen(op.parent?, before.newest?.op_id));
+            *record = Some(RecordState {
+                register: op.revision.clone(),
+                deleted: op.operation == Operation::Delete,
+                version,
+                newest: Some(Newest::of_register(op.op_id())),
+                owner,
+            });
+        }
+    }
     decision
 }
 
 /// The newest entry's op, unless the author, who saw `parent`, has seen it.
-fn unseen(parent: Option<Parent>, newest: Uuid) -> Option<Uuid> {
-    match parent? {
+fn unseen(parent: Parent, newest: Uuid) -> Option<Uuid> {
+    match parent {
         Parent::Op(seen) if seen == newest => None,
         Parent::Op(_) | Parent::None => Some(newest),
     }
@@ -67,23 +206,34 @@ fn unseen(parent: Option<Parent>, newest: Uuid) -> Option<Uuid> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::model::{delete, op};
+    use crate::rules::model::{delete, op, patch};
+
+    fn take(
+        record: &mut Option<RecordState<'static>>,
+        op: &Op<'static>,
+        owner: Owner,
+        version: i64,
+    ) -> Decision {
+        let turn = turn(op, record.as_ref()).unwrap();
+        apply(record, op, &turn, owner, Version::stored(version))
+    }
 
     /// The first op has version 11.
     fn on_one_record(
         ops: &[Op<'static>],
-        mut register: Option<Register<'static>>,
-    ) -> (Vec<Decision>, Option<Register<'static>>) {
-        let decide = |(op, version)| merge(&mut register, op, None, Version::stored(version));
+        mut register: Option<RecordState<'static>>,
+    ) -> (Vec<Decision>, Option<RecordState<'static>>) {
+        let decide = |(op, version)| take(&mut register, op, None, version);
         let decisions = ops.iter().zip(11..).map(decide).collect();
         (decisions, register)
     }
 
-    fn register_of(op: &Op<'static>, version: i64) -> Register<'static> {
-        Register {
-            revision: op.revision.clone(),
-            version: Version::stored(version),
+    fn register_of(op: &Op<'static>, version: i64) -> RecordState<'static> {
+        RecordState {
+            register: op.revision.clone(),
             deleted: op.operation == Operation::Delete,
+            version: Version::stored(version),
+            newest: Some(Newest::of_register(op.op_id())),
             owner: None,
         }
     }
@@ -185,9 +335,169 @@ mod tests {
     #[test]
     fn a_record_gets_its_owner_with_its_first_op_and_keeps_it() {
         let (mut register, ann) = (None, || Some("ann".into()));
-        merge(&mut register, &op(1, "a", 1), ann(), Version::stored(1));
-        merge(&mut register, &delete(2, "a", 2), ann(), Version::stored(2));
+        take(&mut register, &op(1, "a", 1), ann(), 1);
+        take(&mut register, &delete(2, "a", 2), ann(), 2);
         let register = register.unwrap();
         assert!(register.deleted && register.owner.as_deref() == Some("ann"));
+    }
+
+    /// A record put by op 1 with clock 5, of which op 2 holds x with clock 7.
+    fn patched() -> (Op<'static>, Option<RecordState<'static>>) {
+        let put = op(1, "a", 5);
+        let mut record = None;
+        take(&mut record, &put, None, 1);
+        take(&mut record, &patch(2, &put, 7, &["x"]), None, 2);
+        (put, record)
+    }
+
+    fn won(op: &Op<'static>, record: &Option<RecordState<'static>>) -> Option<Vec<bool>> {
+        match turn(op, record.as_ref()).unwrap() {
+            Turn::Merges { won } => Some(won),
+            Turn::Loses => None,
+            Turn::Replaces => panic!("a patch replaces nothing"),
+        }
+    }
+
+    fn holders(record: &Option<RecordState<'static>>) -> Vec<(String, u128)> {
+        let fields = &record.as_ref().unwrap().newest.as_ref().unwrap().fields;
+        fields.iter().map(|(name, by)| (name.to_string(), by.op_id.as_u128())).collect()
+    }
+
+    #[test]
+    fn a_patch_wins_the_fields_that_no_later_patch_holds() {
+        let (put, record) = patched();
+        assert_eq!(won(&patch(3, &put, 6, &["x", "y"]), &record), Some(vec![false, true]));
+        assert_eq!(won(&patch(3, &put, 6, &["x"]), &record), None);
+        assert_eq!(won(&patch(3, &put, 8, &["x", "y"]), &record), Some(vec![true, true]));
+        assert_eq!(won(&patch(2, &put, 7, &["x"]), &record), None, "it lost to itself");
+    }
+
+    #[test]
+    fn a_merged_patch_is_the_newest_entry_and_leaves_the_register() {
+        let (put, mut record) = patched();
+        let decision = take(&mut record, &patch(3, &put, 6, &["x", "y"]), None, 3);
+        assert_eq!((decision.applied, decision.created), (true, false));
+        assert_eq!(decision.supersedes, Some(Version::stored(2)));
+        assert_eq!(holders(&record), [("x".to_owned(), 2), ("y".to_owned(), 3)]);
+        let record = record.unwrap();
+        assert_eq!((record.register, record.version.get()), (put.revision, 3));
+    }
+
+    #[test]
+    fn a_patch_of_a_put_that_never_came_is_refused_and_one_of_a_replaced_put_loses() {
+        let (put, mut record) = patched();
+        let (later, never) = (op(3, "a", 6), op(4, "a", 9));
+        let missing = |record| turn(&patch(5, &never, 10, &["x"]), record);
+        assert_eq!(missing(record.as_ref()), Err(Refusal::BaseMissing));
+        assert_eq!(missing(None), Err(Refusal::BaseMissing));
+        take(&mut record, &later, None, 3);
+        assert_eq!(holders(&record), [], "a put ends the patches before it");
+        assert_eq!(won(&patch(5, &put, 99, &["x"]), &record), None);
+        take(&mut record, &delete(6, "a", 7), None, 4);
+        assert_eq!(won(&patch(5, &later, 99, &["x"]), &record), None);
+        let of_delete = patch(7, &delete(6, "a", 7), 99, &["x"]);
+        assert_eq!(won(&of_delete, &record), None, "a delete has no fields");
+    }
+
+    #[test]
+    fn a_base_is_compared_as_a_revision() {
+        let (put, record) = patched();
+        let higher = Op { revision: Revision { clock: 6, ..put.revision.clone() }, ..put.clone() };
+        assert_eq!(turn(&patch(5, &higher, 8, &["y"]), record.as_ref()), Err(Refusal::BaseMissing));
+        let lower = Op { revision: Revision { clock: 4, ..put.revision.clone() }, ..put };
+        assert_eq!(won(&patch(5, &lower, 8, &["y"]), &record), None);
+    }
+
+    #[test]
+    fn a_put_is_decided_by_the_register_and_not_by_the_fields() {
+        let (_, record) = patched();
+        assert_eq!(turn(&op(3, "a", 6), record.as_ref()), Ok(Turn::Replaces), "below the patch");
+        assert_eq!(turn(&op(3, "a", 4), record.as_ref()), Ok(Turn::Loses));
+    }
+
+    #[test]
+    fn a_condition_names_the_newest_entry_or_none() {
+        let (_, record) = patched();
+        let put = |expected| Op { expected: Some(expected), ..op(9, "a", 9) };
+        let conflict = Err(Refusal::RecordConflict);
+        let newest = |id| Expected::Op(Uuid::from_u128(id));
+        assert_eq!(turn(&put(newest(2)), record.as_ref()), Ok(Turn::Replaces));
+        assert_eq!(turn(&put(newest(1)), record.as_ref()), conflict, "the register alone");
+        assert_eq!(turn(&put(newest(2)), None), conflict);
+        assert_eq!(turn(&put(Expected::None), record.as_ref()), conflict);
+        assert_eq!(turn(&put(Expected::None), None), Ok(Turn::Replaces));
+        let grave = Some(register_of(&delete(4, "a", 8), 4));
+        assert_eq!(turn(&put(newest(4)), grave.as_ref()), Ok(Turn::Replaces));
+        assert_eq!(turn(&put(Expected::None), grave.as_ref()), Ok(Turn::Replaces));
+        let loses = Op { revision: op(9, "a", 1).revision, ..put(newest(1)) };
+        assert_eq!(turn(&loses, record.as_ref()), conflict, "whether it would win or not");
+    }
+
+    #[test]
+    fn a_condition_on_fields_names_who_holds_each() {
+        let (base, record) = patched();
+        let with = |fields: &[(&'static str, u128)]| {
+            let of = |(name, id): &(&'static str, u128)| ((*name).into(), Uuid::from_u128(*id));
+            let expected = Some(Expected::Fields(fields.iter().map(of).collect()));
+            Op { expected, ..patch(9, &base, 9, &["x"]) }
+        };
+        let is_met = |op: &Op<'static>| match turn(op, record.as_ref()) {
+            Err(Refusal::FieldConflict) => false,
+            other => other.is_ok(),
+        };
+        assert!(is_met(&with(&[("x", 2)])));
+        assert!(is_met(&with(&[("x", 2), ("y", 1)])), "the put holds what no patch does");
+        assert!(!is_met(&with(&[("x", 1)])), "not any more");
+        assert!(!is_met(&with(&[("y", 2)])));
+        assert!(!is_met(&with(&[("x", 2), ("y", 2)])), "all of them");
+        let grave = Some(register_of(&delete(1, "a", 5), 4));
+        assert_eq!(turn(&with(&[("y", 1)]), grave.as_ref()), Err(Refusal::FieldConflict));
+    }
+
+    #[test]
+    fn an_op_that_was_stored_and_purged_is_not_checked_again() {
+        let (put, record) = patched();
+        let conditional = |op: Op<'static>| Op { expected: Some(Expected::None), ..op };
+        assert_eq!(turn(&conditional(put.clone()), record.as_ref()), Ok(Turn::Loses));
+        let again = conditional(patch(2, &put, 7, &["x"]));
+        assert_eq!(turn(&again, record.as_ref()), Ok(Turn::Loses));
+        let other = conditional(patch(2, &put, 8, &["x"]));
+        assert_eq!(turn(&other, record.as_ref()), Err(Refusal::RecordConflict), "not this op");
+    }
+
+    #[test]
+    fn a_put_overwrites_the_patch_that_its_author_had_not_seen() {
+        let (_, record) = patched();
+        let overwrote = |seen| {
+            let parent = Some(Parent::Op(Uuid::from_u128(seen)));
+            take(&mut record.clone(), &Op { parent, ..op(9, "a", 9) }, None, 3).overwrote
+        };
+        assert_eq!(overwrote(2), None);
+        assert_eq!(overwrote(1), Some(Uuid::from_u128(2)), "the put alone was seen");
+    }
+
+    #[test]
+    fn what_needs_the_log_is_known() {
+        let (put, record) = patched();
+        let unread = RecordState { newest: None, ..record.unwrap() };
+        assert!(!needs_newest(&op(9, "a", 9), &unread));
+        assert!(needs_newest(&patch(9, &put, 9, &["x"]), &unread));
+        assert!(needs_newest(&Op { parent: Some(Parent::None), ..op(9, "a", 9) }, &unread));
+        assert!(needs_newest(&Op { expected: Some(Expected::None), ..op(9, "a", 9) }, &unread));
+    }
+
+    #[test]
+    fn a_patch_holds_a_field_until_another_does_or_its_base_is_replaced() {
+        let (put, record) = patched();
+        let held = |record: &Option<RecordState<'static>>| {
+            holds(&patch(2, &put, 7, &["x"]), "x", record.as_ref().unwrap())
+        };
+        let mut later = record.clone();
+        assert!(held(&later));
+        take(&mut later, &patch(3, &put, 8, &["x"]), None, 3);
+        assert!(!held(&later));
+        let mut replaced = record.clone();
+        take(&mut replaced, &op(4, "a", 6), None, 3);
+        assert!(!held(&replaced));
     }
 }

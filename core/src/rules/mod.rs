@@ -5,7 +5,7 @@
 //! * [`batch`]: ops of one batch with the same opId
 //! * [`admission`]: checks against current settings and tables
 //! * [`access`]: roles and actions; [`ownership`]: the owner of a record
-//! * [`merge`]: LWW for one op at its turn
+//! * [`merge`]: LWW for one op at its turn, by record and by field
 //! * [`history`]: proofs, and when a device must start from a snapshot
 //! * [`retention`]: how far GC may read and what it purges
 
@@ -23,3 +23,5 @@ pub mod retention;
 pub mod model;
 #[cfg(test)]
 mod small_world;
+#[cfg(test)]
+mod small_world_of_patches;

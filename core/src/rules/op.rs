@@ -38,6 +38,8 @@ impl Version {
 pub enum Operation {
     Put,
     Delete,
+    /// Writes some top-level fields of a record.
+    Patch,
 }
 
 impl Operation {
@@ -45,6 +47,7 @@ impl Operation {
         match self {
             Operation::Put => "put",
             Operation::Delete => "delete",
+            Operation::Patch => "patch",
         }
     }
 
@@ -52,6 +55,7 @@ impl Operation {
         match word {
             "put" => Some(Operation::Put),
             "delete" => Some(Operation::Delete),
+            "patch" => Some(Operation::Patch),
             _ => None,
         }
     }
@@ -87,7 +91,28 @@ pub enum Parent {
     Op(Uuid),
 }
 
-/// One well-formed put or delete. The payload is the JSON text as received.
+/// A condition on the record that an op finds at its turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expected<'a> {
+    /// There is no live record.
+    None,
+    /// The newest entry is this op's.
+    Op(Uuid),
+    /// The record is live, and each field is held by its op: by this patch, or, where
+    /// no patch holds it, by this put.
+    Fields(Vec<(Cow<'a, str>, Uuid)>),
+}
+
+/// What a patch writes, and to which put's record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Patch<'a> {
+    /// The revision of the put whose record it edits.
+    pub base: Revision<'a>,
+    /// Names and values, as JSON texts; each name once.
+    pub fields: Vec<(Cow<'a, str>, &'a str)>,
+}
+
+/// One well-formed op. The payload is the JSON text as received.
 #[derive(Clone, Debug)]
 pub struct Op<'a> {
     pub key: RecordKey<'a>,
@@ -95,14 +120,23 @@ pub struct Op<'a> {
     pub payload: Option<&'a str>,
     pub revision: Revision<'a>,
     pub device_id: Cow<'a, str>,
+    /// Only a patch has one.
+    pub patch: Option<Box<Patch<'a>>>,
     /// `None` if the op has none. It is not part of the op's content: a retry may have
     /// another one.
     pub parent: Option<Parent>,
+    /// Not part of the op's content either.
+    pub expected: Option<Expected<'a>>,
 }
 
 impl<'a> Op<'a> {
     pub fn op_id(&self) -> Uuid {
         self.revision.op_id
+    }
+
+    /// The revision of the put that a patch edits.
+    pub fn base(&self) -> Option<&Revision<'a>> {
+        self.patch.as_ref().map(|patch| &patch.base)
     }
 
     /// Whether `other` is the same op sent again. `same_payload` compares two payloads
@@ -116,6 +150,7 @@ impl<'a> Op<'a> {
             && self.operation == other.operation
             && self.revision == other.revision
             && self.device_id == other.device_id
+            && self.base() == other.base()
             && match (self.payload, other.payload) {
                 (None, None) => true,
                 (Some(mine), Some(theirs)) => mine == theirs || same_payload(mine, theirs),

@@ -45,19 +45,24 @@ pub fn own(
             return Ok(Owned { owner: None, fill: false });
         }
         // The same refusal whether the record or the payload names another user: this
-        // user must not learn that the record exists.
+        // user learns no more than that the pk is in use.
         (Some(Some(owner)), Some(user)) if **owner != *user => return Err(Refusal::Unauthorized),
         (Some(Some(owner)), _) => owner,
         (None, Some(user)) => user,
+        // It will be refused: there is no record that it could patch.
+        (None, None) if operation == Operation::Patch => {
+            return Ok(Owned { owner: None, fill: false });
+        }
         (None, None) => match field {
             OwnerField::User(owner) => owner,
             _ => return Err(Refusal::NoOwner),
         },
     };
     let fill = match (operation, field) {
-        (Operation::Delete, _) | (Operation::Put, OwnerField::Unasked) => false,
-        (Operation::Put, OwnerField::Absent) => true,
-        (Operation::Put, OwnerField::User(named)) if *named == owner => false,
+        (Operation::Delete, _) | (_, OwnerField::Unasked) => false,
+        (operation, OwnerField::Absent) => operation == Operation::Put,
+        (_, OwnerField::User(named)) if *named == owner => false,
+        (Operation::Patch, _) => return Err(Refusal::Unauthorized),
         (Operation::Put, _) => {
             return Err(if user.is_some() { Refusal::Unauthorized } else { Refusal::NoOwner });
         }
@@ -121,6 +126,24 @@ mod tests {
         let to_bob = |caller| own(caller, &user("bob"), PUT, Some(&anns));
         assert_eq!(to_bob(Some("ann")), Err(Refusal::Unauthorized));
         assert_eq!(to_bob(None), Err(Refusal::NoOwner));
+    }
+
+    #[test]
+    fn a_patch_adds_no_owner_and_names_the_records_if_any() {
+        let patch = Operation::Patch;
+        let anns: Owner = Some("ann".into());
+        for caller in [Some("ann"), None] {
+            for field in [OwnerField::Unasked, OwnerField::Absent, user("ann")] {
+                assert_eq!(own(caller, &field, patch, Some(&anns)), private("ann", false));
+            }
+            for field in [user("bob"), OwnerField::Nobody] {
+                assert_eq!(own(caller, &field, patch, Some(&anns)), Err(Refusal::Unauthorized));
+            }
+            assert_eq!(own(caller, &user("bob"), patch, Some(&None)), SHARED);
+        }
+        let bobs = own(Some("bob"), &OwnerField::Absent, patch, Some(&anns));
+        assert_eq!(bobs, Err(Refusal::Unauthorized));
+        assert!(own(None, &OwnerField::Absent, patch, None).is_ok(), "its base is missing");
     }
 
     #[test]

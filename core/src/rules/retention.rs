@@ -81,14 +81,14 @@ pub enum PurgedKind {
     Tombstone,
 }
 
-/// `is_winner` matters only for a delete that won at its turn. A put that won stays
-/// until the entry that supersedes it is read, so a live record never loses its
+/// `is_winner` matters only for a delete that won at its turn. A put or patch that won
+/// stays until the entry that supersedes it is read, so a live record never loses its
 /// payload.
 pub fn purge(candidate: &Candidate, is_winner: bool) -> Purge {
     let itself = match (candidate.applied, candidate.operation) {
         (false, _) => Some(PurgedKind::Loser),
         (true, Operation::Delete) => is_winner.then_some(PurgedKind::Tombstone),
-        (true, Operation::Put) => None,
+        (true, Operation::Put | Operation::Patch) => None,
     };
     Purge { superseded: candidate.supersedes, itself }
 }

@@ -14,7 +14,7 @@
 use std::collections::HashMap;
 
 use super::batch::Batch;
-use super::merge::{Register, merge};
+use super::merge::{RecordState, apply, turn};
 use super::model::{delete, op};
 use super::op::{Op, Version};
 
@@ -29,7 +29,7 @@ type Place = (usize, usize);
 #[derive(Clone, PartialEq, Debug)]
 struct State {
     log: Vec<Place>,
-    registers: Vec<Option<Register<'static>>>,
+    registers: Vec<Option<RecordState<'static>>>,
 }
 
 /// The number of histories from a state on, without and with a repetition.
@@ -107,7 +107,8 @@ impl World {
                 let record = RECORDS.iter().position(|pk| *pk == op.key.pk).unwrap();
                 log.push((device, number));
                 let version = Version::stored(log.len() as i64);
-                merge(&mut registers[record], op, None, version);
+                let turn = turn(op, registers[record].as_ref()).unwrap();
+                apply(&mut registers[record], op, &turn, None, version);
             }
         }
         State { log, registers }
@@ -123,7 +124,7 @@ impl World {
             });
             let register = state.registers[record].as_ref();
             assert_eq!(
-                register.map(|register| (&register.revision, register.version.get())),
+                register.map(|record| (&record.register, record.version.get())),
                 winner.map(|(op, version)| (&op.revision, version)),
             );
             let deleted = winner.map(|(op, _)| op.payload.is_none());

@@ -1,10 +1,13 @@
 //! An object's members by name, as raw text.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+
+use super::text::write_string;
 
 /// The members of an object that have one of `N` names, in the order of the names. The
 /// last of repeated keys counts. Other keys are ignored.
@@ -71,6 +74,83 @@ impl<const N: usize> Visitor<'_> for KeyOf<'_, N> {
 
     fn visit_bytes<E>(self, key: &[u8]) -> Result<Self::Value, E> {
         Ok(self.0.iter().position(|name| name.as_bytes() == key))
+    }
+}
+
+/// A name as bytes, as a lone surrogate is no `str`, and a value as raw text.
+pub type Member<'a> = (Cow<'a, [u8]>, &'a str);
+
+/// All members of an object in their order, with duplicates. `None` when the text is not
+/// an object.
+pub fn members(object: &str) -> Option<Vec<Member<'_>>> {
+    let mut members = Vec::new();
+    each_member(object, |name, value| members.push((name, value)))?;
+    Some(members)
+}
+
+/// The same one by one, as an object may have more members than fit into memory.
+pub fn each_member<'a>(object: &'a str, each: impl FnMut(Cow<'a, [u8]>, &'a str)) -> Option<()> {
+    serde_json::Deserializer::from_str(object).deserialize_map(Members(each)).ok()
+}
+
+/// The names of the members of an object as a JSON array, with duplicates; `None` when
+/// the text is not an object. A name that no text can hold is left out.
+pub fn names(object: &str) -> Option<String> {
+    let mut out = String::from("[");
+    each_member(object, |name, _| {
+        if let Ok(name) = std::str::from_utf8(&name)
+            && !name.contains('\0')
+        {
+            if out.len() > 1 {
+                out.push(',');
+            }
+            write_string(&mut out, name);
+        }
+    })?;
+    out.push(']');
+    Some(out)
+}
+
+struct Members<F>(F);
+
+impl<'a, F: FnMut(Cow<'a, [u8]>, &'a str)> Visitor<'a> for Members<F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'a>>(mut self, mut map: M) -> Result<(), M::Error> {
+        while let Some(name) = map.next_key_seed(Name)? {
+            self.0(name, map.next_value::<&'a RawValue>()?.get());
+        }
+        Ok(())
+    }
+}
+
+struct Name;
+
+impl<'a> DeserializeSeed<'a> for Name {
+    type Value = Cow<'a, [u8]>;
+
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_bytes(self)
+    }
+}
+
+impl<'a> Visitor<'a> for Name {
+    type Value = Cow<'a, [u8]>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_borrowed_bytes<E>(self, name: &'a [u8]) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(name))
+    }
+
+    fn visit_bytes<E>(self, name: &[u8]) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(name.to_owned()))
     }
 }
 
@@ -157,6 +237,14 @@ mod tests {
         assert_eq!(FieldsOf(&["pk"]).read(&deep).unwrap()[0].unwrap().len(), 200_000);
         let huge = format!(r#"{{"pk":1{}e99999}}"#, "0".repeat(1000));
         assert!(FieldsOf(&["pk"]).read(&huge).unwrap()[0].unwrap().ends_with("e99999"));
+    }
+
+    #[test]
+    fn names_are_read_whatever_the_values_are() {
+        let object = r#"{"\u0061\"":"\u0000","b":["\ud800"],"b":{"c":1},"\ud800":1,"\u0000":2}"#;
+        assert_eq!(names(object).unwrap(), r#"["a\"","b","b"]"#);
+        assert_eq!(names("{}").unwrap(), "[]");
+        assert_eq!(names("1"), None);
     }
 
     #[test]

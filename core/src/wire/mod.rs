@@ -10,6 +10,7 @@
 //! * [`notice`]: the payload of notifications
 //! * [`token`]: proofs and page tokens
 //! * [`ids`]: workspace, device, user and table names that callers pass
+//! * [`revision`]: revisions as JSON; [`splice`]: an object of which members change
 //! * [`owner`]: the owner that a payload names; [`claims`]: the user of JWT claims
 
 pub mod claims;
@@ -21,7 +22,9 @@ pub mod pages;
 pub mod push_reply;
 pub mod push_request;
 pub mod reply;
+pub mod revision;
 pub mod small_replies;
+pub mod splice;
 pub mod text;
 pub mod token;
 pub mod value;

@@ -2,11 +2,9 @@
 
 use std::fmt::Write;
 
-use uuid::Uuid;
-
-use super::pages::write_change;
+use super::pages::Change;
 use super::text::write_string;
-use crate::rules::op::{Op, Version};
+use crate::rules::op::Version;
 
 /// Postgres accepts a payload of at most 7,999 bytes.
 const MAX_BYTES: usize = 7_500;
@@ -23,14 +21,14 @@ pub enum Changes {
 
 impl Changes {
     /// Adds an entry of the log.
-    pub fn add(&mut self, version: Version, applied: bool, overwrote: Option<Uuid>, op: &Op<'_>) {
+    pub fn add(&mut self, change: &Change<'_>) {
         let Changes::Few(json) = self else { return };
         if !json.is_empty() {
             json.push(',');
         }
-        // Do not copy a payload that is too large.
-        if json.len() + op.payload.map_or(0, str::len) <= MAX_BYTES {
-            write_change(json, version, applied, overwrote, op);
+        // Do not copy JSON that is too large.
+        if json.len() + change.bounds().0 <= MAX_BYTES {
+            change.write(json);
             if json.len() <= MAX_BYTES {
                 return;
             }
@@ -80,12 +78,29 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::rules::model::op;
+    use crate::rules::op::{Operation, Revision};
+
+    fn change(n: i64, payload: &str) -> Change<'_> {
+        Change {
+            version: Version::stored(n),
+            applied: true,
+            overwrote: None,
+            table: "t",
+            pk: "a",
+            operation: Operation::Put,
+            revision: Revision { clock: n, hlc: "h".into(), op_id: uuid::Uuid::nil() },
+            device_id: "d",
+            payload: Some(payload),
+            patch: None,
+            base: None,
+            fields: None,
+        }
+    }
 
     fn few(count: i64) -> Changes {
         let mut changes = Changes::Few(String::new());
         for n in 1..=count {
-            changes.add(Version::stored(n), true, None, &op(n as u128, "a", n));
+            changes.add(&change(n, "{}"));
         }
         changes
     }
@@ -120,7 +135,7 @@ mod tests {
         }
         let mut changes = few(1);
         let large = format!("{{\"x\":\"{}\"}}", "é".repeat(3_700));
-        changes.add(Version::stored(2), true, None, &Op { payload: Some(&large), ..op(2, "a", 2) });
+        changes.add(&change(2, &large));
         assert_eq!(changes, Changes::TooMany);
         changes.append(few(1));
         assert_eq!(changes, Changes::TooMany);

@@ -2,6 +2,7 @@
 
 use super::fields::FieldsOf;
 use super::ids::UserId;
+use super::splice::{Changes, Splice};
 use super::text::{self, write_string};
 use super::value::Digests;
 use crate::rules::ownership::OwnerField;
@@ -25,18 +26,11 @@ pub fn owner_field(raw: Option<&str>) -> OwnerField<'_> {
 
 /// Appends a member to an object; the rest stays byte for byte.
 pub fn fill(payload: &str, field: &str, owner: &str) -> String {
-    let members = payload.trim_ascii_end();
-    let members = members.strip_suffix('}').unwrap_or(members);
-    let mut filled = String::with_capacity(payload.len() + field.len() + owner.len() + 8);
-    filled.push_str(members);
-    if !members.trim_ascii_end().ends_with('{') {
-        filled.push(',');
-    }
-    write_string(&mut filled, field);
-    filled.push(':');
-    write_string(&mut filled, owner);
-    filled.push('}');
-    filled
+    let mut value = String::new();
+    write_string(&mut value, owner);
+    let mut changes = Changes::default();
+    changes.set(field.into(), &value);
+    Splice::of(payload, &changes).map_or_else(|| payload.to_owned(), |filled| filled.to_json())
 }
 
 /// Whether the received `payload`, with `field` filled in, is the stored one.
@@ -78,7 +72,7 @@ mod tests {
             ("{}", r#"{"by":"a\"n"}"#),
             ("{ }", r#"{ "by":"a\"n"}"#),
             (r#"{"id":"{" }"#, r#"{"id":"{" ,"by":"a\"n"}"#),
-            ("{\"id\":{}}\n", r#"{"id":{},"by":"a\"n"}"#),
+            ("{\"id\":{}}\n", "{\"id\":{},\"by\":\"a\\\"n\"}\n"),
         ] {
             assert_eq!(fill(payload, "by", "a\"n"), filled);
             assert!(is_filled(payload, "by", "a\"n", filled));

@@ -4,12 +4,13 @@ use std::fmt::Write;
 
 use uuid::Uuid;
 
-use super::push_reply::{epoch_seconds, write_overwrote, write_revision};
+use super::push_reply::{epoch_seconds, write_overwrote};
 use super::reply::Reply;
+use super::revision::write_revision;
 use super::text::{longest_string, write_string, write_uuid};
 use crate::error::SyncError;
 use crate::rules::history::{Progress, Proof, Reason};
-use crate::rules::op::{Op, Revision, Timestamp, Version};
+use crate::rules::op::{Operation, Revision, Timestamp, Version};
 use crate::wire::token::write_proof;
 
 /// The elements of one page as JSON, joined by commas, within the page's limit in
@@ -90,39 +91,67 @@ impl Page {
 /// For commas, and for the part of the reply after its elements.
 const ROOM: usize = 32 * 1024;
 
-/// The minimal and maximal length of an element with these texts and this payload.
-pub fn bounds(texts: &[&str], payload: Option<&str>) -> (usize, usize) {
+/// The minimal and maximal length of an element with these strings and JSON texts.
+pub fn bounds(strings: &[&str], json: &[Option<&str>]) -> (usize, usize) {
     // For names of keys, numbers and UUIDs.
     const REST: usize = 1024;
-    let payload = payload.map_or(0, str::len);
-    (payload, texts.iter().map(|text| longest_string(text)).sum::<usize>() + payload + REST)
+    let json = json.iter().flatten().map(|json| json.len()).sum::<usize>();
+    (json, strings.iter().map(|text| longest_string(text)).sum::<usize>() + json + REST)
 }
 
-/// One entry of the log as a change.
-pub fn write_change(
-    out: &mut String,
-    version: Version,
-    applied: bool,
-    overwrote: Option<Uuid>,
-    op: &Op<'_>,
-) {
-    let _ = write!(out, "{{\"serverVersion\":{},\"tableName\":", version.get());
-    write_string(out, &op.key.table);
-    out.push_str(",\"pk\":");
-    write_string(out, &op.key.pk);
-    let _ = write!(out, ",\"op\":\"{}\",\"applied\":{applied}", op.operation.as_str());
-    write_overwrote(out, overwrote);
-    if let Some(payload) = op.payload {
-        out.push_str(",\"payload\":");
-        out.push_str(payload);
+/// An entry of the log as others see it. The last four are JSON texts.
+pub struct Change<'a> {
+    pub version: Version,
+    pub applied: bool,
+    pub overwrote: Option<Uuid>,
+    pub table: &'a str,
+    pub pk: &'a str,
+    pub operation: Operation,
+    pub revision: Revision<'a>,
+    pub device_id: &'a str,
+    /// What a put or delete wrote; after a patch, the whole record.
+    pub payload: Option<&'a str>,
+    /// What a patch wrote, to which put's record, and who then held which fields.
+    pub patch: Option<&'a str>,
+    pub base: Option<&'a str>,
+    pub fields: Option<&'a str>,
+}
+
+impl Change<'_> {
+    /// How long it is as JSON, at least and at most.
+    pub fn bounds(&self) -> (usize, usize) {
+        let strings = [self.table, self.pk, &self.revision.hlc, self.device_id];
+        bounds(&strings, &[self.payload, self.patch, self.base, self.fields])
     }
-    let _ = write!(out, ",\"stamp\":{{\"clock\":{},\"hlc\":", op.revision.clock);
-    write_string(out, &op.revision.hlc);
-    out.push_str(",\"deviceId\":");
-    write_string(out, &op.device_id);
-    out.push_str(",\"opId\":\"");
-    write_uuid(out, op.op_id());
-    out.push_str("\"}}");
+
+    pub fn write(&self, out: &mut String) {
+        let _ = write!(out, "{{\"serverVersion\":{},\"tableName\":", self.version.get());
+        write_string(out, self.table);
+        out.push_str(",\"pk\":");
+        write_string(out, self.pk);
+        let operation = self.operation.as_str();
+        let _ = write!(out, ",\"op\":\"{operation}\",\"applied\":{}", self.applied);
+        write_overwrote(out, self.overwrote);
+        for (key, json) in [
+            ("base", self.base),
+            ("patch", self.patch),
+            ("payload", self.payload),
+            ("fields", self.fields),
+        ] {
+            if let Some(json) = json {
+                for part in [",\"", key, "\":", json] {
+                    out.push_str(part);
+                }
+            }
+        }
+        let _ = write!(out, ",\"stamp\":{{\"clock\":{},\"hlc\":", self.revision.clock);
+        write_string(out, &self.revision.hlc);
+        out.push_str(",\"deviceId\":");
+        write_string(out, self.device_id);
+        out.push_str(",\"opId\":\"");
+        write_uuid(out, self.revision.op_id);
+        out.push_str("\"}}");
+    }
 }
 
 /// The part of a pull's reply besides its changes.
@@ -157,8 +186,14 @@ pub fn pull_reply(changes: Page, end: &PullEnd<'_>) -> Reply {
 
 /// One record of a snapshot.
 pub enum SnapshotItem<'a> {
-    Row { payload: &'a str },
-    Tombstone { deleted_at: Timestamp },
+    Row {
+        payload: &'a str,
+        /// The newest entry's op and who holds which field, as JSON, if patches hold any.
+        fields: Option<(Uuid, &'a str)>,
+    },
+    Tombstone {
+        deleted_at: Timestamp,
+    },
 }
 
 pub fn write_snapshot_item(
@@ -176,11 +211,16 @@ pub fn write_snapshot_item(
     write_string(out, table);
     out.push_str(",\"pk\":");
     write_string(out, pk);
-    if let SnapshotItem::Row { payload } = item {
+    if let SnapshotItem::Row { payload, fields } = item {
         out.push_str(",\"payload\":");
         out.push_str(payload);
+        if let Some((op_id, fields)) = fields {
+            let _ = write!(out, ",\"fields\":{fields},\"opId\":\"");
+            write_uuid(out, *op_id);
+            out.push('"');
+        }
     }
-    out.push(',');
+    out.push_str(",\"revision\":");
     write_revision(out, revision);
     let _ = write!(out, ",\"serverVersion\":{}", version.get());
     if let SnapshotItem::Tombstone { deleted_at } = item {
@@ -213,6 +253,7 @@ mod tests {
 
     use super::*;
     use crate::rules::model::{delete, op};
+    use crate::rules::op::Op;
 
     fn add(page: &mut Page, json: &str) -> bool {
         page.add((0, json.len()), |out| out.push_str(json)).unwrap()
@@ -227,15 +268,39 @@ mod tests {
         op.device_id = long(256).into();
         let version = Version::stored(i64::MAX);
         let mut change = String::new();
-        write_change(&mut change, version, false, Some(Uuid::max()), &op);
-        let texts = [&*op.key.table, &*op.key.pk, &*op.revision.hlc, &*op.device_id];
-        let (least, most) = bounds(&texts, op.payload);
+        let long_patch = Change {
+            overwrote: Some(Uuid::max()),
+            patch: Some("{ }"),
+            base: Some("{ }"),
+            fields: Some("{  }"),
+            ..change_of(&op, version, false)
+        };
+        long_patch.write(&mut change);
+        let texts = [&*op.key.table, &*op.key.pk, &*op.revision.hlc];
+        let (least, most) = long_patch.bounds();
         assert!(least <= change.len() && change.len() <= most, "{} in {most}", change.len());
         let mut item = String::new();
-        let row = SnapshotItem::Row { payload: op.payload.unwrap() };
+        let row = SnapshotItem::Row { payload: op.payload.unwrap(), fields: None };
         write_snapshot_item(&mut item, (&op.key.table, &op.key.pk), &op.revision, version, &row);
-        let (least, most) = bounds(&texts[..3], op.payload);
+        let (least, most) = bounds(&texts, &[op.payload]);
         assert!(least <= item.len() && item.len() <= most, "{} in {most}", item.len());
+    }
+
+    fn change_of<'a>(op: &'a Op<'a>, version: Version, applied: bool) -> Change<'a> {
+        Change {
+            version,
+            applied,
+            overwrote: None,
+            table: &op.key.table,
+            pk: &op.key.pk,
+            operation: op.operation,
+            revision: op.revision.clone(),
+            device_id: &op.device_id,
+            payload: op.payload,
+            patch: None,
+            base: None,
+            fields: None,
+        }
     }
 
     fn parsed(reply: &Reply) -> Value {
@@ -263,7 +328,7 @@ mod tests {
     #[test]
     fn a_change_without_a_payload_has_no_such_key() {
         let mut out = String::new();
-        write_change(&mut out, Version::stored(1), false, None, &delete(1, "a\"b", 2));
+        change_of(&delete(1, "a\"b", 2), Version::stored(1), false).write(&mut out);
         assert_eq!(
             serde_json::from_str::<Value>(&out).unwrap(),
             json!({"serverVersion": 1, "tableName": "t", "pk": "a\"b", "op": "delete",
@@ -300,10 +365,11 @@ mod tests {
         let mut op = op(1, "a", 2);
         op.payload = Some("{ }");
         let mut out = String::new();
-        write_change(&mut out, Version::stored(7), true, None, &op);
+        change_of(&op, Version::stored(7), true).write(&mut out);
         assert!(out.contains("\"op\":\"put\",\"applied\":true,\"payload\":{ },"), "{out}");
         out.clear();
-        write_change(&mut out, Version::stored(7), true, Some(Uuid::from_u128(5)), &op);
+        let overwrote = Some(Uuid::from_u128(5));
+        Change { overwrote, ..change_of(&op, Version::stored(7), true) }.write(&mut out);
         assert_eq!(
             serde_json::from_str::<Value>(&out).unwrap()["overwrote"],
             Uuid::from_u128(5).to_string()
@@ -313,7 +379,7 @@ mod tests {
     #[test]
     fn a_snapshot_page_lists_rows_with_payloads_and_tombstones_with_times() {
         let mut page = Page::of_snapshot("w\"", Uuid::from_u128(5), Version::stored(8), 10, 1000);
-        let row = SnapshotItem::Row { payload: "{ }" };
+        let row = SnapshotItem::Row { payload: "{ }", fields: None };
         let tombstone = SnapshotItem::Tombstone { deleted_at: 1_999_999 };
         for (item, id) in [(&row, 1), (&tombstone, 2)] {
             let revision = op(id, "a", 3).revision;

@@ -5,12 +5,14 @@ use std::fmt::Write;
 use uuid::Uuid;
 
 use super::reply::Reply;
+use super::revision::write_revision;
 use super::text::{longest_string, write_string, write_uuid};
 use crate::error::SyncError;
 use crate::rules::op::{Revision, Timestamp, Version};
 use crate::rules::refusal::{Refusal, RefusalCode};
 
-/// The op that won a record, as sent to the devices that lost to it.
+/// A record at the end of a push, for devices whose op lost to it or was refused
+/// because of it.
 #[derive(Clone, Debug)]
 pub enum Winner<'a> {
     Put {
@@ -18,6 +20,8 @@ pub enum Winner<'a> {
         revision: Revision<'a>,
         /// `None` if it was sent before, or would make the reply too large.
         payload: Option<&'a str>,
+        /// Who holds which field, as JSON; sent along with the payload.
+        fields: Option<&'a str>,
     },
     /// `deleted_at` is `None` for a grave.
     Delete { version: Version, revision: Revision<'a>, deleted_at: Option<Timestamp> },
@@ -25,22 +29,25 @@ pub enum Winner<'a> {
 
 impl Winner<'_> {
     fn longest(&self) -> usize {
-        let (revision, payload) = match self {
-            Winner::Put { revision, payload, .. } => (revision, *payload),
-            Winner::Delete { revision, .. } => (revision, None),
+        let (revision, texts) = match self {
+            Winner::Put { revision, payload, fields, .. } => (revision, [*payload, *fields]),
+            Winner::Delete { revision, .. } => (revision, [None, None]),
         };
-        ROOM + longest_string(&revision.hlc) + payload.map_or(0, str::len)
+        ROOM + longest_string(&revision.hlc)
+            + texts.into_iter().flatten().map(str::len).sum::<usize>()
     }
 }
 
 /// The result of a stored op.
 #[derive(Clone, Copy, Debug)]
-pub struct Stored {
+pub struct Stored<'a> {
     pub version: Version,
     pub applied: bool,
     pub replayed: bool,
     pub created: bool,
     pub overwrote: Option<Uuid>,
+    /// The fields that an applied patch did not win, or does not hold any more.
+    pub lost: &'a [&'a str],
 }
 
 /// For the parts of bounded length: names of keys, numbers, UUIDs, the fixed text of a
@@ -64,6 +71,9 @@ pub struct PushTally {
     pub oversized: usize,
     pub conflicting: usize,
     pub unauthorized: usize,
+    pub without_base: usize,
+    pub record_conflicts: usize,
+    pub field_conflicts: usize,
 }
 
 impl PushReply {
@@ -77,16 +87,17 @@ impl PushReply {
     pub fn stored(
         &mut self,
         op_id: Option<&str>,
-        stored: Stored,
+        stored: Stored<'_>,
         winner: Option<&Winner<'_>>,
     ) -> Result<(), SyncError> {
-        let Stored { version, applied, replayed, created, overwrote } = stored;
+        let Stored { version, applied, replayed, created, overwrote, lost } = stored;
         *match (replayed, applied) {
             (true, _) => &mut self.tally.replayed,
             (false, true) => &mut self.tally.applied,
             (false, false) => &mut self.tally.lost,
         } += 1;
-        self.begin_item(op_id, winner.map_or(0, Winner::longest))?;
+        let lost_bytes: usize = lost.iter().map(|name| longest_string(name) + 1).sum();
+        self.begin_item(op_id, winner.map_or(0, Winner::longest) + lost_bytes)?;
         let out = &mut self.out;
         let _ = write!(
             out,
@@ -100,24 +111,45 @@ impl PushReply {
             out.push_str(",\"replayed\":true");
         }
         write_overwrote(out, overwrote);
+        for (place, name) in lost.iter().enumerate() {
+            out.push_str(if place == 0 { ",\"lost\":[" } else { "," });
+            write_string(out, name);
+        }
+        if !lost.is_empty() {
+            out.push(']');
+        }
         if let Some(winner) = winner {
+            out.push_str(",\"winner\":");
             write_winner(out, winner);
         }
         out.push('}');
         Ok(())
     }
 
-    pub fn refused(&mut self, op_id: Option<&str>, refusal: &Refusal) -> Result<(), SyncError> {
+    /// `current` is the record that does not meet the op's condition.
+    pub fn refused(
+        &mut self,
+        op_id: Option<&str>,
+        refusal: &Refusal,
+        current: Option<&Winner<'_>>,
+    ) -> Result<(), SyncError> {
         *match refusal.code() {
             RefusalCode::Validation => &mut self.tally.invalid,
             RefusalCode::Oversized => &mut self.tally.oversized,
             RefusalCode::Conflict => &mut self.tally.conflicting,
             RefusalCode::Unauthorized => &mut self.tally.unauthorized,
+            RefusalCode::BaseMissing => &mut self.tally.without_base,
+            RefusalCode::RecordConflict => &mut self.tally.record_conflicts,
+            RefusalCode::FieldConflict => &mut self.tally.field_conflicts,
         } += 1;
         let (code, error) = (refusal.code().as_str(), refusal.to_string());
-        self.begin_item(op_id, longest_string(&error))?;
+        self.begin_item(op_id, longest_string(&error) + current.map_or(0, Winner::longest))?;
         let _ = write!(self.out, ",\"success\":false,\"errorCode\":\"{code}\",\"error\":");
         write_string(&mut self.out, &error);
+        if let Some(current) = current {
+            self.out.push_str(",\"current\":");
+            write_winner(&mut self.out, current);
+        }
         self.out.push('}');
         Ok(())
     }
@@ -143,20 +175,20 @@ impl PushReply {
 
 fn write_winner(out: &mut String, winner: &Winner<'_>) {
     match winner {
-        Winner::Put { version, revision, payload } => {
-            let _ =
-                write!(out, ",\"winner\":{{\"kind\":\"put\",\"serverVersion\":{},", version.get());
+        Winner::Put { version, revision, payload, fields } => {
+            let _ = write!(out, "{{\"kind\":\"put\",\"serverVersion\":{},", version.get());
             if let Some(payload) = payload {
                 let _ = write!(out, "\"payload\":{payload},");
             }
+            if let Some(fields) = fields {
+                let _ = write!(out, "\"fields\":{fields},");
+            }
+            out.push_str("\"revision\":");
             write_revision(out, revision);
         }
         Winner::Delete { version, revision, deleted_at } => {
-            let _ = write!(
-                out,
-                ",\"winner\":{{\"kind\":\"delete\",\"serverVersion\":{},",
-                version.get()
-            );
+            let _ = write!(out, "{{\"kind\":\"delete\",\"serverVersion\":{},", version.get());
+            out.push_str("\"revision\":");
             write_revision(out, revision);
             if let Some(deleted_at) = deleted_at {
                 let _ = write!(out, ",\"serverDeletedAt\":{}", epoch_seconds(*deleted_at));
@@ -175,18 +207,16 @@ pub fn write_overwrote(out: &mut String, overwrote: Option<Uuid>) {
     }
 }
 
-pub fn write_revision(out: &mut String, revision: &Revision<'_>) {
-    let _ = write!(out, "\"revision\":{{\"clock\":{},\"hlc\":", revision.clock);
-    write_string(out, &revision.hlc);
-    out.push_str(",\"opId\":\"");
-    write_uuid(out, revision.op_id);
-    out.push_str("\"}");
-}
+const SECONDS_FROM_1970_TO_2000: i64 = 946_684_800;
 
 /// Whole seconds since 1970.
 pub fn epoch_seconds(at: Timestamp) -> i64 {
-    const FROM_1970_TO_2000: i64 = 946_684_800;
-    at.div_euclid(1_000_000) + FROM_1970_TO_2000
+    at.div_euclid(1_000_000) + SECONDS_FROM_1970_TO_2000
+}
+
+/// Whole milliseconds since 1970.
+pub fn epoch_millis(at: Timestamp) -> i64 {
+    at.div_euclid(1_000) + SECONDS_FROM_1970_TO_2000 * 1_000
 }
 
 #[cfg(test)]
@@ -199,12 +229,13 @@ mod tests {
         Revision { clock: 3, hlc: "h\"".into(), op_id: Uuid::from_u128(1) }
     }
 
-    const LOST: Stored = Stored {
+    const LOST: Stored<'static> = Stored {
         version: Version::stored(2),
         applied: false,
         replayed: false,
         created: false,
         overwrote: None,
+        lost: &[],
     };
 
     #[test]
@@ -217,13 +248,13 @@ mod tests {
         let updated = Stored { version, applied: true, overwrote, ..LOST };
         reply.stored(Some("\"A\""), updated, None).unwrap();
         let version = Version::stored(9);
-        let put = |payload| Winner::Put { version, revision: revision(), payload };
+        let put = |payload| Winner::Put { version, revision: revision(), payload, fields: None };
         reply.stored(Some("\"B\""), LOST, Some(&put(Some("{ }")))).unwrap();
         reply.stored(Some("\"B\""), LOST, Some(&put(None))).unwrap();
         let delete = Winner::Delete { version, revision: revision(), deleted_at: Some(1_999_999) };
         let replayed = Stored { version: Version::stored(3), replayed: true, overwrote, ..LOST };
         reply.stored(Some("\"C\""), replayed, Some(&delete)).unwrap();
-        reply.refused(None, &Refusal::Oversized { size: 2, max: 1 }).unwrap();
+        reply.refused(None, &Refusal::Oversized { size: 2, max: 1 }, None).unwrap();
         let text = reply.finish(version);
         let revision = json!({"clock": 3, "hlc": "h\"", "opId": Uuid::from_u128(1).to_string()});
         let seven = Uuid::from_u128(7).to_string();
@@ -254,18 +285,55 @@ mod tests {
         let revision = Revision { clock: i64::MAX, hlc: long.into(), op_id: Uuid::max() };
         let version = Version::stored(i64::MAX);
         let payload = format!("{{\"v\":\"{}\"}}", "x".repeat(5000));
-        let put = Winner::Put { version, revision, payload: Some(&payload) };
+        let (payload, fields) = (Some(&*payload), Some("{ }"));
+        let put = Winner::Put { version, revision, payload, fields };
         let overwrote = Some(Uuid::max());
-        let stored = Stored { version, applied: false, replayed: true, created: true, overwrote };
+        let (name, names) = ("\u{1}".repeat(128), 30);
+        let lost = &vec![&*name; names];
+        let stored =
+            Stored { version, applied: false, replayed: true, created: true, overwrote, lost };
         let op_id = format!("\"{}\"", "o".repeat(3000));
         let mut reply = PushReply::begin();
         reply.stored(Some(&op_id), stored, Some(&put)).unwrap();
-        assert!(reply.out.len() <= ROOM + op_id.len() + put.longest());
+        let longest_names = names * (longest_string(&name) + 1);
+        assert!(reply.out.len() <= ROOM + op_id.len() + put.longest() + longest_names);
 
         let refusal = Refusal::Unregistered { table: "\u{1}".repeat(128) };
         let mut reply = PushReply::begin();
-        reply.refused(Some(&op_id), &refusal).unwrap();
-        assert!(reply.out.len() <= ROOM + op_id.len() + longest_string(&refusal.to_string()));
+        reply.refused(Some(&op_id), &refusal, Some(&put)).unwrap();
+        let longest_error = longest_string(&refusal.to_string());
+        assert!(reply.out.len() <= ROOM + op_id.len() + longest_error + put.longest());
+    }
+
+    #[test]
+    fn a_patch_has_the_fields_that_it_lost_and_a_failed_condition_the_record() {
+        let mut reply = PushReply::begin();
+        let lost = Stored { applied: true, lost: &["a\"", "b"], ..LOST };
+        reply.stored(Some("\"A\""), lost, None).unwrap();
+        let current = Winner::Put {
+            version: Version::stored(9),
+            revision: revision(),
+            payload: Some("{ }"),
+            fields: Some("{\"x\":1}"),
+        };
+        reply.refused(Some("\"B\""), &Refusal::FieldConflict, Some(&current)).unwrap();
+        reply.refused(Some("\"C\""), &Refusal::BaseMissing, None).unwrap();
+        let tally = reply.tally;
+        assert_eq!((tally.applied, tally.field_conflicts, tally.without_base), (1, 1, 1));
+        let revision = json!({"clock": 3, "hlc": "h\"", "opId": Uuid::from_u128(1).to_string()});
+        assert_eq!(
+            serde_json::from_str::<Value>(&reply.finish(Version::stored(9))).unwrap()["results"],
+            json!([
+                {"opId": "A", "success": true, "serverVersion": 2, "applied": true,
+                 "lost": ["a\"", "b"]},
+                {"opId": "B", "success": false, "errorCode": "FIELD_CONFLICT",
+                 "error": "a field is not as expected",
+                 "current": {"kind": "put", "serverVersion": 9, "payload": {}, "fields": {"x": 1},
+                             "revision": revision}},
+                {"opId": "C", "success": false, "errorCode": "BASE_MISSING",
+                 "error": "the put that is patched is not stored here"},
+            ])
+        );
     }
 
     #[test]
@@ -281,5 +349,6 @@ mod tests {
     fn seconds_before_2000_round_down_too() {
         assert_eq!(epoch_seconds(0), 946_684_800);
         assert_eq!(epoch_seconds(-1), 946_684_799);
+        assert_eq!((epoch_millis(1_999), epoch_millis(-1)), (946_684_800_001, 946_684_799_999));
     }
 }

@@ -1,15 +1,16 @@
 //! A batch of ops as sent by a client; checks the form of each op by itself.
 
 use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
 
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::fields::{ArrayOf, Elements, Fields, FieldsOf};
+use super::fields::{ArrayOf, Elements, Fields, FieldsOf, members};
 use super::{owner, text, value};
 use crate::error::SyncError;
 use crate::rules::admission::{Limits, PayloadFacts, SyncedTable};
-use crate::rules::op::{Op, Operation, Parent, RecordKey, Revision};
+use crate::rules::op::{Expected, Op, Operation, Parent, Patch, RecordKey, Revision};
 use crate::rules::ownership::OwnerField;
 use crate::rules::refusal::Refusal;
 
@@ -17,8 +18,8 @@ use crate::rules::refusal::Refusal;
 pub type Parsed<'a> = (Option<&'a str>, Result<Op<'a>, Refusal>);
 
 /// All spellings of an op's keys. Camel case comes immediately before snake case; `get`
-/// relies on that. `operation`, `pk`, `hlc` and `clock` have one spelling.
-const NAMES: [&str; 13] = [
+/// relies on that. The others have one spelling.
+const NAMES: [&str; 15] = [
     "tableName",
     "table_name",
     "deviceId",
@@ -32,8 +33,10 @@ const NAMES: [&str; 13] = [
     "hlc",
     "clock",
     "parent",
+    "base",
+    "expected",
 ];
-const OP: FieldsOf<'static, 13> = FieldsOf(&NAMES);
+const OP: FieldsOf<'static, 15> = FieldsOf(&NAMES);
 
 #[derive(Clone, Copy)]
 enum Key {
@@ -47,6 +50,8 @@ enum Key {
     Hlc = 10,
     Clock = 11,
     Parent = 12,
+    Base = 13,
+    Expected = 14,
 }
 
 /// Parses a batch; an item that is not a well-formed op has a refusal. `each` is called
@@ -77,11 +82,11 @@ pub fn parse<'a>(
     }
 }
 
-fn items<'a, T>(elements: Vec<T>, object: impl Fn(T) -> Option<Fields<'a, 13>>) -> Vec<Parsed<'a>> {
+fn items<'a, T>(elements: Vec<T>, object: impl Fn(T) -> Option<Fields<'a, 15>>) -> Vec<Parsed<'a>> {
     elements.into_iter().map(|element| item(object(element))).collect()
 }
 
-fn item(object: Option<Fields<'_, 13>>) -> Parsed<'_> {
+fn item(object: Option<Fields<'_, 15>>) -> Parsed<'_> {
     let Some(flat) = object else {
         return (None, Err(Refusal::NotAnObject));
     };
@@ -89,7 +94,7 @@ fn item(object: Option<Fields<'_, 13>>) -> Parsed<'_> {
     (stamped(&stamp, &flat, Key::OpId), op(&stamp, &flat))
 }
 
-fn get<'a>(fields: &Fields<'a, 13>, key: Key) -> Option<&'a str> {
+fn get<'a>(fields: &Fields<'a, 15>, key: Key) -> Option<&'a str> {
     let place = key as usize;
     match key {
         Key::TableName | Key::DeviceId | Key::OpId => fields[place].or(fields[place + 1]),
@@ -98,11 +103,11 @@ fn get<'a>(fields: &Fields<'a, 13>, key: Key) -> Option<&'a str> {
 }
 
 /// A key of the stamp, which may also be a key of the op itself.
-fn stamped<'a>(stamp: &Fields<'a, 13>, flat: &Fields<'a, 13>, key: Key) -> Option<&'a str> {
+fn stamped<'a>(stamp: &Fields<'a, 15>, flat: &Fields<'a, 15>, key: Key) -> Option<&'a str> {
     get(stamp, key).or_else(|| get(flat, key))
 }
 
-fn op<'a>(stamp: &Fields<'a, 13>, flat: &Fields<'a, 13>) -> Result<Op<'a>, Refusal> {
+fn op<'a>(stamp: &Fields<'a, 15>, flat: &Fields<'a, 15>) -> Result<Op<'a>, Refusal> {
     let stamped = |key| stamped(stamp, flat, key);
     let op_id = op_id(stamped(Key::OpId)).ok_or(Refusal::OpId)?;
     let operation = get(flat, Key::Operation)
@@ -117,8 +122,89 @@ fn op<'a>(stamp: &Fields<'a, 13>, flat: &Fields<'a, 13>) -> Result<Op<'a>, Refus
     let device_id = bounded(stamped(Key::DeviceId), "deviceId", 256)?;
     let hlc = bounded(stamped(Key::Hlc), "hlc", 512)?;
     let clock = stamped(Key::Clock).and_then(text::clock).ok_or(Refusal::Clock)?;
-    let parent = parent(get(flat, Key::Parent))?;
-    Ok(Op { key, operation, payload, revision: Revision { clock, hlc, op_id }, device_id, parent })
+    let revision = Revision { clock, hlc, op_id };
+    let patch = match (operation, payload) {
+        (Operation::Patch, Some(payload)) => {
+            Some(Box::new(patch(&revision, payload, get(flat, Key::Base))?))
+        }
+        _ => None,
+    };
+    let parent = match operation {
+        Operation::Put | Operation::Delete => parent(get(flat, Key::Parent))?,
+        // It merges with what its author has not seen.
+        Operation::Patch => None,
+    };
+    let expected = expected(operation, get(flat, Key::Expected))?;
+    Ok(Op { key, operation, payload, revision, device_id, patch, parent, expected })
+}
+
+fn patch<'a>(
+    revision: &Revision<'a>,
+    payload: &'a str,
+    base: Option<&'a str>,
+) -> Result<Patch<'a>, Refusal> {
+    let mut fields = Vec::new();
+    for (name, value) in members(payload).ok_or(Refusal::PatchPayload)? {
+        fields.push((field_name(name)?, value));
+    }
+    if fields.is_empty() {
+        return Err(Refusal::PatchPayload);
+    }
+    // Of equal names the last one counts.
+    let mut seen = HashSet::new();
+    let mut is_last: Vec<bool> =
+        fields.iter().rev().map(|(name, _)| seen.insert(name.clone())).collect();
+    fields.retain(|_| is_last.pop() == Some(true));
+    let base = base.and_then(|raw| OP.read(raw)).ok_or(Refusal::Base)?;
+    let base = Revision {
+        clock: get(&base, Key::Clock).and_then(text::clock).ok_or(Refusal::Base)?,
+        hlc: bounded(get(&base, Key::Hlc), "hlc", 512).map_err(|_| Refusal::Base)?,
+        op_id: op_id(get(&base, Key::OpId)).ok_or(Refusal::Base)?,
+    };
+    if base >= *revision {
+        return Err(Refusal::BaseAbove);
+    }
+    Ok(Patch { base, fields })
+}
+
+/// `None` with a lone surrogate.
+fn decoded(name: Cow<'_, [u8]>) -> Option<Cow<'_, str>> {
+    match name {
+        Cow::Borrowed(name) => std::str::from_utf8(name).map(Cow::Borrowed).ok(),
+        Cow::Owned(name) => String::from_utf8(name).map(Cow::Owned).ok(),
+    }
+}
+
+fn field_name(name: Cow<'_, [u8]>) -> Result<Cow<'_, str>, Refusal> {
+    const MAX: usize = 128;
+    let field = "the name of a patched field";
+    match decoded(name) {
+        Some(name) if name.contains('\0') => Err(Refusal::Characters { field }),
+        Some(name) if name.is_empty() || name.len() > MAX => Err(Refusal::Text { field, max: MAX }),
+        Some(name) => Ok(name),
+        None => Err(Refusal::Characters { field }),
+    }
+}
+
+fn expected(operation: Operation, raw: Option<&str>) -> Result<Option<Expected<'_>>, Refusal> {
+    match raw {
+        None | Some("null") => Ok(None),
+        Some(raw) if equals(raw, "none") => Ok(Some(Expected::None)),
+        Some(raw) if text::is_object(raw) && operation == Operation::Patch => {
+            let mut fields = BTreeMap::new();
+            for (name, value) in members(raw).ok_or(Refusal::Expected)? {
+                let name = decoded(name).ok_or(Refusal::Expected)?;
+                let op_id = match value {
+                    "null" => None,
+                    value => Some(op_id(Some(value)).ok_or(Refusal::Expected)?),
+                };
+                fields.insert(name, op_id);
+            }
+            let fields: Vec<_> = fields.into_iter().filter_map(|(k, v)| Some((k, v?))).collect();
+            Ok((!fields.is_empty()).then_some(Expected::Fields(fields)))
+        }
+        Some(raw) => op_id(Some(raw)).map(|op| Some(Expected::Op(op))).ok_or(Refusal::Expected),
+    }
 }
 
 fn parent(raw: Option<&str>) -> Result<Option<Parent>, Refusal> {
@@ -142,6 +228,7 @@ fn payload(operation: Operation, raw: Option<&str>) -> Result<Option<&str>, Refu
         (Operation::Delete, None | Some("null")) => Ok(None),
         (Operation::Delete, Some(_)) => Err(Refusal::DeletePayload),
         (Operation::Put, _) => Err(Refusal::PutPayload),
+        (Operation::Patch, _) => Err(Refusal::PatchPayload),
     }
 }
 
@@ -210,10 +297,11 @@ pub fn payload_facts<'a>(
 }
 
 /// The maximal memory for a batch besides its own text: `items` that are parsed,
-/// decided and written, decoded strings, and payloads that are compared or filled in.
+/// decided and written, decoded strings, patched fields, and payloads that are compared
+/// or filled in.
 pub fn memory_for(ops: &str, items: usize) -> usize {
     const ITEM: usize = 4096;
-    items * ITEM + 2 * ops.len() + value::memory_for(ops)
+    items * ITEM + 2 * ops.len() + 3 * value::memory_for(ops)
 }
 
 #[cfg(test)]

@@ -6,8 +6,12 @@ fn parse(ops: &str, max_ops: usize) -> Result<Vec<Parsed<'_>>, SyncError> {
 
 const OP_ID: &str = "00000000-0000-4000-8000-00000000000A";
 
-const LIMITS: Limits<'static> =
-    Limits { workspace_id: "w", max_payload_bytes: 100, max_payload_depth: 2 };
+const LIMITS: Limits<'static> = Limits {
+    workspace_id: "w",
+    max_payload_bytes: 100,
+    max_payload_depth: 2,
+    max_hlc_millis: None,
+};
 
 fn one(json: &str) -> Result<Op<'_>, Refusal> {
     let element = OP.read(json);
@@ -210,6 +214,7 @@ fn what_a_payload_facts_of_itself() {
     let table = |pk_field: &str, owner_field: Option<&str>| SyncedTable {
         pk_field: pk_field.to_owned(),
         owner_field: owner_field.map(str::to_owned),
+        patches: true,
     };
     let notes = table("id", None);
     let facts = |payload| payload_facts(payload, &notes, "7", LIMITS);
@@ -230,4 +235,105 @@ fn what_a_payload_facts_of_itself() {
     let owned = payload_facts(r#"{"by":"ann","id":"7"}"#, &private, "7", LIMITS);
     assert_eq!((owned.pk_matches, owned.owner), (Some(true), OwnerField::User("ann".into())));
     assert_eq!(payload_facts("{}", &private, "7", LIMITS).owner, OwnerField::Absent);
+}
+
+const BASE: &str = r#"{"clock":0,"hlc":"h","opId":"00000000-0000-4000-8000-000000000001"}"#;
+
+/// A good patch with one key replaced (left out if empty).
+fn patch_with(key: &str, raw: &str) -> String {
+    let members = [("operation", "\"patch\""), ("payload", r#"{"a":1}"#), ("base", BASE)];
+    let members = members.map(|(name, value)| (name, if name == key { raw } else { value }));
+    let mut op = with("operation", "");
+    op.pop();
+    for (name, value) in members.into_iter().filter(|(_, value)| !value.is_empty()) {
+        op.push_str(&format!(",\"{name}\":{value}"));
+    }
+    if !["operation", "payload", "base"].contains(&key) {
+        op.push_str(&format!(",\"{key}\":{raw}"));
+    }
+    op + "}"
+}
+
+#[test]
+fn a_patch_has_fields_and_the_put_that_it_edits() {
+    let json = patch_with("payload", r#"{"b":{"x": 1},"\u0061":null,"b":2}"#);
+    let op = one(&json).unwrap();
+    let patch = op.patch.unwrap();
+    let fields: Vec<_> = patch.fields.iter().map(|(name, value)| (&**name, *value)).collect();
+    assert_eq!(fields, [("a", "null"), ("b", "2")], "of equal names the last one counts");
+    assert_eq!(patch.base.clock, 0);
+    for payload in ["", "null", "1", "[]", "{}"] {
+        assert_eq!(refusal(&patch_with("payload", payload)), Refusal::PatchPayload, "{payload}");
+    }
+    let field = "the name of a patched field";
+    let long = format!("{{\"{}\":1}}", "a".repeat(129));
+    for payload in [r#"{"":1}"#, &long] {
+        assert_eq!(refusal(&patch_with("payload", payload)), Refusal::Text { field, max: 128 });
+    }
+    for payload in [r#"{"\u0000":1}"#, r#"{"\ud800":1}"#] {
+        assert_eq!(refusal(&patch_with("payload", payload)), Refusal::Characters { field });
+    }
+}
+
+#[test]
+fn what_a_patch_says_of_a_parent_is_ignored() {
+    for parent in ["1", "\"none\"", "{}"] {
+        assert_eq!(one(&patch_with("parent", parent)).unwrap().parent, None, "{parent}");
+    }
+}
+
+#[test]
+fn a_base_is_a_revision_below_the_patch() {
+    for base in [
+        "",
+        "null",
+        "{}",
+        "\"none\"",
+        r#"{"clock":"0","hlc":"h","opId":"00000000-0000-4000-8000-000000000001"}"#,
+        r#"{"clock":0,"hlc":"","opId":"00000000-0000-4000-8000-000000000001"}"#,
+        r#"{"clock":0,"hlc":"h","opId":"1"}"#,
+        r#"{"clock":0,"hlc":"h"}"#,
+    ] {
+        assert_eq!(refusal(&patch_with("base", base)), Refusal::Base, "{base}");
+        let mut put = with("", "");
+        put.insert_str(1, &format!("\"base\":{},", if base.is_empty() { "0" } else { base }));
+        assert!(one(&put).is_ok(), "ignored on a put");
+    }
+    let snake = BASE.replace("opId", "op_id");
+    assert!(one(&patch_with("base", &snake)).is_ok());
+    for (clock, op_id, is_below) in [(1, 1, true), (1, 9, true), (1, 10, false), (2, 1, false)] {
+        let id = uuid::Uuid::from_u128(0x4000_8000_0000_0000_0000 + op_id);
+        let base = format!(r#"{{"clock":{clock},"hlc":"h","opId":"{id}"}}"#);
+        let found = one(&patch_with("base", &base)).map(|_| ());
+        assert_eq!(found, if is_below { Ok(()) } else { Err(Refusal::BaseAbove) }, "{base}");
+    }
+}
+
+#[test]
+fn a_condition_is_an_op_none_or_fields_of_a_patch() {
+    let id = uuid::Uuid::try_parse(OP_ID).unwrap();
+    let quoted = format!("\"{OP_ID}\"");
+    let fields = format!(r#"{{"a":{quoted},"b":null,"c":{quoted},"c":null}}"#);
+    for (raw, expected) in [
+        ("null", None),
+        ("{}", None),
+        (r#"{"a":null}"#, None),
+        (r#"{"":null}"#, None),
+        ("\"none\"", Some(Expected::None)),
+        (&quoted, Some(Expected::Op(id))),
+        (&fields, Some(Expected::Fields(vec![("a".into(), id)]))),
+    ] {
+        assert_eq!(one(&patch_with("expected", raw)).unwrap().expected, expected, "{raw}");
+        let mut put = with("", "");
+        put.insert_str(1, &format!("\"expected\":{raw},"));
+        match raw.starts_with('{') {
+            true => assert_eq!(refusal(&put), Refusal::Expected, "{raw}"),
+            false => assert_eq!(one(&put).unwrap().expected, expected, "{raw}"),
+        }
+    }
+    for raw in
+        ["1", "[]", "true", "\"None\"", r#"{"a":"none"}"#, r#"{"a":1}"#, r#"{"\ud800":null}"#]
+    {
+        assert_eq!(refusal(&patch_with("expected", raw)), Refusal::Expected, "{raw}");
+    }
 }

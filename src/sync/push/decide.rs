@@ -2,14 +2,15 @@
 
 use super::known::{Logged, find_by_op_id};
 use super::{Care, Filled, Outcome, Push, Result, Target};
+use crate::store::log::Versions;
 use crate::store::mvcc::MvccSnapshot;
 use crate::store::registry::Registry;
 use crate::store::server;
 use crate::sync::caller::Caller;
 use sync_ext_core::error::SyncError;
 use sync_ext_core::rules::admission::{Limits, admit};
-use sync_ext_core::rules::merge::merge;
-use sync_ext_core::rules::op::Op;
+use sync_ext_core::rules::merge::{apply, needs_newest, turn};
+use sync_ext_core::rules::op::{Op, Version};
 use sync_ext_core::rules::ownership::{Owned, OwnerField, own};
 use sync_ext_core::rules::refusal::Refusal;
 use sync_ext_core::wire::owner::fill;
@@ -43,7 +44,7 @@ pub fn refuse_all(
             Ok(owner_field) => own(caller.user(), &owner_field, op.operation, None),
             Err(refusal) => Err(refusal),
         };
-        match owned {
+        match owned.and_then(|_| turn(op, None)) {
             Ok(_) => return Ok(None),
             Err(refusal) => refusals.push(refusal),
         }
@@ -56,11 +57,13 @@ impl Push<'_> {
     /// a presumption is wrong.
     pub fn decide(&mut self, care: Care) -> Result<bool> {
         self.find_records(care)?;
-        self.find_logged(care)?;
+        let Target { locked, log, .. } = self.target;
+        let mut versions = log.versions(&locked.snapshot);
+        self.find_logged(care, &mut versions)?;
         let mut registry = Registry::open()?;
         for place in 0..self.ops.len() {
             server::check_interrupts();
-            match self.outcome(place, care, &mut registry)? {
+            match self.outcome(place, care, &mut registry, &mut versions)? {
                 Some(outcome) => self.ops[place].outcome = outcome,
                 None => return Ok(false),
             }
@@ -76,10 +79,14 @@ impl Push<'_> {
         place: usize,
         care: Care,
         registry: &mut Registry,
+        versions: &mut Versions<'_>,
     ) -> Result<Option<Outcome>> {
         let (op, logged) = (self.ops[place].op, self.ops[place].logged);
         match logged {
             Logged::Same { version, overwrote } => {
+                if op.patch.is_some() {
+                    self.read_newest(self.ops[place].record, versions)?;
+                }
                 return Ok(Some(Outcome::Replay { version, overwrote }));
             }
             Logged::Other => return Ok(Some(Outcome::Refused(Refusal::ConflictWithLog))),
@@ -87,8 +94,8 @@ impl Push<'_> {
         }
         let Target { locked, limits, .. } = self.target;
         Ok(match allowed(op, limits, registry, &locked.snapshot)? {
-            Ok(owner_field) => match self.take_turn(place, &owner_field, registry)? {
-                // The record may exist and belong to a user.
+            Ok(owner_field) => match self.take_turn(place, &owner_field, registry, versions)? {
+                // A refusal may come from a wrong presumption.
                 Outcome::Refused(_) if care == Care::Presume => None,
                 outcome => Some(outcome),
             },
@@ -97,7 +104,7 @@ impl Push<'_> {
                 Logged::Same { .. } => None,
                 found => {
                     self.ops[place].logged = found;
-                    self.outcome(place, care, registry)?
+                    self.outcome(place, care, registry, versions)?
                 }
             },
             Err(refusal) => Some(Outcome::Refused(refusal)),
@@ -109,25 +116,49 @@ impl Push<'_> {
         place: usize,
         owner_field: &OwnerField<'_>,
         registry: &mut Registry,
+        versions: &mut Versions<'_>,
     ) -> Result<Outcome> {
         let (op, record) = (self.ops[place].op, self.ops[place].record);
-        let known = self.touched[record].register.as_ref().map(|register| &register.owner);
-        let owned = match own(self.target.caller.user(), owner_field, op.operation, known) {
+        let known = self.touched[record].state.as_ref();
+        let owner = known.map(|state| &state.owner);
+        let owned = match own(self.target.caller.user(), owner_field, op.operation, owner) {
             Ok(owned) => owned,
             Err(refusal) => return Ok(Outcome::Refused(refusal)),
         };
-        let Some(version) = self.head.next() else {
-            let head = self.target.locked.workspace.progress.head;
-            return Err(SyncError::VersionsExhausted { head: head.get() });
+        let (decision, won) = if op.patch.is_some() {
+            match self.take_patch(place, op, versions)? {
+                Ok(taken) => taken,
+                Err(refusal) => return Ok(Outcome::Refused(refusal)),
+            }
+        } else {
+            if known.is_some_and(|state| needs_newest(op, state)) {
+                self.read_newest(record, versions)?;
+            }
+            let next = self.next_version();
+            let touched = &mut self.touched[record];
+            let turn = match turn(op, touched.state.as_ref()) {
+                Ok(turn) => turn,
+                Err(refusal) => return Ok(Outcome::Refused(refusal)),
+            };
+            let decision = apply(&mut touched.state, op, &turn, owned.owner.clone(), next?);
+            if decision.applied {
+                touched.merge = None;
+            }
+            (decision, Box::default())
         };
         let filled = self.fill(op, &owned, registry)?;
-        let record = &mut self.touched[record];
-        let decision = merge(&mut record.register, op, owned.owner, version);
         if decision.applied {
-            record.winner = Some(place);
+            self.touched[record].newest_op = Some(place);
         }
-        self.head = version;
-        Ok(Outcome::New { decision, filled })
+        self.head = decision.version;
+        Ok(Outcome::New { decision, filled, won })
+    }
+
+    pub fn next_version(&self) -> Result<Version> {
+        self.head.next().ok_or_else(|| {
+            let head = self.target.locked.workspace.progress.head;
+            SyncError::VersionsExhausted { head: head.get() }
+        })
     }
 
     /// The payload with its owner, if the op did not name the owner.

@@ -2,8 +2,8 @@
 
 use uuid::Uuid;
 
-use super::{Care, Push, Result, Target};
-use crate::store::log::Entry;
+use super::{Care, Push, PushedOp, Result, Target};
+use crate::store::log::{Entry, Versions};
 use crate::store::{memory, server};
 use sync_ext_core::rules::op::{Op, Version};
 use sync_ext_core::wire::owner::same_filled;
@@ -30,18 +30,18 @@ impl Push<'_> {
     pub fn find_records(&mut self, care: Care) -> Result<()> {
         let mut is_new = vec![false; self.touched.len()];
         if care == Care::Presume {
-            for pushed in &self.ops {
-                is_new[pushed.record] |= pushed.op.revision.clock == 1;
+            for PushedOp { op, record, .. } in &self.ops {
+                is_new[*record] |= op.patch.is_none() && op.revision.clock == 1;
             }
         }
         let mut names = self.target.records.names(&self.target.locked.snapshot);
         for (record, is_new) in self.touched.iter_mut().zip(is_new) {
-            if is_new || record.register.is_some() {
+            if is_new || record.state.is_some() {
                 continue;
             }
             if let Some(found) = names.find(&record.key.table, &record.key.pk) {
                 record.row = Some(found.id());
-                record.register = Some(found.into_register()?);
+                record.state = Some(found.state()?);
             }
         }
         Ok(())
@@ -49,16 +49,16 @@ impl Push<'_> {
 
     /// Looks up ops in the log that were not looked up yet, in the order of the index
     /// used, so that neighbouring entries are found on the same pages.
-    pub fn find_logged(&mut self, care: Care) -> Result<()> {
-        let mut winners = Vec::new();
+    pub fn find_logged(&mut self, care: Care, versions: &mut Versions<'_>) -> Result<()> {
+        let mut registers = Vec::new();
         let mut by_op_id = Vec::new();
         for (place, pushed) in self.ops.iter().enumerate() {
             if pushed.logged != Logged::Unasked {
                 continue;
             }
-            match &self.touched[pushed.record].register {
-                Some(winner) if winner.revision.op_id == pushed.op.op_id() => {
-                    winners.push((winner.version, place));
+            match &self.touched[pushed.record].state {
+                Some(state) if state.register.op_id == pushed.op.op_id() => {
+                    registers.push((state.version, place));
                 }
                 _ if care == Care::Presume => {}
                 _ => by_op_id.push(place),
@@ -66,15 +66,16 @@ impl Push<'_> {
         }
         let target = self.target;
         // Ops that were pushed together have neighbouring versions.
-        winners.sort_unstable();
-        let mut versions = target.log.versions(&target.locked.snapshot);
-        for (version, place) in winners {
+        registers.sort_unstable();
+        for (version, place) in registers {
             let pushed = &mut self.ops[place];
             match versions.find(version) {
-                Some(entry) => pushed.logged = compare(pushed.op, &entry, &target)?,
-                // The entry of a grave was purged. The op may have been sent again
-                // since.
-                None => by_op_id.push(place),
+                Some(entry) if entry.op_id()? == pushed.op.op_id() => {
+                    pushed.logged = compare(pushed.op, &entry, &target)?;
+                }
+                // The record was patched, or the entry of a grave was purged and the op
+                // may have been sent again since.
+                _ => by_op_id.push(place),
             }
         }
         by_op_id.sort_unstable_by_key(|place| self.ops[*place].op.op_id());

@@ -2,32 +2,35 @@
 
 mod decide;
 mod known;
+mod patched;
 mod retry;
 mod winners;
+mod write;
 
 use known::Logged;
+use patched::Merge;
+pub use patched::patched_names;
 use winners::Winners;
 
 use super::Result;
 use super::caller::{Caller, Permit};
-use crate::guc::{self, Notify};
+use crate::guc;
 use crate::store::counters::{self, Counter};
-use crate::store::log::{Log, NewEntry};
+use crate::store::log::Log;
 use crate::store::mvcc::MvccSnapshot;
 use crate::store::record::Records;
 use crate::store::subtransaction::Subtransaction;
 use crate::store::workspace::{self, LockedWorkspace};
-use crate::store::{Access, Duplicates, Locked, RowId, Wait, memory, notify, server};
+use crate::store::{Access, Duplicates, Locked, RowId, Wait, memory, server};
 use sync_ext_core::error::SyncError;
 use sync_ext_core::rules::access::Action;
 use sync_ext_core::rules::admission::Limits;
 use sync_ext_core::rules::batch::Batch;
 use sync_ext_core::rules::history::Progress;
-use sync_ext_core::rules::merge::{Decision, Register};
+use sync_ext_core::rules::merge::{Decision, RecordState};
 use sync_ext_core::rules::op::{Op, RecordKey, Timestamp, Version};
 use sync_ext_core::rules::refusal::Refusal;
-use sync_ext_core::wire::notice::Changes;
-use sync_ext_core::wire::push_reply::{PushReply, PushTally};
+use sync_ext_core::wire::push_reply::{PushReply, PushTally, epoch_millis};
 use sync_ext_core::wire::push_request::{memory_for, parse};
 use sync_ext_core::wire::reply::Reply;
 use sync_ext_core::wire::value::Digests;
@@ -62,8 +65,9 @@ pub enum Stored {
 /// Reads the ops that a caller passes.
 pub fn read(ops: Option<&str>) -> Result<Batch<'_>> {
     let ops = ops.ok_or(SyncError::OpsNotAnArray)?;
-    // Escaped keys are decoded, and may be the whole text.
-    memory::require(ops.len())?;
+    // Escaped keys are decoded, and the members of patches listed; each may be the whole
+    // text.
+    memory::require(memory_for(ops, 0))?;
     let parsed = parse(ops, guc::max_ops_per_push(), server::check_interrupts)?;
     memory::require(memory_for(ops, parsed.len()))?;
     let digests = Digests::new(server::check_interrupts);
@@ -73,7 +77,7 @@ pub fn read(ops: Option<&str>) -> Result<Batch<'_>> {
 /// The reply to a batch of which nothing is stored.
 pub fn refuse(batch: &Batch<'_>, refusals: &[Refusal], head: Version) -> Result<Reply> {
     let reply = reply_to_all(PushReply::begin(), batch, |reply, op_id, place| {
-        reply.refused(op_id, &refusals[place])
+        reply.refused(op_id, &refusals[place], None)
     })?;
     Ok(reply.finish(head))
 }
@@ -88,6 +92,8 @@ pub fn store(permit: &Permit<'_>, batch: &Batch<'_>) -> Result<Stored> {
         workspace_id: permit.workspace_id,
         max_payload_bytes: guc::max_payload_bytes(),
         max_payload_depth: guc::max_payload_depth(),
+        max_hlc_millis: guc::max_clock_drift_millis()
+            .map(|drift| epoch_millis(server::now()).saturating_add(drift)),
     };
     let mut is_new = false;
     let locked = loop {
@@ -128,7 +134,7 @@ fn push_to(
     let target = Target { locked, log: &log, records: &records, limits, caller };
     let mut push = Push::of(target, &batch.ops);
     push.store()?;
-    push.announce();
+    push.announce()?;
     let mut winners = Winners::of(&push);
     let reply = reply_to_all(PushReply::begin(), batch, |reply, op_id, place| {
         winners.reply(reply, op_id, place)
@@ -153,6 +159,8 @@ struct Push<'p> {
     ops: Vec<PushedOp<'p>>,
     /// Without duplicates, in the order of their keys.
     touched: Vec<TouchedRecord<'p>>,
+    /// The size of the JSON that is kept of merged records.
+    kept_bytes: usize,
     head: Version,
     at: Timestamp,
 }
@@ -174,6 +182,8 @@ enum Outcome {
         decision: Decision,
         /// Few have one.
         filled: Option<Box<Filled>>,
+        /// Of a patch that was merged: which of its fields it won.
+        won: Box<[bool]>,
     },
     /// It is already in the log.
     Replay {
@@ -191,19 +201,23 @@ struct Filled {
 /// A record that a batch touches.
 struct TouchedRecord<'p> {
     key: &'p RecordKey<'p>,
+    /// The index of the last op of this batch that names it.
+    last_op: usize,
     /// Where it is stored; `None` if it is unknown or presumed to be, or if the log
     /// showed that it does not change.
     row: Option<RowId>,
-    register: Option<Register<'p>>,
-    /// The index of the op of this batch that won it.
-    winner: Option<usize>,
+    state: Option<RecordState<'p>>,
+    /// The index of the op of this batch whose entry is the newest.
+    newest_op: Option<usize>,
+    /// What patches of this batch change, if they change anything.
+    merge: Option<Box<Merge<'p>>>,
 }
 
 /// Whether to presume some facts instead of looking them up; storing then shows if they
 /// are wrong.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Care {
-    /// An op with clock 1, a record's first edit, has no record; otherwise the unique
+    /// A put or delete with clock 1, a record's first edit, has no record; otherwise the unique
     /// index of records objects. And an op is new unless it is its record's winner;
     /// otherwise the unique index of opIds objects.
     Presume,
@@ -224,13 +238,15 @@ impl<'p> Push<'p> {
             target,
             ops: ops.iter().map(pushed).collect(),
             touched: Vec::with_capacity(ops.len()),
+            kept_bytes: 0,
             head: target.locked.workspace.progress.head,
             at: 0,
         };
         for place in by_record {
             let key = &ops[place].key;
-            if push.touched.last().is_none_or(|record| record.key != key) {
-                push.touched.push(TouchedRecord { key, row: None, register: None, winner: None });
+            match push.touched.last_mut() {
+                Some(record) if record.key == key => record.last_op = record.last_op.max(place),
+                _ => push.touched.push(TouchedRecord::of(key, place)),
             }
             push.ops[place].record = push.touched.len() - 1;
         }
@@ -257,89 +273,16 @@ impl<'p> Push<'p> {
             (op.logged, op.outcome) = (Logged::Unasked, Outcome::Undecided);
         }
         for record in &mut self.touched {
-            (record.row, record.register, record.winner) = (None, None, None);
+            *record = TouchedRecord::of(record.key, record.last_op);
         }
+        self.kept_bytes = 0;
         self.head = self.target.locked.workspace.progress.head;
     }
+}
 
-    /// False, with nothing stored, if a presumption is wrong.
-    fn try_to_write(&self) -> Result<bool> {
-        if self.head == self.target.locked.workspace.progress.head {
-            return Ok(true);
-        }
-        let subtransaction = Subtransaction::begin();
-        let is_written = self.write(Duplicates::Report)?;
-        match is_written {
-            true => subtransaction.commit(),
-            false => subtransaction.roll_back(),
-        }
-        Ok(is_written)
-    }
-
-    /// Writes rows that may be duplicates first, so that existing rows are not touched
-    /// before all new ones are stored; among those new records first, because two
-    /// devices creating the same record is the most common case.
-    fn write(&self, duplicates: Duplicates) -> Result<bool> {
-        let Target { locked, log, records, .. } = self.target;
-        let mut writer = records.writer(&locked.snapshot, duplicates);
-        for (record, register) in self.won() {
-            if record.row.is_none() {
-                writer.insert(record.key, register);
-            }
-        }
-        if !writer.finish() {
-            return Ok(false);
-        }
-        let mut writer = log.writer(&locked.snapshot, self.at, duplicates);
-        for entry in self.entries() {
-            writer.append(&entry);
-        }
-        if !writer.finish() {
-            return Ok(false);
-        }
-        let mut writer = records.writer(&locked.snapshot, Duplicates::Raise);
-        for (record, register) in self.won() {
-            if let Some(row) = record.row {
-                writer.update(row, record.key, register)?;
-            }
-        }
-        Ok(writer.finish())
-    }
-
-    /// The records that the batch changes.
-    fn won(&self) -> impl Iterator<Item = (&TouchedRecord<'p>, &Register<'p>)> {
-        let won = self.touched.iter().filter(|record| record.winner.is_some());
-        won.filter_map(|record| record.register.as_ref().map(|register| (record, register)))
-    }
-
-    /// The new entries of the log, in the order of their versions.
-    fn entries(&self) -> impl Iterator<Item = NewEntry<'_>> {
-        self.ops.iter().filter_map(|pushed| {
-            let Outcome::New { decision, filled } = &pushed.outcome else { return None };
-            let register = self.touched[pushed.record].register.as_ref();
-            Some(NewEntry {
-                op: pushed.op,
-                decision: *decision,
-                owner: register.and_then(|register| register.owner.as_deref()),
-                payload: pushed.payload(),
-                filled_field: filled.as_ref().map(|filled| &*filled.field),
-            })
-        })
-    }
-
-    /// Notifies at commit. Every role may listen, so private records are omitted.
-    fn announce(&self) {
-        let mut changes = match guc::notify() {
-            _ if self.head == self.target.locked.workspace.progress.head => return,
-            Notify::Off => return,
-            Notify::Hint => Changes::Unasked,
-            Notify::Changes => Changes::Few(String::new()),
-        };
-        for entry in self.entries().filter(|entry| entry.owner.is_none()) {
-            let Decision { version, applied, overwrote, .. } = entry.decision;
-            changes.add(version, applied, overwrote, entry.op);
-        }
-        notify::at_commit(guc::notify_channel(), self.target.locked.id(), self.head, changes);
+impl<'p> TouchedRecord<'p> {
+    fn of(key: &'p RecordKey<'p>, last_op: usize) -> TouchedRecord<'p> {
+        TouchedRecord { key, last_op, row: None, state: None, newest_op: None, merge: None }
     }
 }
 
@@ -362,7 +305,7 @@ fn reply_to_all(
     for item in &batch.items {
         server::check_interrupts();
         match &item.op {
-            Err(refusal) => reply.refused(item.op_id, refusal)?,
+            Err(refusal) => reply.refused(item.op_id, refusal, None)?,
             Ok(place) => reply_to(&mut reply, item.op_id, *place)?,
         }
     }
@@ -380,6 +323,9 @@ fn count(tally: &PushTally) {
         (Counter::OpsRefusedOversized, tally.oversized),
         (Counter::OpsRefusedConflict, tally.conflicting),
         (Counter::OpsRefusedUnauthorized, tally.unauthorized),
+        (Counter::OpsRefusedBaseMissing, tally.without_base),
+        (Counter::OpsRefusedRecordConflict, tally.record_conflicts),
+        (Counter::OpsRefusedFieldConflict, tally.field_conflicts),
     ] {
         counters::count(counter, by);
     }

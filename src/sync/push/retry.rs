@@ -3,16 +3,16 @@
 //! The log contains it as it was pushed: in its order, with one version after the
 //! other, except for ops that were refused, were replays already, or are purged.
 //! Reading the log from its first op on finds the rest without a look-up each. Reading
-//! on to the head, if that is near, also gives the winners of the records: a record's
-//! winner is its last applied entry. (GC deletes a superseded entry before, or together
+//! on to the head, if that is near, also gives the records: the newest entry of a
+//! record is its last applied one. (GC deletes a superseded entry before, or together
 //! with, the entry that superseded it, so an applied entry in the log is never older
-//! than a purged winner.)
+//! than a purged newest one.)
 
 use super::known::{Logged, compare};
 use super::{Push, Result};
 use crate::store::log::Entry;
 use crate::store::record::owner_of;
-use sync_ext_core::rules::merge::Register;
+use sync_ext_core::rules::merge::{Newest, RecordState};
 use sync_ext_core::rules::op::Operation;
 
 /// The maximal distance from the batch's end to the head, in sizes of the batch:
@@ -54,7 +54,7 @@ impl Push<'_> {
         }
         if self.head.get() - last.get() > MAX_TAIL * self.ops.len() as i64 {
             for record in &mut self.touched {
-                record.register = None;
+                record.state = None;
             }
             return Ok(true);
         }
@@ -66,7 +66,7 @@ impl Push<'_> {
         // The other ops may have to be written, so their records' rows are needed.
         for pushed in &self.ops {
             if pushed.logged == Logged::Unasked {
-                self.touched[pushed.record].register = None;
+                self.touched[pushed.record].state = None;
             }
         }
         Ok(true)
@@ -82,10 +82,16 @@ impl Push<'_> {
 
     fn see(&mut self, record: Option<usize>, entry: &Entry<'_>) -> Result<()> {
         if let (Some(record), true) = (record, entry.applied()?) {
-            self.touched[record].register = Some(Register {
-                revision: entry.revision()?.into_owned(),
+            let operation = entry.operation()?;
+            let is_patch = operation == Operation::Patch;
+            self.touched[record].state = Some(RecordState {
+                register: entry.register()?.into_owned(),
+                deleted: operation == Operation::Delete,
                 version: entry.version()?,
-                deleted: entry.operation()? == Operation::Delete,
+                newest: match is_patch {
+                    true => None,
+                    false => Some(Newest::of_register(entry.op_id()?)),
+                },
                 owner: owner_of(entry.owner()?),
             });
         }

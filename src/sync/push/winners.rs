@@ -1,10 +1,12 @@
 //! The replies to stored ops, with the winners that they lost to.
 
+use super::patched::RecordJson;
 use super::{Outcome, Push, Result, Target};
 use crate::guc;
 use crate::store::log::Versions;
 use sync_ext_core::error::SyncError;
-use sync_ext_core::rules::merge::{Decision, Register};
+use sync_ext_core::rules::merge::{Decision, RecordState, holds};
+use sync_ext_core::rules::refusal::Refusal;
 use sync_ext_core::wire::push_reply::{PushReply, Stored, Winner};
 
 /// Winners at the end of the call. The payload of each is sent once, with the first op
@@ -34,73 +36,89 @@ impl<'p> Winners<'p> {
         place: usize,
     ) -> Result<()> {
         let pushed = &self.push.ops[place];
-        let register = self.push.touched[pushed.record].register.as_ref();
+        let state = self.push.touched[pushed.record].state.as_ref();
+        let names =
+            || pushed.op.patch.iter().flat_map(|patch| &patch.fields).map(|(name, _)| &**name);
+        let mut lost: Vec<&str> = Vec::new();
         let stored = match &pushed.outcome {
-            Outcome::Refused(refusal) => return reply.refused(op_id, refusal),
-            Outcome::New { decision, .. } => {
+            Outcome::Refused(refusal @ (Refusal::RecordConflict | Refusal::FieldConflict)) => {
+                return match state {
+                    None => reply.refused(op_id, refusal, None),
+                    Some(state) => self.with_winner(pushed.record, state, |current| {
+                        reply.refused(op_id, refusal, Some(current))
+                    }),
+                };
+            }
+            Outcome::Refused(refusal) => return reply.refused(op_id, refusal, None),
+            Outcome::New { decision, won, .. } => {
                 let Decision { version, applied, created, overwrote, .. } = *decision;
-                Stored { version, applied, replayed: false, created, overwrote }
+                lost.extend(names().zip(won).filter(|(_, won)| !**won).map(|(name, _)| name));
+                Stored { version, applied, replayed: false, created, overwrote, lost: &lost }
             }
             Outcome::Replay { version, overwrote } => {
-                let applied = register.is_some_and(|register| register.version == *version);
                 let (version, overwrote) = (*version, *overwrote);
-                Stored { version, applied, replayed: true, created: false, overwrote }
+                let state = state.ok_or_else(|| damaged("A logged op has no record."))?;
+                lost.extend(names().filter(|name| !holds(pushed.op, name, state)));
+                let applied = match &pushed.op.patch {
+                    None => state.register == pushed.op.revision,
+                    Some(patch) => lost.len() < patch.fields.len(),
+                };
+                if !applied {
+                    lost.clear();
+                }
+                Stored { version, applied, replayed: true, created: false, overwrote, lost: &lost }
             }
             Outcome::Undecided => return Err(damaged("An op was not decided on.")),
         };
         if stored.applied {
             return reply.stored(op_id, stored, None);
         }
-        let Some(register) = register else {
+        let Some(state) = state else {
             return Err(damaged("A logged op has no record."));
         };
-        self.with_winner(pushed.record, register, |winner| {
-            reply.stored(op_id, stored, Some(winner))
-        })
+        self.with_winner(pushed.record, state, |winner| reply.stored(op_id, stored, Some(winner)))
     }
 
     fn with_winner(
         &mut self,
         record: usize,
-        register: &Register<'_>,
+        state: &RecordState<'_>,
         write: impl FnOnce(&Winner<'_>) -> Result<()>,
     ) -> Result<()> {
-        let (version, revision) = (register.version, register.revision.clone());
+        let (version, revision) = (state.version, state.register.clone());
         let is_done = std::mem::replace(&mut self.is_done[record], true);
-        if let Some(winner) = self.push.touched[record].winner {
-            return match self.push.ops[winner].payload() {
-                Some(payload) if !register.deleted => {
-                    let payload = fitting(payload, &mut self.bytes, is_done);
-                    write(&Winner::Put { version, revision, payload })
-                }
-                _ => write(&Winner::Delete { version, revision, deleted_at: Some(self.push.at) }),
+        let touched = &self.push.touched[record];
+        if state.deleted {
+            let deleted_at = match touched.newest_op {
+                Some(_) => Some(self.push.at),
+                None => self.versions.find(version).map(|entry| entry.created_at()).transpose()?,
             };
+            return write(&Winner::Delete { version, revision, deleted_at });
         }
-        match self.versions.find(version) {
-            None if !register.deleted => Err(SyncError::Damaged {
-                what: format!("The log has no entry {}, of a live record.", version.get()),
-            }),
-            None => write(&Winner::Delete { version, revision, deleted_at: None }),
-            Some(entry) if register.deleted => {
-                let deleted_at = Some(entry.created_at()?);
-                write(&Winner::Delete { version, revision, deleted_at })
+        let put = |payload: Option<&str>, fields: Option<&str>| {
+            let payload = payload.unwrap_or("null");
+            let bytes = payload.len() + fields.map_or(0, str::len);
+            let fits = bytes < self.bytes && !is_done;
+            self.bytes -= if fits { bytes } else { 0 };
+            let (payload, fields) = if fits { (Some(payload), fields) } else { (None, None) };
+            write(&Winner::Put { version, revision, payload, fields })
+        };
+        match touched.newest_op {
+            _ if is_done => put(None, None),
+            Some(place) if self.push.is_newest_patch(place) => {
+                let RecordJson { payload, fields } =
+                    self.push.record_json(touched, &mut self.versions)?;
+                put(Some(&payload), Some(&fields))
             }
-            Some(_) if is_done => write(&Winner::Put { version, revision, payload: None }),
-            Some(entry) => {
-                let payload = fitting(entry.payload().unwrap_or("null"), &mut self.bytes, false);
-                write(&Winner::Put { version, revision, payload })
-            }
+            Some(place) => put(self.push.ops[place].payload(), None),
+            None => match self.versions.find(version) {
+                Some(entry) => put(entry.payload(), entry.fields()),
+                None => Err(SyncError::Damaged {
+                    what: format!("The log has no entry {}, of a live record.", version.get()),
+                }),
+            },
         }
     }
-}
-
-/// The payload, unless it was already sent or does not fit.
-fn fitting<'p>(payload: &'p str, bytes: &mut usize, is_done: bool) -> Option<&'p str> {
-    if is_done || payload.len() >= *bytes {
-        return None;
-    }
-    *bytes -= payload.len();
-    Some(payload)
 }
 
 fn damaged(what: &str) -> SyncError {

@@ -1,0 +1,186 @@
+//! Records that patches change.
+//!
+//! A patched record may be large, and a batch may patch very many. So of payloads a batch
+//! keeps only what changes, and the JSON of the merged records while there is room. Beyond
+//! that, a record is read from the log again when it is written.
+
+use super::{Outcome, Push, Result, TouchedRecord};
+use crate::store::log::Versions;
+use crate::store::memory;
+use sync_ext_core::error::SyncError;
+use sync_ext_core::rules::admission::admit_merged;
+use sync_ext_core::rules::merge::{Decision, Fields, Turn, apply, turn};
+use sync_ext_core::rules::op::{Op, Version};
+use sync_ext_core::rules::refusal::Refusal;
+use sync_ext_core::wire::fields::names;
+use sync_ext_core::wire::push_request::memory_for;
+use sync_ext_core::wire::revision::{fields_size, write_fields};
+use sync_ext_core::wire::splice::{Changes, Splice};
+
+/// How many bytes of JSON are kept.
+const ROOM: usize = 4 * 1024 * 1024;
+
+/// What the patches of a batch change in a record.
+pub struct Merge<'p> {
+    source: Source,
+    changes: Changes<'p>,
+    /// The result of the batch's last op for the record, if there is room.
+    json: Option<RecordJson>,
+}
+
+/// The payload that the patches of a batch change.
+#[derive(Clone, Copy)]
+enum Source {
+    /// The payload of the entry that was the newest before the batch.
+    Entry(Version),
+    /// The payload of an op in the batch.
+    Op(usize),
+}
+
+/// A record as JSON: its payload, and which revision holds which field.
+#[derive(Clone)]
+pub struct RecordJson {
+    pub payload: String,
+    pub fields: String,
+}
+
+/// The decision on a patch, and which of its fields it won.
+type Taken = std::result::Result<(Decision, Box<[bool]>), Refusal>;
+
+impl<'p> Push<'p> {
+    /// Reads what the newest entry of a live record says, if that is not known.
+    pub fn read_newest(&mut self, record: usize, versions: &mut Versions<'_>) -> Result<()> {
+        let Some(state) = &mut self.touched[record].state else { return Ok(()) };
+        if state.newest.is_none() {
+            let entry = versions.find(state.version).ok_or_else(|| missing(state.version))?;
+            state.newest = Some(entry.newest()?);
+        }
+        Ok(())
+    }
+
+    /// Decides a patch at its turn, and takes the next version unless it is refused.
+    pub fn take_patch(
+        &mut self,
+        place: usize,
+        op: &'p Op<'p>,
+        versions: &mut Versions<'_>,
+    ) -> Result<Taken> {
+        let next = self.next_version();
+        let touched = &mut self.touched[self.ops[place].record];
+        let source = match (&touched.merge, touched.newest_op, &touched.state) {
+            (Some(merge), ..) => Some(merge.source),
+            (None, Some(newest), _) => Some(Source::Op(newest)),
+            (None, None, Some(state)) if !state.deleted => Some(Source::Entry(state.version)),
+            (None, None, _) => None,
+        };
+        let entry = match source {
+            Some(Source::Entry(version)) => {
+                Some(versions.find(version).ok_or_else(|| missing(version))?)
+            }
+            _ => None,
+        };
+        if let (Some(state), Some(entry)) = (&mut touched.state, &entry)
+            && state.newest.is_none()
+        {
+            // No op of the batch was applied to the record, so this entry is the newest.
+            state.newest = Some(entry.newest()?);
+        }
+        let turn = match turn(op, touched.state.as_ref()) {
+            Ok(turn) => turn,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let mut after = touched.state.clone();
+        let owner = after.as_ref().and_then(|state| state.owner.clone());
+        let decision = apply(&mut after, op, &turn, owner, next?);
+        let (Turn::Merges { won }, Some(patch), Some(source)) = (turn, &op.patch, source) else {
+            return Ok(Ok((decision, Box::default())));
+        };
+
+        let merge = touched.merge.as_ref();
+        let mut changes = merge.map(|merge| merge.changes.clone()).unwrap_or_default();
+        for ((name, value), _) in patch.fields.iter().zip(&won).filter(|(_, won)| **won) {
+            changes.set(name.clone(), value);
+        }
+        let payload = match (entry, source) {
+            (Some(entry), _) => entry.payload(),
+            (None, Source::Op(newest)) => self.ops[newest].payload(),
+            (None, Source::Entry(_)) => None,
+        };
+        let splice = splice(payload, &changes)?;
+        let Some(newest) = after.as_ref().and_then(|state| state.newest.as_ref()) else {
+            return Err(no_object());
+        };
+        let (of_payload, of_fields) = (splice.size(), fields_size(&newest.fields));
+        if let Err(refusal) = admit_merged(of_payload, of_fields, self.target.limits) {
+            return Ok(Err(refusal));
+        }
+        let bytes = self.kept_bytes + of_payload + of_fields;
+        let is_kept = place == touched.last_op && bytes <= ROOM;
+        let json = is_kept.then(|| result(&splice, &newest.fields)).transpose()?;
+        if is_kept {
+            self.kept_bytes = bytes;
+        }
+        touched.merge = Some(Box::new(Merge { source, changes, json }));
+        touched.state = after;
+        Ok(Ok((decision, won.into())))
+    }
+
+    /// The record as the patches of this batch left it.
+    pub fn record_json(
+        &self,
+        record: &TouchedRecord<'p>,
+        versions: &mut Versions<'_>,
+    ) -> Result<RecordJson> {
+        let Some(merge) = &record.merge else { return Err(no_object()) };
+        let Merge { source, changes, json } = &**merge;
+        if let Some(json) = json {
+            return Ok(json.clone());
+        }
+        let payload = match *source {
+            Source::Entry(version) => {
+                versions.find(version).ok_or_else(|| missing(version))?.payload()
+            }
+            Source::Op(place) => self.ops[place].payload(),
+        };
+        let splice = splice(payload, changes)?;
+        let newest = record.state.as_ref().and_then(|state| state.newest.as_ref());
+        result(&splice, &newest.ok_or_else(no_object)?.fields)
+    }
+
+    /// Is the newest entry of its record this op's, which is a patch?
+    pub fn is_newest_patch(&self, place: usize) -> bool {
+        let pushed = &self.ops[place];
+        let is_new = matches!(pushed.outcome, Outcome::New { .. });
+        is_new && pushed.op.patch.is_some() && self.touched[pushed.record].newest_op == Some(place)
+    }
+}
+
+/// `sync_ext.patched_names`: what a patch in the log writes.
+pub fn patched_names(patch: Option<&str>) -> Result<Option<String>> {
+    let Some(patch) = patch else { return Ok(None) };
+    memory::require(memory_for(patch, 0))?;
+    Ok(names(patch))
+}
+
+fn splice<'s>(payload: Option<&'s str>, changes: &'s Changes<'_>) -> Result<Splice<'s>> {
+    let payload = payload.ok_or_else(no_object)?;
+    // A name with an escape is decoded, twice in part, and may be the whole text.
+    memory::require(2 * payload.len())?;
+    Splice::of(payload, changes).ok_or_else(no_object)
+}
+
+fn result(splice: &Splice<'_>, fields: &Fields<'_>) -> Result<RecordJson> {
+    // A string that grows is copied.
+    memory::require(splice.size() + 3 * fields_size(fields))?;
+    Ok(RecordJson { payload: splice.to_json(), fields: write_fields(fields) })
+}
+
+fn missing(version: Version) -> SyncError {
+    SyncError::Damaged {
+        what: format!("The log has no entry {}, of a live record.", version.get()),
+    }
+}
+
+fn no_object() -> SyncError {
+    SyncError::Damaged { what: "A live record is not an object.".to_owned() }
+}
