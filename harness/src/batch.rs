@@ -21,7 +21,12 @@ pub fn op(id: u64, pk: &str, clock: u64, operation: &str, payload: &str) -> Stri
 
 /// The op with a parent.
 pub fn with_parent(op: &str, parent: &str) -> String {
-    op.replacen('{', &format!("{{\"parent\":\"{parent}\","), 1)
+    with(op, "parent", &format!("\"{parent}\""))
+}
+
+/// The op with another member, of this value as JSON.
+pub fn with(op: &str, key: &str, value: &str) -> String {
+    op.replacen('{', &format!("{{\"{key}\":{value},"), 1)
 }
 
 pub fn op_id(id: u64) -> String {

@@ -1,12 +1,12 @@
 //! A client that follows the rules for clients: synced state and pending ops apart,
-//! cursor and proof stored with the changes that they cover, LWW over revisions, an
-//! outbox that keeps an op until the server's history has it.
+//! cursor and proof stored with the changes that they cover, an outbox that keeps an op
+//! until the server's history has it.
 //!
 //! `push`, `pull`, `snapshot` and `acknowledge` use a connection until they are done,
 //! `pull_page` and `snapshot_page` make one call. Tests that lose replies process a
 //! reply with `push_answered`, `pull_answered` and `snapshot_answered`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Add;
 
 use anyhow::{Context, Result, ensure};
@@ -14,6 +14,8 @@ use postgres::types::ToSql;
 use postgres::{Client, GenericClient};
 use serde::Deserialize;
 
+pub use crate::outbox::Pending;
+use crate::outbox::{Edit, Seen};
 use crate::replies::{Change, PullReply, PushReply, PushResult, SnapshotReply, Winner};
 use crate::state::Line;
 
@@ -35,21 +37,15 @@ pub struct Revision {
 /// A record as pulled; `payload` is `None` for a tombstone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Synced {
+    /// Of its newest entry, as is that op's id.
+    pub version: i64,
+    pub newest: String,
+    /// The register's.
     pub revision: Revision,
     pub payload: Option<String>,
     pub deleted: bool,
-}
-
-/// An op in the outbox, as its JSON text.
-#[derive(Clone, Debug)]
-pub struct Pending {
-    pub json: String,
-    pub table: String,
-    pub pk: String,
-    pub revision: Revision,
-    /// The version that a push reply gave: when the cursor has passed it, synced state
-    /// must hold the op or a later one.
-    pub told: Option<i64>,
+    /// Those that patches hold.
+    pub fields: BTreeMap<String, Revision>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -64,6 +60,8 @@ pub struct Device {
     /// The highest clock known for a record, including losers and returned winners.
     pub clocks: BTreeMap<(String, String), i64>,
     pub outbox: Vec<Pending>,
+    /// How many patches have left the outbox because their base was nowhere.
+    pub baseless: u64,
     /// True from a snapshot's first page to its last: no pull in between.
     pub snapshot_begun: bool,
     /// A pull showed that the server lost the history of the cursor, so a snapshot may
@@ -106,8 +104,8 @@ impl Add for Answered {
 #[derive(Clone, Debug)]
 pub struct LostToDelete {
     pub op: Pending,
-    /// The record's latest op in the outbox, which the user sees.
-    pub latest: Pending,
+    /// The record as the outbox has it.
+    pub seen: Seen,
     pub winner: Revision,
 }
 
@@ -140,7 +138,7 @@ impl Device {
 
     /// Pushes the ops in the outbox that have no version from a push reply.
     pub fn push(&mut self, client: &mut Client) -> Result<Answered> {
-        let unanswered = self.outbox.iter().filter(|op| op.told.is_none());
+        let unanswered = self.outbox.iter().filter(|op| op.told.is_none() && !op.waits);
         let ops: Vec<(String, String)> =
             unanswered.map(|op| (op.revision.op_id.clone(), op.json.clone())).collect();
         self.push_these(client, &ops)
@@ -171,7 +169,8 @@ impl Device {
     }
 
     /// Processes the reply to a push of the ops with these opIds, in the order sent. A
-    /// refused op leaves the outbox at once; others stay until pulls, or a version that
+    /// refused op leaves the outbox at once, unless it is a patch whose base is missing;
+    /// others stay until pulls, or a version that
     /// the cursor has already passed, show that they arrived. Returns the ops that lost
     /// to a delete: puts made without knowing the record must be made again. A delete
     /// with a later version is excluded, because its author knew the record.
@@ -201,14 +200,12 @@ impl Device {
                 && Some(*server_version) < result.server_version
             {
                 let op = self.outbox[place].clone();
-                let of_record = self
-                    .outbox
-                    .iter()
-                    .filter(|other| (&other.table, &other.pk) == (&op.table, &op.pk));
-                let latest = of_record.max_by_key(|other| &other.revision).unwrap_or(&op).clone();
-                lost.push(LostToDelete { op, latest, winner: revision.clone() });
+                let seen = Seen::of(None, self.pending(&op.table, &op.pk));
+                lost.push(LostToDelete { op, seen, winner: revision.clone() });
             }
-            if !result.success || self.has_passed(result) {
+            if result.error_code.as_deref() == Some("BASE_MISSING") {
+                self.outbox[place].waits = true;
+            } else if !result.success || self.has_passed(result) {
                 self.outbox.remove(place);
             }
         }
@@ -219,9 +216,9 @@ impl Device {
         let op = &mut self.outbox[place];
         let winner = result.winner.as_ref();
         op.told = result.server_version.max(winner.map(|winner| winner.server_version));
-        if let Some(winner) = winner {
-            let key = (op.table.clone(), op.pk.clone());
-            self.know_clock(key, winner.revision.clock);
+        let key = (op.table.clone(), op.pk.clone());
+        for shown in winner.into_iter().chain(&result.current) {
+            self.know_clocks(&key, &shown.revision, &shown.fields);
         }
     }
 
@@ -233,15 +230,29 @@ impl Device {
 
     /// The newest entry of a record as its user sees it: the parent of a new edit.
     pub fn parent(&self, table: &str, pk: &str) -> String {
-        let pending = self.outbox.iter().filter(|op| op.table == table && op.pk == pk);
-        let synced = self.synced.get(&(table.to_owned(), pk.to_owned()));
-        let seen = pending.map(|op| &op.revision).chain(synced.map(|record| &record.revision));
-        seen.max().map_or_else(|| "none".to_owned(), |newest| newest.op_id.clone())
+        self.seen(table, pk).newest.unwrap_or_else(|| "none".to_owned())
     }
 
-    fn know_clock(&mut self, key: (String, String), clock: i64) {
-        let known = self.clocks.entry(key).or_default();
-        *known = (*known).max(clock);
+    /// A record as its user sees it.
+    pub fn seen(&self, table: &str, pk: &str) -> Seen {
+        let synced = self.synced.get(&(table.to_owned(), pk.to_owned()));
+        Seen::of(synced, self.pending(table, pk))
+    }
+
+    /// The record's ops in the outbox.
+    pub fn pending(&self, table: &str, pk: &str) -> impl Iterator<Item = &Pending> {
+        self.outbox.iter().filter(move |op| op.table == table && op.pk == pk)
+    }
+
+    fn know_clocks(
+        &mut self,
+        key: &(String, String),
+        revision: &Revision,
+        fields: &BTreeMap<String, Revision>,
+    ) {
+        let clocks = fields.values().map(|by| by.clock).chain([revision.clock]);
+        let known = self.clocks.entry(key.clone()).or_default();
+        *known = clocks.fold(*known, i64::max);
     }
 
     /// Pulls to the end, with a snapshot first if the server requires one. Returns the
@@ -290,7 +301,7 @@ impl Device {
         let (changes, has_more) = (reply.changes.len(), reply.has_more);
         for change in reply.changes {
             let key = (change.table_name.clone(), change.pk.clone());
-            self.know_clock(key, change.stamp.clock);
+            self.know_clocks(&key, &change.stamp, &change.fields);
             if change.applied {
                 self.apply(change);
             }
@@ -303,20 +314,24 @@ impl Device {
         Ok(Pulled::Page { changes, has_more })
     }
 
+    /// A patch without the record is followed by an op that has it.
     fn apply(&mut self, change: Change) {
         let deleted = change.op == "delete";
+        let payload = change.payload.filter(|_| !deleted).map(|raw| raw.get().to_owned());
+        if payload.is_none() && !deleted {
+            return;
+        }
         let incoming = Synced {
-            revision: change.stamp,
-            payload: change.payload.filter(|_| !deleted).map(|raw| raw.get().to_owned()),
+            version: change.server_version,
+            newest: change.stamp.op_id.clone(),
+            revision: change.base.unwrap_or(change.stamp),
+            payload,
             deleted,
+            fields: change.fields,
         };
         let key = (change.table_name, change.pk);
-        match self.synced.get_mut(&key) {
-            Some(known) if known.revision >= incoming.revision => {}
-            Some(known) => *known = incoming,
-            None => {
-                self.synced.insert(key, incoming);
-            }
+        if self.synced.get(&key).is_none_or(|known| known.version < incoming.version) {
+            self.synced.insert(key, incoming);
         }
     }
 
@@ -357,7 +372,14 @@ impl Device {
         for item in reply.items {
             let deleted = item.kind == "tombstone";
             let payload = item.payload.map(|raw| raw.get().to_owned());
-            let synced = Synced { revision: item.revision, payload, deleted };
+            let synced = Synced {
+                version: item.server_version,
+                newest: item.op_id.unwrap_or_else(|| item.revision.op_id.clone()),
+                revision: item.revision,
+                payload,
+                deleted,
+                fields: item.fields,
+            };
             listing.records.insert((item.table_name, item.pk), synced);
         }
         listing.page_token = reply.next_page_token;
@@ -372,7 +394,7 @@ impl Device {
             return Ok(Listed::Old);
         }
         for (key, record) in &records {
-            self.know_clock(key.clone(), record.revision.clock);
+            self.know_clocks(key, &record.revision, &record.fields);
         }
         self.synced = records;
         self.cursor = reply.high_watermark;
@@ -383,8 +405,8 @@ impl Device {
         Ok(Listed::Whole)
     }
 
-    /// After a pull or snapshot: an op leaves if synced state holds it or a later op of
-    /// its record. The server has lost an op if the cursor has passed its answered
+    /// After a pull or snapshot: an op leaves if synced state holds it or what replaced
+    /// it; a patch that waits for its base leaves if that is nowhere. The server has lost an op if the cursor has passed its answered
     /// version without that, or the version is above the primary's head: it is sent
     /// again.
     fn clear_outbox(&mut self, head: i64) {
@@ -392,7 +414,7 @@ impl Device {
         self.outbox.retain_mut(|op| {
             let Some(told) = op.told else { return true };
             let key = (op.table.clone(), op.pk.clone());
-            if synced.get(&key).is_some_and(|record| record.revision >= op.revision) {
+            if op.is_held(synced.get(&key)) {
                 return false;
             }
             if told <= cursor || !reads_standby && head < told {
@@ -400,6 +422,20 @@ impl Device {
             }
             true
         });
+        let puts: BTreeSet<Revision> = self
+            .outbox
+            .iter()
+            .filter(|op| matches!(op.edit, Edit::Put(_)))
+            .map(|op| op.revision.clone())
+            .collect();
+        let before = self.outbox.len();
+        self.outbox.retain_mut(|op| {
+            let Edit::Patch { base, .. } = &op.edit else { return true };
+            let synced = synced.get(&(op.table.clone(), op.pk.clone()));
+            let is_known = synced.is_some_and(|it| it.revision == *base) || puts.contains(base);
+            !std::mem::take(&mut op.waits) || is_known
+        });
+        self.baseless += (before - self.outbox.len()) as u64;
     }
 
     /// Acknowledges this device's cursor.

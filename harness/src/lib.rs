@@ -9,6 +9,7 @@
 //! * [`edit`]: a user's edits on a device
 //! * [`files`]: backups of a server's files, and restoring them
 //! * [`loss`]: devices of a server that has lost its last commits
+//! * [`outbox`]: ops that wait there, and records as users see them
 //! * `programs`: psql and other programs beside a server
 //! * [`replies`]: the replies of the functions, as far as a device reads them
 //! * [`replica`]: a streaming standby that lags, is cut off or promoted
@@ -26,6 +27,7 @@ pub mod dump;
 pub mod edit;
 pub mod files;
 pub mod loss;
+pub mod outbox;
 mod programs;
 pub mod replica;
 pub mod replies;

@@ -1,5 +1,7 @@
 //! The replies of the functions, as far as a device reads them.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -21,6 +23,9 @@ pub struct PushResult {
     pub replayed: bool,
     pub server_version: Option<i64>,
     pub winner: Option<Winner>,
+    pub error_code: Option<String>,
+    /// The record that does not meet the op's condition.
+    pub current: Option<Winner>,
 }
 
 #[derive(Deserialize)]
@@ -29,6 +34,8 @@ pub struct Winner {
     pub kind: String,
     pub server_version: i64,
     pub revision: Revision,
+    #[serde(default)]
+    pub fields: BTreeMap<String, Revision>,
 }
 
 #[derive(Deserialize)]
@@ -46,12 +53,17 @@ pub struct PullReply {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Change {
+    pub server_version: i64,
     pub table_name: String,
     pub pk: String,
     pub op: String,
     pub applied: bool,
     pub payload: Option<Box<RawValue>>,
     pub stamp: Revision,
+    /// Of a patch.
+    pub base: Option<Revision>,
+    #[serde(default)]
+    pub fields: BTreeMap<String, Revision>,
 }
 
 /// Each half is the reply of the single call.
@@ -79,4 +91,9 @@ pub struct SnapshotItem {
     pub pk: String,
     pub payload: Option<Box<RawValue>>,
     pub revision: Revision,
+    pub server_version: i64,
+    #[serde(default)]
+    pub fields: BTreeMap<String, Revision>,
+    /// The newest entry's, where patches hold fields.
+    pub op_id: Option<String>,
 }

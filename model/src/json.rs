@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, MapAccess, Visitor};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 /// A string's contents; `None` for a lone surrogate.
@@ -23,6 +24,20 @@ pub fn is_name(name: &str, max: usize) -> bool {
 
 pub fn is_number(raw: &str) -> bool {
     raw.starts_with(|first: char| first == '-' || first.is_ascii_digit())
+}
+
+/// As the server writes it: without the short escapes of backspace and form feed.
+pub fn compact(value: &Value) -> String {
+    let written = value.to_string();
+    let (mut compact, mut chars) = (String::with_capacity(written.len()), written.chars());
+    while let Some(next) = chars.next() {
+        match (next, if next == '\\' { chars.next() } else { None }) {
+            (_, Some('b')) => compact += "\\u0008",
+            (_, Some('f')) => compact += "\\u000c",
+            (_, escaped) => compact.extend([next].into_iter().chain(escaped)),
+        }
+    }
+    compact
 }
 
 /// How many containers the innermost value is in; brackets in strings are none.
@@ -183,5 +198,11 @@ mod tests {
     #[test]
     fn brackets_in_strings_are_no_containers() {
         assert_eq!([depth("1"), depth(r#"{"[":"\"{"}"#), depth("[[],[[]]]")], [0, 1, 3]);
+    }
+
+    #[test]
+    fn control_characters_are_written_as_the_server_does() {
+        let text = "\u{8}\u{c}\n\\b\u{1}\"";
+        assert_eq!(compact(&text.into()), r#""\u0008\u000c\n\\b\u0001\"""#);
     }
 }

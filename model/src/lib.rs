@@ -9,6 +9,7 @@
 //!
 //! * [`server`]: what there is: workspaces, entries, records, devices, settings
 //! * [`json`], [`op`]: JSON texts, and the ops of a batch
+//! * [`patch`]: what an op does at its turn
 //! * [`push`], [`pull`], [`snapshot`], [`devices`]: what devices call
 //! * [`gc`]: garbage collection, and what remains of dropped workspaces
 //! * [`members`], [`registry`]: who may do what; tables and owner fields
@@ -21,6 +22,7 @@ pub mod gc;
 pub mod json;
 pub mod members;
 pub mod op;
+pub mod patch;
 pub mod pull;
 pub mod push;
 pub mod refusal;
@@ -34,7 +36,8 @@ pub mod views;
 
 pub use gc::{Collected, Cutoffs};
 pub use members::Role;
-pub use op::{Op, Revision};
+pub use op::{Expected, Op, Revision};
+pub use patch::{Fields, Merged};
 pub use pull::{Filter, Proof, Pull, Pulled, ShownProof};
 pub use push::Exchanged;
 pub use refusal::{Outcome, Refusal};

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use crate::json::compact;
 use crate::members::Role;
 use crate::refusal::{Refusal, invalid};
 use crate::server::{Entry, Record, Server, Settings, Workspace, sees};
@@ -178,8 +179,15 @@ fn change(version: i64, entry: &Entry) -> Value {
     let Entry { op, applied, overwrote, .. } = entry;
     let mut change = json!({"serverVersion": version, "tableName": op.table, "pk": op.pk,
         "op": op.word(), "applied": applied, "stamp": op.stamp()});
-    if op.payload.is_some() {
+    if let Some(base) = &op.base {
+        change["base"] = base.json();
+        change["patch"] = entry.written();
+    }
+    if entry.record().is_some() {
         change["payload"] = entry.payload();
+    }
+    if let Some(merged) = &entry.merged {
+        change["fields"] = merged.fields();
     }
     if let Some(overwrote) = overwrote {
         change["overwrote"] = json!(overwrote);
@@ -217,17 +225,19 @@ impl Page {
 /// An element's bytes as the server writes it.
 fn size(element: &Value) -> usize {
     let mut bare = element.clone();
-    let mut payload = 0;
+    let mut texts = 0;
     if let Some(members) = bare.as_object_mut() {
-        if let Some(raw) = members.remove("payload").as_ref().and_then(Value::as_str) {
-            payload = ",\"payload\":".len() + raw.len();
+        for key in ["payload", "patch"] {
+            if let Some(raw) = members.remove(key).as_ref().and_then(Value::as_str) {
+                texts += ",\"\":".len() + key.len() + raw.len();
+            }
         }
         if let Some(at) = members.get_mut("serverDeletedAt") {
             // Seconds since 1970 have ten digits for some time.
             *at = json!(1_000_000_000);
         }
     }
-    bare.to_string().len() + payload
+    compact(&bare).len() + texts
 }
 
 impl Record {
@@ -239,6 +249,10 @@ impl Record {
         match self.is_deleted {
             true => item["serverDeletedAt"] = json!(entry.at),
             false => item["payload"] = entry.payload(),
+        }
+        if let Some(merged) = &entry.merged {
+            item["fields"] = merged.fields();
+            item["opId"] = json!(entry.op.revision.op_id);
         }
         item
     }

@@ -4,9 +4,10 @@ use std::collections::{BTreeSet, HashMap};
 
 use serde_json::{Value, json};
 
-use crate::json::{Members, depth, is_number, is_same, name, text};
+use crate::json::{Members, compact, depth, is_number, is_same, name, text};
 use crate::members::Role;
 use crate::op::{Element, Op, read};
+use crate::patch::{Turn, fields_json};
 use crate::pull::{Pull, Pulled, ShownProof};
 use crate::refusal::{Outcome, Refusal, named};
 use crate::server::{Entry, Key, Owner, Record, Server, Settings, Table, Workspace, sees};
@@ -15,8 +16,11 @@ use crate::server::{Entry, Key, Owner, Record, Server, Settings, Table, Workspac
 #[derive(Clone, Copy, Debug)]
 pub struct Code(&'static str, Option<&'static str>);
 
-const INVALID: Code = Code("VALIDATION_ERROR", None);
-const OVERSIZED: Code = Code("OVERSIZED", None);
+pub(crate) const INVALID: Code = Code("VALIDATION_ERROR", None);
+pub(crate) const OVERSIZED: Code = Code("OVERSIZED", None);
+pub(crate) const BASE_MISSING: Code = Code("BASE_MISSING", None);
+pub(crate) const RECORD_CONFLICT: Code = Code("RECORD_CONFLICT", None);
+pub(crate) const FIELD_CONFLICT: Code = Code("FIELD_CONFLICT", None);
 const UNAUTHORIZED: Code =
     Code("UNAUTHORIZED", Some("the record is another user's, or the payload says so"));
 const TWICE: Code =
@@ -63,21 +67,27 @@ impl Server {
         let mut state = known.unwrap_or_else(|| self.new_workspace());
         let before = state.head;
         let mut fates: Vec<Fate> = Vec::new();
+        let mut ops: Vec<Option<&Op>> = Vec::new();
         for place in places(&elements) {
-            let fate = match place {
-                Place::Refused(code) => Fate::Refused(code),
-                Place::Again(first) => fates[first],
-                Place::First(op) => self.take(&mut state, user, workspace, op, at),
+            let (fate, op) = match place {
+                Place::Refused(code) => (Fate::Refused(code), None),
+                Place::Again(first) => (fates[first], ops[first]),
+                Place::First(op) => (self.take(&mut state, user, workspace, op, at), Some(op)),
             };
             fates.push(fate);
+            ops.push(op);
         }
+        state.forget_superseded(before);
         state.changes += u64::from(state.head > before);
         let mut winners = Winners::default();
         let results: Vec<Value> = elements
             .iter()
-            .zip(fates)
-            .map(|(element, fate)| {
-                state.result(&element.op_id, fate, before, &mut winners, &self.settings)
+            .zip(fates.into_iter().zip(ops))
+            .map(|(element, (fate, op))| {
+                let mut shown = |key: Key, record: &Record| {
+                    state.shown_winner(key, record, before, &mut winners, &self.settings)
+                };
+                state.result(&element.op_id, fate, op, &mut shown)
             })
             .collect();
         let head = state.head;
@@ -92,7 +102,10 @@ impl Server {
         let elements = read(ops, usize::MAX).unwrap_or_default();
         let is_known = self.workspaces.contains_key(workspace);
         places(&elements).iter().any(|place| match place {
-            Place::First(op) => is_known || self.admit(workspace, op).is_ok(),
+            Place::First(op) => {
+                let turn = || Workspace::default().turn(op, usize::MAX);
+                is_known || self.admit(workspace, op).is_ok() && turn().is_ok()
+            }
             _ => false,
         })
     }
@@ -118,10 +131,13 @@ impl Server {
             let known = state.records.get(&op.key()).map(|record| &record.owner);
             owned(user, op, field, known).map(|(owner, fills)| (owner, field.filter(|_| fills)))
         });
-        match owned {
+        let turned =
+            owned.and_then(|owned| Ok((owned, state.turn(op, self.settings.max_payload_bytes)?)));
+        match turned {
             Err(code) => Fate::Refused(code),
-            Ok((owner, field)) => {
-                Fate::Stored { version: state.append(op, owner, field, at), is_replay: false }
+            Ok(((owner, field), turn)) => {
+                let version = state.append(op, turn, owner, field, at);
+                Fate::Stored { version, is_replay: false }
             }
         }
     }
@@ -129,6 +145,9 @@ impl Server {
     /// The rules of today for an op that is new.
     fn admit(&self, workspace: &str, op: &Op) -> Result<&Table, Code> {
         let table = self.tables.get(&op.table).ok_or(INVALID)?;
+        if op.base.is_some() && !table.patches {
+            return Err(INVALID);
+        }
         let Some(payload) = &op.payload else { return Ok(table) };
         let Settings { max_payload_bytes, max_payload_depth, .. } = self.settings;
         if payload.len() > max_payload_bytes || depth(payload) > max_payload_depth {
@@ -210,18 +229,30 @@ impl Server {
 }
 
 impl Workspace {
-    fn append(&mut self, op: &Op, owner: Owner, field: Option<&str>, at: i64) -> i64 {
+    /// A patch that an op of the same call superseded does not keep the record.
+    fn forget_superseded(&mut self, before: i64) {
+        let Workspace { log, records, .. } = self;
+        for (version, entry) in log.range_mut(before + 1..) {
+            if records[&entry.op.key()].version != *version {
+                entry.merged = None;
+            }
+        }
+    }
+
+    fn append(&mut self, op: &Op, turn: Turn, owner: Owner, field: Option<&str>, at: i64) -> i64 {
         self.head += 1;
         let version = self.head;
         let winner = self.records.get(&op.key());
-        let applied = winner.is_none_or(|winner| op.revision > winner.revision);
+        let applied = !matches!(turn, Turn::Loses);
         let replaced = winner.filter(|_| applied);
         let supersedes = replaced.map(|winner| winner.version);
-        let created = applied && !op.is_delete && replaced.is_none_or(|winner| winner.is_deleted);
-        let newest = replaced.map(|winner| winner.revision.op_id.clone());
+        let is_put = !op.is_delete && op.base.is_none();
+        let created = applied && is_put && replaced.is_none_or(|winner| winner.is_deleted);
+        let newest = replaced.map(|winner| self.newest_id(winner).to_owned());
         let overwrote = newest.filter(|it| op.parent.as_ref().is_some_and(|seen| seen != it));
         if applied {
-            let (revision, is_deleted) = (op.revision.clone(), op.is_delete);
+            let register = op.base.as_ref().unwrap_or(&op.revision);
+            let (revision, is_deleted) = (register.clone(), op.is_delete);
             let record = Record { version, revision, is_deleted, owner: owner.clone() };
             self.records.insert(op.key(), record);
         }
@@ -231,7 +262,12 @@ impl Workspace {
             op.payload = Some(filled(payload, field, owner));
         }
         let filled = field.map(str::to_owned);
-        let entry = Entry { op, filled, owner, applied, supersedes, created, overwrote, at };
+        let (merged, lost) = match turn {
+            Turn::Merges { merged, lost } => (Some(merged), lost),
+            Turn::Loses | Turn::Replaces => (None, Vec::new()),
+        };
+        let entry =
+            Entry { op, merged, lost, filled, owner, applied, supersedes, created, overwrote, at };
         self.log.insert(version, entry);
         version
     }
@@ -240,9 +276,8 @@ impl Workspace {
         &self,
         op_id: &Value,
         fate: Fate,
-        before: i64,
-        winners: &mut Winners,
-        settings: &Settings,
+        sent: Option<&Op>,
+        shown: &mut impl FnMut(Key, &Record) -> Value,
     ) -> Value {
         let (version, is_replay) = match fate {
             Fate::Refused(Code(code, words)) => {
@@ -250,14 +285,26 @@ impl Workspace {
                 if let Some(words) = words {
                     refused["error"] = json!(words);
                 }
+                let record = sent.and_then(|op| self.records.get_key_value(&op.key()));
+                if let (Some((key, record)), "RECORD_CONFLICT" | "FIELD_CONFLICT") = (record, code)
+                {
+                    refused["current"] = shown(key.clone(), record);
+                }
                 return refused;
             }
             Fate::Stored { version, is_replay } => (version, is_replay),
         };
-        let Entry { op, applied, created, overwrote, .. } = &self.log[&version];
+        let Entry { op, applied, lost, created, overwrote, .. } = &self.log[&version];
         let key = op.key();
         let record = &self.records[&key];
-        let applied = if is_replay { record.version == version } else { *applied };
+        let not_held = sent.map_or(Vec::new(), |sent| self.not_held(sent, record));
+        let (applied, lost) = match (is_replay, &op.base) {
+            (false, _) => (*applied, lost),
+            (true, None) => (op.revision == record.revision, lost),
+            (true, Some(_)) => {
+                (sent.is_some_and(|sent| not_held.len() < sent.fields().len()), &not_held)
+            }
+        };
         let mut result =
             json!({"opId": op_id, "success": true, "serverVersion": version, "applied": applied});
         if is_replay {
@@ -268,8 +315,10 @@ impl Workspace {
         if let Some(overwrote) = overwrote {
             result["overwrote"] = json!(overwrote);
         }
-        if !applied {
-            result["winner"] = self.shown_winner(key, record, before, winners, settings);
+        match applied {
+            true if lost.is_empty() => {}
+            true => result["lost"] = json!(lost),
+            false => result["winner"] = shown(key, record),
         }
         result
     }
@@ -296,11 +345,16 @@ impl Workspace {
             return winner;
         }
         winner["kind"] = json!("put");
-        let payload = entry.and_then(|entry| entry.op.payload.as_deref()).unwrap_or_default();
-        let size = payload.len();
+        let payload = entry.and_then(Entry::record).unwrap_or_default();
+        let fields = fields_json(&self.fields(record));
+        let has_fields = fields != json!({});
+        let size = payload.len() + if has_fields { compact(&fields).len() } else { 0 };
         if winners.shown.insert(key) && winners.bytes + size < settings.max_page_bytes {
             winners.bytes += size;
             winner["payload"] = json!(payload);
+            if has_fields {
+                winner["fields"] = fields;
+            }
         }
         winner
     }
@@ -314,15 +368,19 @@ fn owned(user: Option<&str>, op: &Op, field: Option<&str>, known: Option<&Owner>
         (Some(Some(owner)), Some(user), _) if owner != user => return Err(UNAUTHORIZED),
         (Some(Some(owner)), ..) => owner.clone(),
         (None, Some(user), _) => user.to_owned(),
+        // It will be refused: there is nothing that it could patch.
+        (None, None, _) if op.base.is_some() => return Ok((None, false)),
         (None, None, Some(Named::User(owner))) => owner.clone(),
         (None, None, _) => return Err(INVALID),
     };
     let fills = match said {
         _ if op.is_delete => false,
         None => false,
-        Some(Named::Absent) => true,
+        Some(Named::Absent) => op.base.is_none(),
         Some(Named::User(said)) if said == owner => false,
-        Some(_) => return Err(if user.is_some() { UNAUTHORIZED } else { INVALID }),
+        Some(_) => {
+            return Err(if user.is_some() || op.base.is_some() { UNAUTHORIZED } else { INVALID });
+        }
     };
     Ok((Some(owner), fills))
 }

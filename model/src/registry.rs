@@ -12,6 +12,7 @@ impl Server {
         table: &str,
         pk_field: &str,
         owner_field: Option<&str>,
+        patches: bool,
     ) -> Outcome {
         trusted_only(user)?;
         named(table, 128, "invalid table_name")?;
@@ -25,7 +26,7 @@ impl Server {
             return Err(refusal("55000", "table has an owner_field"));
         }
         let (pk_field, owner_field) = (pk_field.to_owned(), owner_field.map(str::to_owned));
-        self.tables.insert(table.to_owned(), Table { pk_field, owner_field });
+        self.tables.insert(table.to_owned(), Table { pk_field, owner_field, patches });
         Ok(Value::Null)
     }
 

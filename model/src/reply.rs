@@ -21,14 +21,14 @@ pub fn read(reply: &str) -> Result<Value> {
     for (key, raw) in members.0 {
         let key = String::from_utf8(key)?;
         let value = match &*key {
-            "payload" if raw != "null" => json!(raw),
+            "payload" | "patch" if raw != "null" => json!(raw),
             "opId" => echoed(raw),
             _ => read(raw)?,
         };
         ensure!(object.insert(key, value).is_none(), "a key twice: {reply}");
     }
     if let Some(code) = object.get("errorCode").and_then(Value::as_str) {
-        let is_fixed = !["VALIDATION_ERROR", "OVERSIZED"].contains(&code);
+        let is_fixed = ["CONFLICT", "UNAUTHORIZED"].contains(&code);
         let words = object.get("error").and_then(Value::as_str).unwrap_or_default();
         ensure!(!words.is_empty(), "a refusal without words: {reply}");
         if !is_fixed {

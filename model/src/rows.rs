@@ -4,14 +4,17 @@
 use std::collections::HashSet;
 use std::fmt::Display;
 
+use crate::json::compact;
 use crate::server::{Device, Entry, Record, Server, Workspace};
 
 /// Entries of the workspace `$1`, NULL for all, above version `$2`. Times are
 /// seconds since `$3`, which is NULL where nobody compares them.
 pub const STORED_LOG: &str =
-    "select format('%s log %s %s %s %s %s %s %s %s %s %s %s %s owner <%s> filled <%s> at <%s>',
+    "select format('%s log %s %s %s %s %s %s %s %s %s %s %s %s base <%s> patch <%s> fields <%s>
+               owner <%s> filled <%s> at <%s>',
             w.workspace_id, l.server_version, l.table_name, l.pk, l.operation, l.payload, l.clock,
-            l.hlc, l.device_id, l.op_id, l.applied, l.supersedes, l.overwrote, l.owner,
+            l.hlc, l.device_id, l.op_id, l.applied, l.supersedes, l.overwrote, l.base, l.patch,
+            l.fields, l.owner,
             l.filled_field, extract(epoch from l.created_at)::bigint - $3)
        from sync_ext.change_log l join sync_ext.workspace w using (workspace_key)
       where ($1::text is null or w.workspace_id = $1) and l.server_version > $2";
@@ -27,7 +30,7 @@ pub const STORED_REST: &str =
             d.user_id, d.last_seen_version, extract(epoch from d.updated_at)::bigint - $1)
        from sync_ext.device_cursor d join sync_ext.workspace w using (workspace_key)
      union all select format('%s member %s %s', workspace_id, user_id, role) from sync_ext.member
-     union all select format('table %s %s <%s>', table_name, pk_field, owner_field)
+     union all select format('table %s %s <%s> %s', table_name, pk_field, owner_field, patches)
        from sync_ext.synced_table";
 
 fn flag(flag: bool) -> &'static str {
@@ -74,7 +77,8 @@ impl Server {
         }
         for (name, table) in &self.tables {
             let owner_field = or_empty(table.owner_field.as_ref());
-            lines.push(format!("table {name} {} <{owner_field}>", table.pk_field));
+            let patches = flag(table.patches);
+            lines.push(format!("table {name} {} <{owner_field}> {patches}", table.pk_field));
         }
         lines.sort_unstable();
         lines
@@ -91,12 +95,16 @@ impl Workspace {
     ) -> impl Iterator<Item = String> {
         self.log.range(above + 1..).map(move |(version, entry)| {
             let Entry { op, filled, owner, applied, supersedes, overwrote, at, .. } = entry;
+            let patch = op.payload.as_ref().filter(|_| op.base.is_some());
+            let base = op.base.as_ref().map(|base| compact(&base.json()));
+            let fields = entry.merged.as_ref().map(|merged| compact(&merged.fields()));
             format!(
-                "{name} log {version} {} {} {} {} {} {} {} {} {} {} {} owner <{}> filled <{}> at <{}>",
+                "{name} log {version} {} {} {} {} {} {} {} {} {} {} {} base <{}> patch <{}> fields <{}>
+               owner <{}> filled <{}> at <{}>",
                 op.table,
                 op.pk,
                 op.word(),
-                or_empty(op.payload.as_ref()),
+                or_empty(entry.record().as_ref()),
                 op.revision.clock,
                 op.revision.hlc,
                 op.device_id,
@@ -104,6 +112,9 @@ impl Workspace {
                 flag(*applied),
                 or_empty(supersedes.as_ref()),
                 or_empty(overwrote.as_ref()),
+                or_empty(base.as_ref()),
+                or_empty(patch),
+                or_empty(fields.as_ref()),
                 or_empty(owner.as_ref()),
                 or_empty(filled.as_ref()),
                 time(*at, has_times)

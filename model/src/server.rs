@@ -8,6 +8,7 @@ use crate::gc::Leftover;
 use crate::json::is_same;
 use crate::members::Role;
 use crate::op::{Op, Revision};
+use crate::patch::Merged;
 use crate::push::filled;
 
 /// A record's table and pk.
@@ -56,6 +57,8 @@ pub struct Server {
 pub struct Table {
     pub pk_field: String,
     pub owner_field: Option<String>,
+    /// Are patches allowed?
+    pub patches: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -77,8 +80,12 @@ pub struct Workspace {
 
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// With the payload as stored.
+    /// With the payload as stored; of a patch, as pushed.
     pub op: Op,
+    /// What an applied patch made of the record, unless an op of the same call came later.
+    pub merged: Option<Merged>,
+    /// The fields that an applied patch did not win.
+    pub lost: Vec<String>,
     /// The field that the server has added to the payload.
     pub filled: Option<String>,
     pub owner: Owner,
@@ -92,7 +99,9 @@ pub struct Entry {
 
 #[derive(Clone, Debug)]
 pub struct Record {
+    /// Of the newest entry, that of the last applied op.
     pub version: i64,
+    /// Of the register, the put or delete of the highest.
     pub revision: Revision,
     pub is_deleted: bool,
     pub owner: Owner,
@@ -132,7 +141,7 @@ impl Workspace {
         true
     }
 
-    /// The entry of a record's winner, unless it is purged.
+    /// A record's newest entry, unless it is purged.
     pub fn winner(&self, record: &Record) -> Option<&Entry> {
         self.log.get(&record.version)
     }
@@ -152,7 +161,20 @@ impl Entry {
         self.op.is_like(op) && is_stored(&payload)
     }
 
+    /// The whole record after it.
+    pub fn record(&self) -> Option<&str> {
+        match self.op.base {
+            Some(_) => self.merged.as_ref().map(|merged| &*merged.payload),
+            None => self.op.payload.as_deref(),
+        }
+    }
+
     pub(crate) fn payload(&self) -> Value {
+        Value::from(self.record())
+    }
+
+    /// What the op itself wrote.
+    pub(crate) fn written(&self) -> Value {
         Value::from(self.op.payload.clone())
     }
 }

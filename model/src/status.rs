@@ -4,9 +4,10 @@ use serde_json::{Value, json};
 
 use crate::gc::Cutoffs;
 use crate::members::Role;
+use crate::patch::Fields;
 use crate::refusal::Outcome;
 use crate::server::{Device, Entry, Key, Record, Server, Workspace, sees};
-use crate::views::decided_by;
+use crate::views::{decided_by, lost_by};
 
 /// Stands for whichever of several devices holds GC back.
 pub const ANY_DEVICE: &str = "one of those";
@@ -88,7 +89,8 @@ impl Workspace {
             (true, None) => "grave",
         });
         reply["winner"] = json!({"serverVersion": record.version,
-            "revision": record.revision.json(), "owner": record.owner});
+            "revision": record.revision.json(), "owner": record.owner,
+            "fields": entry.and_then(|entry| entry.merged.as_ref()).map(|it| it.fields())});
         let entries: Vec<(i64, &Entry)> = self
             .log
             .iter()
@@ -96,7 +98,9 @@ impl Workspace {
             .map(|(version, entry)| (*version, entry))
             .collect();
         reply["opsLogged"] = json!(entries.len());
-        reply["ops"] = entries.iter().map(|of| explained(&entries, *of, record)).collect();
+        let fields = self.fields(record);
+        let explain = |of: &_| explained(&entries, *of, record, &fields);
+        reply["ops"] = entries.iter().map(explain).collect();
         let device = |((id, user), device): Known| {
             json!({"deviceId": id, "userId": user_id(user), "lastSeenVersion": device.cursor,
                 "hasSeenWinner": device.cursor >= record.version})
@@ -121,31 +125,44 @@ impl Workspace {
 }
 
 /// What one op did, of those of a record that are left.
-fn explained(entries: &[(i64, &Entry)], (version, entry): (i64, &Entry), record: &Record) -> Value {
+fn explained(
+    entries: &[(i64, &Entry)],
+    (version, entry): (i64, &Entry),
+    record: &Record,
+    fields: &Fields,
+) -> Value {
     let op = &entry.op;
+    let held = fields.iter().filter(|(_, by)| **by == op.revision);
+    let held: Vec<&String> = held.map(|(name, _)| name).collect();
     let applied = entries.iter().filter(|(_, entry)| entry.applied);
     let before = applied.map(|(version, _)| *version).filter(|it| *it < version).max();
     let of = |version: i64| {
         let entry = entries.iter().find(|(known, _)| *known == version);
-        entry.map(|(_, entry)| &entry.op.revision)
+        // What decided was the register, of a patch its base.
+        entry.map(|(_, entry)| entry.op.base.as_ref().unwrap_or(&entry.op.revision))
     };
     let (outcome, against, other) = match entry.applied {
-        true => {
-            let outcome = if version == record.version { "winner" } else { "superseded" };
-            (outcome, entry.supersedes, entry.supersedes.and_then(of))
-        }
+        true => ("superseded", entry.supersedes, entry.supersedes.and_then(of)),
         false => {
             let other = before.and_then(of).unwrap_or(&record.revision);
             ("lost", before.or(Some(record.version)), Some(other))
         }
     };
+    let is_register = entry.applied && op.revision == record.revision;
+    let outcome = if is_register || !held.is_empty() { "winner" } else { outcome };
+    let decided_by = match &op.base {
+        None => other.and_then(|other| decided_by(&op.revision, other)),
+        Some(_) if entry.applied => None,
+        Some(base) => Some(lost_by(base, record)),
+    };
     let superseded_by = entries.iter().find(|(_, entry)| entry.supersedes == Some(version));
     json!({"serverVersion": version, "op": op.word(), "outcome": outcome,
         "against": against,
-        "decidedBy": other.and_then(|other| decided_by(&op.revision, other)),
+        "decidedBy": decided_by,
+        "fields": Some(held).filter(|held| !held.is_empty()),
         "overwrote": entry.overwrote,
         "supersededBy": superseded_by.map(|(version, _)| version),
         "stamp": op.stamp(),
-        "payload": entry.payload(),
+        "payload": entry.written(),
         "payloadBytes": op.payload.as_ref().map(String::len)})
 }

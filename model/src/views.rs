@@ -1,10 +1,12 @@
 //! The views that show records, as arrays of their columns.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::members::Role;
 use crate::op::{Revision, word};
-use crate::server::{Entry, Server, Workspace, sees};
+use crate::server::{Entry, Record, Server, Workspace, sees};
 
 impl Server {
     /// The workspaces that a caller may read.
@@ -21,10 +23,11 @@ impl Server {
             for ((table, pk), record) in visible {
                 let entry = state.winner(record);
                 let payload = entry.filter(|_| !record.is_deleted).map(Entry::payload);
+                let fields = entry.and_then(|entry| entry.merged.as_ref()).map(|it| it.fields());
                 let (version, is_deleted) = (record.version, record.is_deleted);
                 let (revision, is_logged) = (record.revision.json(), entry.is_some());
                 records.push(json!([
-                    name, table, pk, payload, is_deleted, revision, version, is_logged
+                    name, table, pk, payload, is_deleted, revision, version, is_logged, fields
                 ]));
                 if is_deleted {
                     tombstones.push(json!([name, table, pk, version, is_logged]));
@@ -41,11 +44,10 @@ impl Server {
             let mut lost: Vec<(i64, &Entry)> = state
                 .log
                 .iter()
-                // What lost itself, or what it has replaced unseen.
-                .filter_map(|(version, by)| match (by.applied, &by.overwrote) {
-                    (false, _) => Some((*version, by)),
-                    (true, Some(_)) => Some((by.supersedes?, by)),
-                    (true, None) => None,
+                // What lost itself, all or in part, or what it has replaced unseen.
+                .filter_map(|(version, by)| match &by.overwrote {
+                    Some(_) if by.applied => Some((by.supersedes?, by)),
+                    _ => (!by.applied || !by.lost_fields().is_empty()).then_some((*version, by)),
                 })
                 .collect();
             lost.sort_by_key(|(version, _)| *version);
@@ -66,11 +68,14 @@ impl Workspace {
             name,
             op.table,
             op.pk,
-            decided_by(&op.revision, &record.revision),
-            by.applied,
+            match &op.base {
+                Some(base) => Some(lost_by(base, record)),
+                None => decided_by(&op.revision, &record.revision),
+            },
+            by.overwrote.is_some(),
             at,
             op.word(),
-            entry.payload(),
+            entry.written(),
             op.device_id,
             op.revision.json(),
             record.version,
@@ -78,8 +83,26 @@ impl Workspace {
             payload,
             winner.map(|winner| &winner.op.device_id),
             record.revision.json(),
+            Some(by.lost_fields()).filter(|fields| !fields.is_empty()),
         ]))
     }
+}
+
+impl Entry {
+    /// Of a patch: the fields that it did not win, as far as that is stored.
+    fn lost_fields(&self) -> BTreeSet<String> {
+        let won = |name: &String| match (&self.merged, self.applied) {
+            (_, false) => false,
+            (None, true) => true,
+            (Some(merged), true) => merged.fields[name] == self.op.revision,
+        };
+        self.op.fields().into_iter().map(|(name, _)| name).filter(|name| !won(name)).collect()
+    }
+}
+
+/// Why a patch of this base has lost.
+pub(crate) fn lost_by(base: &Revision, record: &Record) -> &'static str {
+    if record.is_deleted || *base != record.revision { "base" } else { "fields" }
 }
 
 /// The part in which two revisions differ first.

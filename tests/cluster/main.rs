@@ -6,10 +6,13 @@
 //! * `documents`: what the documents say, and what psql prints
 //! * `security`: attempts of callers who are not trusted
 //! * `storage`: changes to our tables by people and tools; access paths, limits, a model
+//!
+//! `patching` makes ops that patch.
 
 mod backup;
 mod clients;
 mod concurrency;
 mod documents;
+mod patching;
 mod security;
 mod storage;

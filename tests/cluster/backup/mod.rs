@@ -3,6 +3,7 @@
 mod decoding;
 mod dumps;
 mod files;
+mod patches;
 mod promotion;
 mod standby;
 mod standby_devices;

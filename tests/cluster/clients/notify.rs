@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use sync_ext_harness::batch::{delete, op, op_id, push, put};
 use sync_ext_harness::database::Database;
 
+use crate::patching::{allow_patches, patch};
+
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Somebody who pushes and somebody who listens.
@@ -147,6 +149,27 @@ fn changes_are_those_of_a_pull() {
     assert_eq!(pulled[4]["overwrote"], op_id(4));
     let told = pair.told();
     assert_eq!(told, [json!({"workspaceId": "w", "serverVersion": 5, "changes": pulled})]);
+}
+
+/// A patch that a later one of its call superseded has no record in either.
+#[test]
+fn changes_contain_patches_as_a_pull_does() {
+    let mut pair = Pair::new("changes");
+    allow_patches(&mut pair.pusher);
+    let ops = [
+        op(1, "a", 1, "put", r#"{"x":1}"#),
+        patch(2, "a", 2, (1, 1), r#"{"x":2}"#),
+        patch(3, "a", 3, (1, 1), r#"{"y":3}"#),
+        patch(4, "a", 1, (1, 1), r#"{"x":0}"#),
+    ];
+    push(&mut pair.pusher, "w", &ops);
+    let sql = "select (sync_pull('w') -> 'changes')::text";
+    let pulled: String = pair.pusher.query_one(sql, &[]).unwrap().get(0);
+    let pulled: Value = serde_json::from_str(&pulled).unwrap();
+    assert_eq!(pulled[2]["payload"], json!({"x": 2, "y": 3}));
+    assert_eq!(pulled[2]["fields"]["x"]["opId"], op_id(2));
+    let told = pair.told();
+    assert_eq!(told, [json!({"workspaceId": "w", "serverVersion": 4, "changes": pulled})]);
 }
 
 #[test]

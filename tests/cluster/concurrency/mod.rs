@@ -6,6 +6,7 @@ mod erasing;
 mod gc;
 mod members;
 mod moments;
+mod patches;
 mod pushes;
 mod races;
 mod readers;

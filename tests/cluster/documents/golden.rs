@@ -21,8 +21,8 @@ macro_rules! scripts {
 }
 
 scripts! {
-    conflicts cursor deletes errors exchange gc grants horizon_and_graves members parent
-    private proof_after_restore pull push_and_replay renamed_schema settings_and_schema
+    conflicts cursor deletes errors exchange gc grants hlc horizon_and_graves members parent
+    patches private proof_after_restore pull push_and_replay renamed_schema settings_and_schema
     snapshot status superseded_delete validation winners
 }
 

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use postgres::Client;
-use sync_ext_harness::batch::{op, push, put};
+use sync_ext_harness::batch::{op, op_id, push, put};
 use sync_ext_harness::database::Database;
 
 use super::{alone, refused};
+use crate::patching::{allow_patches, patch};
 
 /// What each process of the server may map, in kB: hardly more than it needs.
 const ADDRESS_SPACE: u64 = 600_000;
@@ -34,18 +35,44 @@ fn who_takes_too_much_fails_alone() {
              alter role web set sync_ext.user_id = 'nobody'",
         )
         .unwrap();
+    allow_patches(&mut admin);
     drop(admin);
+    // Of more members than there is memory for, once it is short.
+    let wide = format!("{{{}\"b\":1}}", "\"a\":1,".repeat(5_000_000));
+    push(&mut app.session(), "team", &[op(1001, "wide", 9, "put", &wide)]);
     Arc::get_mut(&mut app.cluster).unwrap().restart_within(ADDRESS_SPACE).unwrap();
     let app = app;
 
+    // A patch of as many members itself.
+    let wide_patch = format!(
+        "select sync_push('team', ('[{{\"tableName\":\"notes\",\"operation\":\"patch\",\"pk\":\"a\",
+           \"opId\":\"{}\",\"deviceId\":\"d\",\"hlc\":\"h\",\"clock\":9,\"payload\":{{'
+           || repeat('\"a\":1,', 6000000) || '\"b\":1}}}}]')::json)",
+        op_id(1003)
+    );
+    // One whose fields and revisions would be many times as long.
+    let many_fields = format!(
+        "select sync_push('team', ('[{{\"tableName\":\"notes\",\"operation\":\"patch\",\"pk\":\"large\",
+           \"base\":{{\"opId\":\"{}\",\"hlc\":\"h\",\"clock\":9}},
+           \"opId\":\"{}\",\"deviceId\":\"d\",\"clock\":10,\"hlc\":\"' || repeat('\\u0001', 512)
+           || '\",\"payload\":{{' || string_agg('\"' || i || '\":1', ',') || '}}}}]')::json)
+         from generate_series(1, 200000) as i",
+        op_id(1000),
+        op_id(1004)
+    );
     let members = r#"{"payload":{"a":1,"a":1,"a":1,"a":1,"a":1,"a":1,"a":1,"a":1}}"#;
     let losers: Vec<String> = (2000..3000).map(|id| op(id, "large", 1, "put", "{}")).collect();
     let losers = format!("select sync_push('team', '[{}]')", losers.join(","));
+    let patch_of_wide = patch(1002, "wide", 10, (1001, 9), "{\"b\":2}");
+    let patch_of_wide = format!("select sync_push('team', '[{patch_of_wide}]')");
     let hostile: Vec<(&str, String)> = vec![
         ("trusted", many(members, 900_000)),
         ("trusted", many("{}", 999_999)),
         ("trusted", many("[[[[]]]]", 900_000)),
         ("trusted", losers),
+        ("trusted", patch_of_wide),
+        ("trusted", wide_patch),
+        ("trusted", many_fields),
         ("trusted", "select sync_push('team', ('[{\"opId\":\"' || repeat('x', 250000000) || '\"}]')::json)".to_owned()),
         ("trusted", "select sync_push('team', ('[{\"' || repeat('\\u0061', 40000000) || '\":1}]')::json)".to_owned()),
         ("trusted", "select sync_pull('team', 0, 1, array_fill('a'::text, array[5000000]))".to_owned()),

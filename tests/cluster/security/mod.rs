@@ -6,6 +6,7 @@ mod errors;
 mod membership;
 mod memory;
 mod names;
+mod patches;
 mod privileges;
 mod refusals;
 mod required_user;

@@ -59,7 +59,7 @@ const LOST: &str = "
       order by 1)";
 
 /// What the views call is everybody's.
-const MEANT: [&str; 8] = [
+const MEANT: [&str; 9] = [
     "EXECUTE on calling_user for public",
     "EXECUTE on counters for public",
     "EXECUTE on due_at for public",
@@ -67,6 +67,7 @@ const MEANT: [&str; 8] = [
     "EXECUTE on is_caller_known for public",
     "EXECUTE on may_govern for public",
     "EXECUTE on may_read for public",
+    "EXECUTE on patched_names for public",
     "EXECUTE on require_owner for public",
 ];
 

@@ -4,6 +4,7 @@ use sync_ext_harness::batch::{push, put};
 use sync_ext_harness::steps::{Stage, age, outcome, pid};
 
 use super::{furnished, push_sql, refusal};
+use crate::patching::{allow_patches, patch};
 
 #[test]
 fn a_row_changed_meanwhile_is_40001() {
@@ -96,9 +97,13 @@ fn a_record_whose_winner_is_above_the_head_raises_damage() {
     let database = furnished();
     let mut admin = database.session();
     admin.batch_execute("update sync_ext.record set server_version = 6 where pk = 'a'").unwrap();
-    for sql in [push_sql(10, "a", 0), push_sql(1, "a", 1)] {
+    allow_patches(&mut admin);
+    let patch = patch(11, "a", 2, (1, 1), "{\"n\":2}");
+    for sql in [push_sql(10, "a", 0), format!("select sync_push('w', '[{patch}]')")] {
         assert_eq!(refusal(&mut admin, &sql).0, "XX001", "{sql}");
     }
+    // A retry of the register's op needs no entry of the record.
+    assert!(outcome(&mut admin, &push_sql(1, "a", 1)).unwrap().contains("\"replayed\":true"));
     let with_another =
         format!("select sync_push('w', '[{},{}]')", put(12, "y", 1), put(13, "a", 0));
     assert_eq!(refusal(&mut admin, &with_another).0, "XX001");

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use postgres::{Client, GenericClient};
-use sync_ext_harness::batch::{delete, op, push, put};
+use sync_ext_harness::batch::{delete, op, op_id, push, put};
 use sync_ext_harness::cluster::{Cluster, Stop};
 use sync_ext_harness::device::call;
 use sync_ext_harness::steps::{acknowledge, age, gc, pull, speak_for};
+
+use crate::patching::{allow_patches, patch, with};
 
 type Counters = BTreeMap<String, i64>;
 
@@ -19,6 +21,7 @@ fn what_is_done_is_counted() {
       sync_register_table('diary', owner_field => 'by'), sync_create_workspace('team', 'ann')";
     client.batch_execute(register).unwrap();
     ops_are_counted_by_what_became_of_them(&mut client);
+    patches_are_counted_as_other_ops(&mut client);
     every_call_is_counted_once(&mut client);
     what_gc_deleted_is_counted_not_what_it_read(&mut client);
     what_was_rolled_back_was_done(&mut client);
@@ -93,6 +96,32 @@ fn ops_are_counted_by_what_became_of_them(client: &mut Client) {
     ]);
     assert_eq!(grown(client, by_ann), expected);
     client.batch_execute("reset sync_ext.max_payload_bytes").unwrap();
+}
+
+fn patches_are_counted_as_other_ops(client: &mut Client) {
+    allow_patches(client);
+    let of_a = |id, clock, payload| patch(id, "a", clock, (1, 3), payload);
+    let expects = |id: u64, expected: &str| {
+        with(&of_a(id, 9, "{\"x\":9}"), &format!("\"expected\":{expected}"))
+    };
+    let ops = [
+        of_a(10, 5, "{\"x\":5}"),
+        of_a(11, 4, "{\"x\":4,\"y\":4}"),
+        of_a(12, 4, "{\"x\":4}"),
+        patch(13, "a", 9, (77, 8), "{\"x\":9}"),
+        expects(14, "\"none\""),
+        expects(15, &format!("\"{}\"", op_id(1))),
+        expects(16, &format!("{{\"x\":\"{}\"}}", op_id(1))),
+    ];
+    let expected = of([
+        ("pushes", 1),
+        ("ops_applied", 2),
+        ("ops_lost", 1),
+        ("ops_refused_base_missing", 1),
+        ("ops_refused_record_conflict", 2),
+        ("ops_refused_field_conflict", 1),
+    ]);
+    assert_eq!(grown(client, |client| push_any(client, &ops)), expected);
 }
 
 fn every_call_is_counted_once(client: &mut Client) {

@@ -26,6 +26,8 @@ fn users_receive_only_what_is_theirs() {
         ("workspaces whose status was read", 20),
         ("ops explained", 20),
         ("hidden records not explained", 3),
+        ("patches of diaries accepted from users", 50),
+        ("conditions not met", 50),
     ] {
         assert!(total.count(what) >= least, "{what}: fewer than {least}");
     }

@@ -18,6 +18,9 @@ fn hostile_input_harms_neither_the_server_nor_the_good_ops_beside_it() {
         "private payloads compared",
         "exchanges that acknowledged",
         "ops explained",
+        "ops refused as BASE_MISSING",
+        "ops refused as RECORD_CONFLICT",
+        "ops refused as FIELD_CONFLICT",
     ] {
         assert!(tally.count(what) > 0, "{what}: none");
     }

@@ -23,6 +23,12 @@ fn every_history_is_what_the_model_predicts() {
         ("exchanges", 200),
         ("exchanges that acknowledged", 100),
         ("exchanges whose pull was refused", 3),
+        ("patches acknowledged", 200),
+        ("conditions met", 100),
+        ("conditions not met", 50),
+        ("bases missing", 5),
+        ("fields lost by patches that won others", 3),
+        ("ops merged before they were sent", 30),
     ] {
         assert!(total.count(what) >= least, "{what}: fewer than {least}");
     }

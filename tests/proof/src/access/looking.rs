@@ -11,14 +11,15 @@ use crate::common::rows::check_reply;
 
 const ALL_VIEWS: &str = "select json_build_object(
   'records', (select coalesce(json_agg(json_build_array(workspace_id, table_name, pk, payload::text,
-      deleted, revision, server_version, updated_at is not null) order by workspace_id, table_name, pk), '[]')
+      deleted, revision, server_version, updated_at is not null, fields) order by workspace_id, table_name, pk), '[]')
       from sync_ext.current_record),
   'tombstones', (select coalesce(json_agg(json_build_array(workspace_id, table_name, pk,
       server_version, deleted_at is not null) order by workspace_id, table_name, pk), '[]')
       from sync_ext.tombstone),
   'conflicts', (select coalesce(json_agg(json_build_array(workspace_id, table_name, pk, decided_by,
       overwritten, loser_version, loser_operation, loser_payload::text, loser_device_id, loser_revision,
-      winner_version, winner_operation, winner_payload::text, winner_device_id, winner_revision)
+      winner_version, winner_operation, winner_payload::text, winner_device_id, winner_revision,
+      lost_fields)
       order by workspace_id, loser_version), '[]')
       from sync_ext.conflict),
   'workspaces', (select coalesce(json_agg(json_build_array(workspace_id, head, horizon + 1,

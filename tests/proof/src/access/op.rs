@@ -20,6 +20,10 @@ pub struct Op {
     pub op_id: String,
     /// What its author saw as the newest entry, or "none".
     pub parent: Option<String>,
+    /// Of a patch: the put whose record it edits, as JSON.
+    pub base: Option<String>,
+    /// As JSON.
+    pub expected: Option<String>,
 }
 
 /// An element of a batch: an op, and which way its payload is written.
@@ -51,10 +55,16 @@ impl Item {
         let Op { table, pk, delete, clock, hlc, device, op_id, parent, .. } = &self.op;
         let parent = json!(parent);
         let payload = self.payload().unwrap_or_else(|| "null".to_owned());
-        let operation = if *delete { "delete" } else { "put" };
+        let operation = match self.op.base {
+            Some(_) => "patch",
+            None if *delete => "delete",
+            None => "put",
+        };
+        let base = self.op.base.as_deref().unwrap_or("null");
+        let expected = self.op.expected.as_deref().unwrap_or("null");
         let stamp = json!({"deviceId": device, "opId": op_id, "hlc": hlc, "clock": clock});
         format!(
-            r#"{{"tableName":"{table}","operation":"{operation}","pk":"{pk}","payload":{payload},"parent":{parent},"stamp":{stamp}}}"#
+            r#"{{"tableName":"{table}","operation":"{operation}","pk":"{pk}","payload":{payload},"parent":{parent},"base":{base},"expected":{expected},"stamp":{stamp}}}"#
         )
     }
 }

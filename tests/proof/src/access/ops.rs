@@ -5,6 +5,8 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
+use serde_json::json;
+
 use super::op::{DIARY, Item, Op, TABLES};
 use super::secrets;
 use super::step::{Name, USERS, Who};
@@ -51,7 +53,11 @@ impl Pen {
             op: self.fresh(who, workspace, is_fresh, random),
             is_loose: random.random_bool(0.3),
         };
-        if !is_fresh
+        if let Some(put) = self.put(who, workspace, random)
+            && random.random_bool(0.3)
+        {
+            item.op = patch(item.op, &put, who, random);
+        } else if !is_fresh
             && random.random_bool(0.2)
             && let Some(known) = self.earlier(who, workspace, random)
             && let Some(known) = known.choose(random)
@@ -67,8 +73,17 @@ impl Pen {
                 _ => item.op.op_id = known.op.op_id.clone(),
             }
             item.op.delete |= item.op.payload.is_none();
+            item.op.base = item.op.base.filter(|_| item.op.payload.is_some());
         }
         item
+    }
+
+    /// One that was sent before, mostly lately.
+    fn put(&self, who: Who, workspace: Name, random: &mut StdRng) -> Option<Op> {
+        let items = self.earlier(who, workspace, random)?;
+        let puts: Vec<_> =
+            items.iter().filter(|item| !item.op.delete && item.op.base.is_none()).collect();
+        puts.choose(random).map(|item| item.op.clone())
     }
 
     fn fresh(&mut self, who: Who, workspace: Name, is_fresh: bool, random: &mut StdRng) -> Op {
@@ -105,7 +120,38 @@ impl Pen {
                 // Somebody's op, perhaps this very record's newest.
                 _ => Some(secrets::op_id(number - random.random_range(0..number.min(9)))),
             },
+            base: None,
+            expected: None,
         }
+    }
+}
+
+/// A new op as a patch of what this put wrote.
+fn patch(op: Op, put: &Op, who: Who, random: &mut StdRng) -> Op {
+    let seen = match random.random_bool(0.7) {
+        true => json!(put.op_id),
+        false => json!(op.op_id),
+    };
+    let expected = match random.random_range(0..8) {
+        0 => Some(json!("none")),
+        1 => Some(seen),
+        2 => Some(json!({"text": seen})),
+        _ => None,
+    };
+    // Its marker is that of its table.
+    let number = u64::from_str_radix(&op.op_id[24..], 16).unwrap_or_default();
+    let marker = secrets::marker(put.table, number);
+    Op {
+        table: put.table,
+        pk: put.pk.clone(),
+        delete: false,
+        payload: Some(payload(who, put.table, number, random)),
+        clock: put.clock + random.random_range(0..3),
+        hlc: format!("{}-{marker}", random.random_range(0..3)),
+        device: format!("dev-{marker}"),
+        base: Some(json!({"clock": put.clock, "hlc": put.hlc, "opId": put.op_id}).to_string()),
+        expected: expected.map(|expected| expected.to_string()),
+        ..op
     }
 }
 

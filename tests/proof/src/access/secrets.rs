@@ -61,8 +61,8 @@ impl Secrets {
             self.holders.insert((workspace.to_owned(), op.op_id.clone()), Holder::Everybody);
             return Ok(());
         }
-        // The parent is another op, which has its own user.
-        let op = &Op { parent: None, ..op.clone() };
+        // Others that it names have their own users.
+        let op = &Op { parent: None, base: None, expected: None, ..op.clone() };
         let item = Item { op: op.clone(), is_loose: false };
         for name in names_in(&item.json()) {
             let is_op_id = name == op.op_id;
@@ -94,10 +94,11 @@ impl Secrets {
         self.holders.retain(|(of, _), _| of != workspace);
     }
 
-    /// What a user was shown of a workspace, in a call in which they said `sent`.
+    /// What a user was shown of a workspace, but for the bases of patches, which may name
+    /// what there never was, in a call in which they said `sent`.
     pub fn shown(&mut self, workspace: &str, user: Name, text: &str, sent: &str) -> Result<()> {
         let sent = names_in(sent);
-        for name in names_in(text) {
+        for name in names_in(&without_bases(text)) {
             self.names_shown += 1;
             if sent.contains(&name) {
                 continue;
@@ -117,6 +118,12 @@ impl Secrets {
         }
         Ok(())
     }
+}
+
+fn without_bases(text: &str) -> String {
+    let mut parts = text.split("\"base\":{");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |all, part| all + part.split_once('}').map_or(part, |(_, after)| after))
 }
 
 /// The names in a text, also in what a page token says in hexadecimal digits.
@@ -165,6 +172,8 @@ mod tests {
             device: "dev".to_owned(),
             op_id: op_id(number),
             parent: None,
+            base: None,
+            expected: None,
         }
     }
 

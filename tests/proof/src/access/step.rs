@@ -116,6 +116,7 @@ pub enum Action {
     Register {
         table: Name,
         owner_field: Option<Name>,
+        patches: bool,
     },
     Unregister {
         table: Name,
@@ -182,9 +183,9 @@ fn beginning() -> Vec<Action> {
     let member = |workspace, user, role| SetMember { workspace, user, role };
     let [w1, w2, w3] = WORKSPACES;
     vec![
-        Register { table: "diary", owner_field: Some("by") },
-        Register { table: "notes", owner_field: None },
-        Register { table: "album", owner_field: Some("by") },
+        Register { table: "diary", owner_field: Some("by"), patches: true },
+        Register { table: "notes", owner_field: None, patches: true },
+        Register { table: "album", owner_field: Some("by"), patches: true },
         Create { workspace: w1, owner: "ann" },
         Create { workspace: w2, owner: "bob" },
         Create { workspace: w3, owner: "7" },
@@ -326,12 +327,11 @@ fn snapshot(workspace: Name, random: &mut StdRng) -> Action {
 /// The diary is always private; by which field may change.
 fn register(random: &mut StdRng) -> Action {
     let field = one(&["by", "by", "author"], random);
-    match random.random_range(0..5) {
-        0 => Action::Register { table: "notes", owner_field: None },
-        1..3 => Action::Register { table: "diary", owner_field: Some(field) },
-        _ => Action::Register {
-            table: "album",
-            owner_field: random.random_bool(0.5).then_some(field),
-        },
-    }
+    let patches = random.random_bool(0.8);
+    let (table, owner_field) = match random.random_range(0..5) {
+        0 => ("notes", None),
+        1..3 => ("diary", Some(field)),
+        _ => ("album", random.random_bool(0.5).then_some(field)),
+    };
+    Action::Register { table, owner_field, patches }
 }

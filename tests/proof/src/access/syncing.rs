@@ -50,6 +50,8 @@ impl World {
                 self.secrets.accepted(workspace, who.user(), &item.op, is_new)?;
                 let is_private = item.op.table == DIARY && who.user().is_some();
                 self.tally.add("ops of diaries accepted from users", u64::from(is_private));
+                let is_patch = is_private && item.op.base.is_some();
+                self.tally.add("patches of diaries accepted from users", u64::from(is_patch));
             }
         }
         self.map_times(&mut reply);
@@ -213,6 +215,8 @@ fn fate(result: &Value) -> &'static str {
     match result["errorCode"].as_str() {
         Some("UNAUTHORIZED") => "ops refused as UNAUTHORIZED",
         Some("CONFLICT") => "ops refused as CONFLICT",
+        Some("BASE_MISSING") => "ops refused as BASE_MISSING",
+        Some("RECORD_CONFLICT" | "FIELD_CONFLICT") => "conditions not met",
         Some(_) => "ops refused as VALIDATION_ERROR",
         None if result["replayed"] == true => "ops known already",
         None if result["applied"] == true => "ops that won",

@@ -138,11 +138,15 @@ impl World {
                 self.compare(&call, expected)?;
                 self.by_the_app(who, workspace, user, None)
             }
-            Action::Register { table, owner_field } => {
-                let expected =
-                    self.expect(who, |model, user| model.register(user, table, "id", *owner_field));
-                let sql = "select sync_register_table($1, owner_field => $2)::text";
-                let call = Call::new(who, via, sql).with(Some(table)).with(*owner_field);
+            Action::Register { table, owner_field, patches } => {
+                let expected = self.expect(who, |model, user| {
+                    model.register(user, table, "id", *owner_field, *patches)
+                });
+                let sql = "select sync_register_table($1, owner_field => $2, patches => $3::text::boolean)::text";
+                let call = Call::new(who, via, sql)
+                    .with(Some(table))
+                    .with(*owner_field)
+                    .with(Some(*patches));
                 self.compare(&call, expected)
             }
             Action::Unregister { table } => {

@@ -213,13 +213,15 @@ fn register(pusher: &mut Pusher, random: &mut StdRng) -> Result<()> {
         2 => None,
         _ => Some(value::text(random)),
     };
+    let patches = random.random();
     let texts = [name.as_deref(), field.as_deref(), owner_field.as_deref()];
     let [table, pk_field, _] = texts.map(Option::unwrap_or_default);
     let model = &mut pusher.model;
-    let expected =
-        unless_nul(texts, || model.register(None, table, pk_field, owner_field.as_deref()));
-    let sql = "select sync_register_table($1, $2, $3)::text";
-    compare(pusher, sql, &[&name, &field, &owner_field], expected)?;
+    let expected = unless_nul(texts, || {
+        model.register(None, table, pk_field, owner_field.as_deref(), patches)
+    });
+    let sql = "select sync_register_table($1, $2, $3, $4)::text";
+    compare(pusher, sql, &[&name, &field, &owner_field, &patches], expected)?;
     let model = &mut pusher.model;
     let expected = unless_nul([name.as_deref()], || model.unregister(None, table));
     compare(pusher, "select sync_unregister_table($1)::text", &[&name], expected)

@@ -33,7 +33,18 @@ pub const TABLES: [(&str, &str); 2] =
 #[derive(Default)]
 pub struct Past {
     elements: Vec<String>,
+    puts: Vec<Put>,
     batches: Vec<Vec<u8>>,
+}
+
+/// A good put, in JSON texts.
+#[derive(Clone)]
+struct Put {
+    table: String,
+    pk: String,
+    clock: u64,
+    hlc: String,
+    op_id: String,
 }
 
 const KEPT: usize = 64;
@@ -62,7 +73,15 @@ pub fn batch(random: &mut StdRng, past: &mut Past, max_ops: usize) -> Batch {
     }
     let mut elements: Vec<(String, bool)> = (0..count)
         .map(|_| match random.random_range(0..20) {
-            0..=6 => (good(random).print(random), true),
+            0..=4 => {
+                let (op, put) = good(random);
+                put.into_iter().for_each(|put| keep(&mut past.puts, put, random));
+                (op.print(random), true)
+            }
+            5 | 6 => match past.puts.choose(random) {
+                Some(put) => (patch(&put.clone(), random).print(random), false),
+                None => (good(random).0.print(random), true),
+            },
             7 => (value::value(random), false),
             8 if !past.elements.is_empty() => {
                 (past.elements.choose(random).cloned().unwrap_or_default(), false)
@@ -109,7 +128,7 @@ fn retouched(past: &Past, random: &mut StdRng) -> String {
     element
 }
 
-fn good(random: &mut StdRng) -> Sketch {
+fn op_id(random: &mut StdRng) -> String {
     let id: u128 = random.random();
     let mut op_id = format!("{id:032x}");
     for at in [20, 16, 12, 8] {
@@ -118,6 +137,12 @@ fn good(random: &mut StdRng) -> Sketch {
     if random.random_bool(0.2) {
         op_id = op_id.to_uppercase();
     }
+    op_id
+}
+
+/// With what patches need, of a put.
+fn good(random: &mut StdRng) -> (Sketch, Option<Put>) {
+    let op_id = op_id(random);
     let (table, pk_field) = *TABLES.choose(random).unwrap_or(&TABLES[0]);
     let [table, pk_field] = [table, pk_field].map(|it| serde_json::Value::from(it).to_string());
     let pk = match random.random_range(0..4) {
@@ -129,38 +154,111 @@ fn good(random: &mut StdRng) -> Sketch {
         1 => ("put", format!("{{{pk_field}:{pk},\"n\":{}}}", value::value(random))),
         _ => ("put", format!("{{\"text\":{}}}", value::value(random))),
     };
+    let (clock, hlc) = (random.random_range(0..60u64), value::harmless_string(random));
+    let put = Put { table, pk, clock, hlc, op_id };
+    let mut op = sketch(&put, operation, payload, random);
+    let parent = match random.random_range(0..6) {
+        0 => Some("\"none\"".to_owned()),
+        1 => Some(format!("\"{}\"", put.op_id)),
+        2 => Some("null".to_owned()),
+        _ => None,
+    };
+    op.flat.extend(parent.map(|parent| ("parent".to_owned(), parent)));
+    op.flat.shuffle(random);
+    (op, (operation == "put").then_some(put))
+}
+
+fn sketch(of: &Put, operation: &str, payload: String, random: &mut StdRng) -> Sketch {
     let member = |(camel, snake): (&str, &str), value: String, random: &mut StdRng| {
         (if random.random_bool(0.7) { camel } else { snake }.to_owned(), value)
     };
     let mut flat = vec![
-        member(("tableName", "table_name"), table, random),
+        member(("tableName", "table_name"), of.table.clone(), random),
         ("operation".to_owned(), format!("\"{operation}\"")),
-        ("pk".to_owned(), pk),
+        ("pk".to_owned(), of.pk.clone()),
         ("payload".to_owned(), payload),
     ];
     let mut stamp = vec![
         member(("deviceId", "device_id"), value::harmless_string(random), random),
-        member(("opId", "op_id"), format!("\"{op_id}\""), random),
-        ("hlc".to_owned(), value::harmless_string(random)),
-        ("clock".to_owned(), random.random_range(0..60u64).to_string()),
+        member(("opId", "op_id"), format!("\"{}\"", of.op_id), random),
+        ("hlc".to_owned(), of.hlc.clone()),
+        ("clock".to_owned(), of.clock.to_string()),
     ];
-    let parent = match random.random_range(0..6) {
-        0 => Some("\"none\"".to_owned()),
-        1 => Some(format!("\"{op_id}\"")),
-        2 => Some("null".to_owned()),
-        _ => None,
-    };
-    flat.extend(parent.map(|parent| ("parent".to_owned(), parent)));
     stamp.shuffle(random);
     if random.random_bool(0.3) {
         flat.append(&mut stamp);
     }
-    flat.shuffle(random);
     Sketch { flat, stamp: (!stamp.is_empty()).then_some(stamp) }
 }
 
+/// A patch of a put, with or without a condition; good or changed into something else.
+fn patch(of: &Put, random: &mut StdRng) -> Sketch {
+    let name = |random: &mut StdRng| match random.random_range(0..8) {
+        0 => value::string(random),
+        1 => value::harmless_string(random),
+        2 => "\"\\u0074ext\"".to_owned(),
+        3 | 4 => "\"n\"".to_owned(),
+        _ => "\"text\"".to_owned(),
+    };
+    let object = |random: &mut StdRng, value: fn(&mut StdRng, &Put) -> String| {
+        let members: Vec<String> = (0..random.random_range(1..4))
+            .map(|_| format!("{}:{}{}", name(random), value::space(random), value(random, of)))
+            .collect();
+        format!("{{{}}}", members.join(","))
+    };
+    let payload = object(random, |random, _| match random.random_range(0..20) {
+        0 => format!("\"{}\"", "x".repeat(random.random_range(900..2000))),
+        _ => value::value(random),
+    });
+    let holder = |random: &mut StdRng, of: &Put| match random.random_range(0..10) {
+        0 => "null".to_owned(),
+        1 => value::value(random),
+        _ => format!("\"{}\"", of.op_id),
+    };
+    let expected = match random.random_range(0..8) {
+        0 => Some("\"none\"".to_owned()),
+        1 => Some(holder(random, of)),
+        2 => Some(object(random, holder)),
+        3 => Some(value::value(random)),
+        _ => None,
+    };
+    let (clock, hlc) = (of.clock + random.random_range(0..9), value::harmless_string(random));
+    let patch = Put { clock, hlc, op_id: op_id(random), ..of.clone() };
+    let mut op = sketch(&patch, "patch", payload, random);
+    op.flat.push(("base".to_owned(), base(of, random)));
+    if random.random_bool(0.2) {
+        op.flat.push(("parent".to_owned(), value::value(random)));
+    }
+    op.flat.extend(expected.map(|expected| ("expected".to_owned(), expected)));
+    op.flat.shuffle(random);
+    if random.random_bool(0.3) {
+        op.change(random);
+    }
+    op
+}
+
+fn base(of: &Put, random: &mut StdRng) -> String {
+    let op_id = if random.random_bool(0.8) { "opId" } else { "op_id" };
+    let mut members = vec![
+        ("clock", of.clock.to_string()),
+        ("hlc", of.hlc.clone()),
+        (op_id, format!("\"{}\"", of.op_id)),
+    ];
+    members.shuffle(random);
+    match random.random_range(0..20) {
+        0 => members[random.random_range(0..3)].1 = value::value(random),
+        1 => drop(members.pop()),
+        2 => members.push(("clock", of.clock.saturating_sub(1).to_string())),
+        3 => members.push(("opId", value::value(random))),
+        _ => {}
+    }
+    let members: Vec<String> =
+        members.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
+    format!("{{{}}}", members.join(","))
+}
+
 fn changed(random: &mut StdRng) -> Sketch {
-    let mut op = good(random);
+    let (mut op, _) = good(random);
     for _ in 0..random.random_range(1..4) {
         op.change(random);
     }

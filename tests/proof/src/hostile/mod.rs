@@ -74,7 +74,8 @@ pub fn run(cluster: &Cluster, seed: u64, batches: u64) -> Result<Tally> {
 pub fn prepare(cluster: &Cluster, database: &str) -> Result<Client> {
     let mut client = cluster.create_database(database)?;
     for (table, pk_field) in TABLES {
-        client.execute("select sync_register_table($1, $2)", &[&table, &pk_field])?;
+        client
+            .execute("select sync_register_table($1, $2, patches => true)", &[&table, &pk_field])?;
     }
     client.batch_execute(&format!(
         "alter database {database} set sync_ext.max_ops_per_push = {};

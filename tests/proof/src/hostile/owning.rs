@@ -34,7 +34,7 @@ pub fn own(
     if field == "id" || field == "workspace_id" {
         return Ok(());
     }
-    let expected = pusher.model.register(None, &table, "id", Some(&field));
+    let expected = pusher.model.register(None, &table, "id", Some(&field), false);
     let sql = "select sync_register_table($1, owner_field => $2)::text";
     compare(pusher, sql, &[&table, &field], expected)?;
     let expected = pusher.model.create(None, WORKSPACE, &user);

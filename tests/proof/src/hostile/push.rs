@@ -46,7 +46,7 @@ impl Pusher {
         };
         let mut model = Server { settings, ..Server::default() };
         for (table, pk_field) in TABLES {
-            ensure!(model.register(None, table, pk_field, None).is_ok(), "{table:?}");
+            ensure!(model.register(None, table, pk_field, None, true).is_ok(), "{table:?}");
         }
         Ok(Pusher {
             as_bytes: client
@@ -170,6 +170,7 @@ pub fn check_push(reply: &str, expected: &Value, tally: &mut Tally) -> Result<()
     let reply = reply::read(reply)?;
     for result in reply["results"].as_array().into_iter().flatten() {
         tally.add("ops", 1);
+        tally.add("patches that lost some fields", u64::from(result["lost"].is_array()));
         tally.add(fate(result), 1);
     }
     check_reply("a push", &timeless(reply), &timeless(expected.clone()))
@@ -179,6 +180,9 @@ fn fate(result: &Value) -> &'static str {
     match result["errorCode"].as_str() {
         Some("OVERSIZED") => "ops refused as OVERSIZED",
         Some("CONFLICT") => "ops refused as CONFLICT",
+        Some("BASE_MISSING") => "ops refused as BASE_MISSING",
+        Some("RECORD_CONFLICT") => "ops refused as RECORD_CONFLICT",
+        Some("FIELD_CONFLICT") => "ops refused as FIELD_CONFLICT",
         Some(_) => "ops refused as VALIDATION_ERROR",
         None if result["replayed"] == true => "ops known already",
         None => "ops stored",

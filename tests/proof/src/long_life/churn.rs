@@ -91,7 +91,7 @@ pub fn measure(cluster: &Cluster, seed: u64, rounds: usize) -> Result<Tally> {
         tally: Tally::default(),
     };
     let mut other = cluster.connect(DATABASE)?;
-    churn.model.register(None, "notes", "id", None).map_err(unexpected)?;
+    churn.model.register(None, "notes", "id", None, false).map_err(unexpected)?;
     churn.day(&mut other, rounds).with_context(|| format!("seed {seed}, {rounds} rounds"))?;
     Ok(churn.tally)
 }

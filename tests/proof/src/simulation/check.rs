@@ -1,8 +1,9 @@
 //! What must hold of all rows at any time, and of everybody at the end.
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Map, Value};
 
-use sync_ext_model::{Record, Workspace};
+use sync_ext_model::{Entry, Fields, Op, Record, Workspace};
 
 use super::op::revision_of;
 use super::step::{End, Page, SESSIONS, TABLES};
@@ -39,6 +40,10 @@ impl World<'_> {
         }
         self.check_rows()?;
         (0..self.peers.len()).try_for_each(|number| self.check_device(number))?;
+        for peer in &self.peers {
+            self.tally.add("ops merged before they were sent", peer.squashed);
+            self.tally.add("patches whose base was nowhere", peer.device.baseless);
+        }
         self.check_winners()
     }
 
@@ -73,7 +78,14 @@ impl World<'_> {
         for (key, synced) in &device.synced {
             let record = state.records.get(key);
             let revision = revision_of(&synced.revision);
-            let same = |r: &Record| r.revision == revision && r.is_deleted == synced.deleted;
+            let fields: Fields =
+                synced.fields.iter().map(|(name, by)| (name.clone(), revision_of(by))).collect();
+            let same = |r: &Record| {
+                (&r.revision, r.is_deleted, r.version)
+                    == (&revision, synced.deleted, synced.version)
+                    && state.fields(r) == fields
+                    && (r.is_deleted || state.newest_id(r) == synced.newest)
+            };
             ensure!(
                 record.is_some_and(same),
                 "{} has {key:?} {synced:?}, the server {record:?}",
@@ -84,7 +96,7 @@ impl World<'_> {
             if !device.tables.is_empty() && !device.tables.contains(&key.0) {
                 continue;
             }
-            let payload = state.winner(record).and_then(|entry| entry.op.payload.clone());
+            let payload = state.winner(record).and_then(|entry| entry.record().map(str::to_owned));
             let has = device.synced.get(key).and_then(|synced| synced.payload.clone());
             ensure!(has == payload, "{} has {key:?} {has:?}, the server {payload:?}", device.id);
         }
@@ -92,15 +104,21 @@ impl World<'_> {
     }
 
     /// By nothing but the ops that were accepted: versions are 1..head, and
-    /// each record's state is its op of the highest revision.
+    /// each record's state is its put or delete of the highest revision with the
+    /// highest of the patches of that.
     fn check_winners(&self) -> Result<()> {
         for (name, ops) in &self.accepted {
             let state = &self.model.workspaces[name];
             let contiguous = ops.keys().copied().eq(1..=state.head);
             ensure!(contiguous, "{name}: versions are not 1..{}", state.head);
             for (key, record) in &state.records {
-                let of_record = ops.values().filter(|op| op.key() == *key);
-                let winner = of_record.max_by(|a, b| a.revision.cmp(&b.revision));
+                let of_record = || ops.values().filter(|op| op.key() == *key);
+                let registers = of_record().filter(|op| op.base.is_none());
+                let winner = registers.max_by(|a, b| a.revision.cmp(&b.revision));
+                if let Some(register) = winner.filter(|winner| !winner.is_delete) {
+                    check_fields(state, record, register, of_record())
+                        .with_context(|| format!("{name} {key:?}"))?;
+                }
                 let winner = winner.map(|op| (&op.revision, op.is_delete));
                 ensure!(
                     winner == Some((&record.revision, record.is_deleted)),
@@ -115,6 +133,30 @@ impl World<'_> {
         let action = super::step::Action::End { session, how };
         self.play(&super::step::Step { minutes: 1, action })
     }
+}
+
+/// Each field of a live record is its highest patch's, of those of its register.
+fn check_fields<'a>(
+    state: &Workspace,
+    record: &Record,
+    register: &Op,
+    ops: impl Iterator<Item = &'a Op>,
+) -> Result<()> {
+    let mut fields = Fields::new();
+    let object = |json: Option<&str>| serde_json::from_str::<Map<String, Value>>(json?).ok();
+    let mut payload = object(register.payload.as_deref()).context("no object")?;
+    for op in ops.filter(|op| op.base.as_ref() == Some(&register.revision)) {
+        for (name, value) in object(op.payload.as_deref()).context("no patch")? {
+            if fields.get(&name).is_none_or(|by| *by < op.revision) {
+                fields.insert(name.clone(), op.revision.clone());
+                payload.insert(name, value);
+            }
+        }
+    }
+    ensure!(state.fields(record) == fields, "{record:?} where {fields:?} is right");
+    let stored = object(state.winner(record).and_then(Entry::record));
+    ensure!(stored.as_ref() == Some(&payload), "{stored:?} where {payload:?} is right");
+    Ok(())
 }
 
 /// What GC must never do, whatever the model thinks of it.

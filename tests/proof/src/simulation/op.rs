@@ -1,6 +1,8 @@
 //! Ops as devices of the simulation make them.
 
-use serde_json::Value;
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
 use sync_ext_harness::device::{Pending, Revision};
 
 use super::step::TABLES;
@@ -11,13 +13,25 @@ use super::step::TABLES;
 pub struct Op {
     pub table: &'static str,
     pub pk: String,
-    pub delete: bool,
-    /// What the payload says besides the pk; a delete has none.
-    pub text: u64,
+    pub kind: Kind,
+    /// Names and values, as JSON, of a put besides the pk; a delete has none.
+    pub members: Members,
     pub revision: Revision,
     pub device_id: String,
     /// The newest entry as its author saw it, or "none"; an old client does not send it.
     pub parent: Option<String>,
+    /// As JSON.
+    pub expected: Option<String>,
+}
+
+pub type Members = BTreeMap<String, String>;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Put,
+    Delete,
+    /// Of this put.
+    Patch(Revision),
 }
 
 /// Two ways of writing the same JSON.
@@ -30,22 +44,46 @@ pub enum Spelling {
 impl Op {
     /// The payload as sent, byte for byte; `None` for a delete.
     pub fn payload(&self, spelling: Spelling) -> Option<String> {
-        let id = Value::from(self.pk.as_str());
-        (!self.delete).then(|| match spelling {
-            Spelling::Compact => format!(r#"{{"id":{id},"text":"{}"}}"#, self.text),
-            Spelling::Loose => format!(r#"{{ "text" : "{}",  "id" : {id} }}"#, self.text),
-        })
+        let id = ("id".to_owned(), Value::from(self.pk.as_str()).to_string());
+        let mut members: Vec<_> = self.members.clone().into_iter().collect();
+        match self.kind {
+            Kind::Put => members.insert(0, id),
+            Kind::Patch(_) => {}
+            Kind::Delete => return None,
+        }
+        let (colon, comma, end) = match spelling {
+            Spelling::Compact => (":", ",", ""),
+            Spelling::Loose => (" : ", ",  ", " "),
+        };
+        if spelling == Spelling::Loose {
+            members.reverse();
+        }
+        let members: Vec<String> =
+            members.iter().map(|(name, value)| format!("{}{colon}{value}", json!(name))).collect();
+        Some(format!("{{{end}{}{end}}}", members.join(comma)))
     }
 
     pub fn json(&self, spelling: Spelling) -> String {
         let payload = self.payload(spelling).unwrap_or_else(|| "null".to_owned());
-        let operation = if self.delete { "delete" } else { "put" };
+        let operation = match self.kind {
+            Kind::Put => "put",
+            Kind::Delete => "delete",
+            Kind::Patch(_) => "patch",
+        };
         let Revision { clock, hlc, op_id } = &self.revision;
         let (pk, hlc) = (Value::from(self.pk.as_str()), Value::from(hlc.as_str()));
-        let parent =
-            self.parent.as_ref().map_or(String::new(), |seen| format!("\"parent\":\"{seen}\","));
+        let mut more = String::new();
+        if let Some(seen) = &self.parent {
+            more += &format!("\"parent\":\"{seen}\",");
+        }
+        if let Kind::Patch(base) = &self.kind {
+            more += &format!("\"base\":{},", revision_of(base).json());
+        }
+        if let Some(expected) = &self.expected {
+            more += &format!("\"expected\":{expected},");
+        }
         format!(
-            r#"{{{parent}"tableName":"{}","operation":"{operation}","pk":{pk},"payload":{payload},"stamp":{{"deviceId":"{}","opId":"{op_id}","hlc":{hlc},"clock":{clock}}}}}"#,
+            r#"{{{more}"tableName":"{}","operation":"{operation}","pk":{pk},"payload":{payload},"stamp":{{"deviceId":"{}","opId":"{op_id}","hlc":{hlc},"clock":{clock}}}}}"#,
             self.table, self.device_id,
         )
     }
@@ -57,29 +95,24 @@ impl Op {
         Op {
             table: table.unwrap_or(TABLES[0]),
             pk: logged.pk.clone(),
-            delete: false,
-            text: 0,
+            kind: Kind::Put,
+            members: Members::from([("text".to_owned(), "0".to_owned())]),
             revision: Revision { clock, hlc, op_id },
             device_id: logged.device_id.clone(),
             parent: logged.parent.clone(),
+            expected: None,
         }
     }
 
     pub fn pending(&self) -> Pending {
-        Pending {
-            json: self.json(Spelling::Compact),
-            table: self.table.to_owned(),
-            pk: self.pk.clone(),
-            revision: self.revision.clone(),
-            told: None,
-        }
+        Pending::of(self.json(Spelling::Compact)).expect("a well-formed op")
     }
 }
 
 /// An element of a batch.
 #[derive(Clone, Debug)]
 pub enum Item {
-    Op(Op, Spelling),
+    Op(Box<Op>, Spelling),
     /// Not a well-formed op, with the opId that it has.
     Malformed {
         json: String,

@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use sync_ext_harness::device::{Device, Listing, LostToDelete, Revision};
+use anyhow::{Result, ensure};
+use serde_json::json;
+use sync_ext_harness::device::{Device, Listing, LostToDelete, Pending, Revision};
+use sync_ext_harness::outbox::{Edit, Seen};
 use sync_ext_model::Entry;
 
-use super::op::{Item, Op, Spelling};
+use super::op::{Item, Kind, Members, Op, Spelling};
 use super::step::{Extra, Order, Push};
 
 /// Entries by version.
@@ -23,6 +26,10 @@ pub struct Peer {
     ops: HashMap<String, Op>,
     /// Puts made without knowing the record.
     blind: HashSet<String>,
+    /// What was sent, or perhaps was.
+    sent: HashSet<String>,
+    /// How many ops were merged before they were sent.
+    pub squashed: u64,
     pub offline_until: i64,
     /// How wrong its clock is, in seconds.
     pub skew: i64,
@@ -48,6 +55,8 @@ impl Peer {
             ops_made: 0,
             ops: HashMap::new(),
             blind: HashSet::new(),
+            sent: HashSet::new(),
+            squashed: 0,
             offline_until: 0,
             skew: 0,
             jump: 0,
@@ -87,18 +96,103 @@ impl Peer {
         (self.complete, self.shielded) = (false, false);
     }
 
-    pub fn edit(&mut self, table: &'static str, pk: &str, delete: bool, text: u64, now: i64) {
+    /// A record that its user sees is edited by patches of some fields, but now and then
+    /// replaced on purpose.
+    pub fn edit(
+        &mut self,
+        table: &'static str,
+        pk: &str,
+        delete: bool,
+        text: u64,
+        now: i64,
+    ) -> Result<()> {
         let key = (table.to_owned(), pk.to_owned());
-        let pending = self.device.outbox.iter().filter(|op| op.table == table && op.pk == pk);
-        let pending = pending.map(|op| op.revision.clock).max();
+        let pending = self.device.pending(table, pk).map(|op| op.revision.clock).max();
         let known = self.device.clocks.get(&key).copied().max(pending).unwrap_or(0);
         let is_blind = pending.is_none() && !self.device.synced.contains_key(&key);
         let clock = known + 1 + std::mem::take(&mut self.jump);
-        let op = self.op(table, pk, delete, text, clock, now);
-        if is_blind && !delete {
+        let seen = self.device.seen(table, pk);
+        let kind = match seen.register.clone().filter(|_| seen.is_live()) {
+            _ if delete => Kind::Delete,
+            Some(base) if !self.is_old() && !text.is_multiple_of(5) => Kind::Patch(base),
+            _ => Kind::Put,
+        };
+        let mut op = self.op(table, pk, kind, members(text), clock, now);
+        if !self.is_old() {
+            op.expected = self.condition(&op, &seen, text >> 24);
+        }
+        if is_blind && op.kind == Kind::Put {
             self.blind.insert(op.revision.op_id.clone());
         }
+        let one_more = op.pending();
+        let synced = self.device.synced.get(&key);
+        let due = Seen::of(synced, self.device.pending(table, pk).chain([&one_more])).payload;
+        if self.number % 2 == 1 {
+            self.squash(&mut op, &seen);
+        }
         self.enqueue(op);
+        let shown = self.device.seen(table, pk).payload;
+        ensure!(shown == due, "merging {one_more:?} shows {shown:?} instead of {due:?}");
+        if let Edit::Put(fields) | Edit::Patch { fields, .. } = &one_more.edit {
+            let is_shown = |(name, value): (&String, _)| shown.get(name) == Some(value);
+            ensure!(fields.iter().all(is_shown), "{one_more:?} shows {shown:?}");
+        }
+        Ok(())
+    }
+
+    /// It knows neither parents nor patches.
+    fn is_old(&self) -> bool {
+        self.number == 2
+    }
+
+    /// What its user sees must still be so. A condition on the whole record says nothing
+    /// of what was there before an own op without one.
+    fn condition(&self, op: &Op, seen: &Seen, kind: u64) -> Option<String> {
+        let mut pending = self.device.pending(op.table, &op.pk);
+        match (kind % 8, &seen.newest) {
+            (0 | 1, _) if !pending.all(|op| op.is_conditional) => None,
+            (0, Some(newest)) => Some(format!("\"{newest}\"")),
+            (0 | 1, _) if !seen.is_live() => Some("\"none\"".to_owned()),
+            (2, _) if matches!(op.kind, Kind::Patch(_)) => {
+                let by = |name: &String| {
+                    let by = seen.fields.get(name).or(seen.register.as_ref())?;
+                    Some((name.clone(), by.op_id.clone()))
+                };
+                let expected: BTreeMap<_, _> = op.members.keys().filter_map(by).collect();
+                Some(json!(expected).to_string())
+            }
+            _ => None,
+        }
+    }
+
+    /// Merges a patch with the record's last op in the outbox, if that was never sent.
+    fn squash(&mut self, op: &mut Op, seen: &Seen) {
+        let last = self.device.pending(op.table, &op.pk).last();
+        let Some(last) = last.map(|op| &op.revision.op_id) else { return };
+        let Some(last) =
+            self.ops.get(last).filter(|last| !self.sent.contains(&last.revision.op_id))
+        else {
+            return;
+        };
+        let Kind::Patch(base) = &op.kind else { return };
+        if op.expected.is_some() || last.expected.is_some() {
+            return;
+        }
+        let mut last = last.clone();
+        if last.kind == Kind::Put && last.revision == *base {
+            last.members.append(&mut op.members);
+            std::mem::swap(op, &mut last);
+            self.device.outbox.retain(|pending| pending.revision != op.revision);
+        } else if last.kind == op.kind {
+            // Others' later patches would lose to what its user sees no more.
+            last.members.retain(|name, _| seen.fields.get(name) == Some(&last.revision));
+            last.members.append(&mut op.members);
+            op.members = last.members;
+            self.device.outbox.retain(|pending| pending.revision != last.revision);
+        } else {
+            return;
+        }
+        self.squashed += 1;
     }
 
     fn enqueue(&mut self, op: Op) {
@@ -110,8 +204,8 @@ impl Peer {
         &mut self,
         table: &'static str,
         pk: &str,
-        delete: bool,
-        text: u64,
+        kind: Kind,
+        members: Members,
         clock: i64,
         now: i64,
     ) -> Op {
@@ -125,12 +219,12 @@ impl Peer {
         Op {
             table,
             pk: pk.to_owned(),
-            delete,
-            text,
+            kind,
+            members,
             revision: Revision { clock, hlc, op_id: self.op_id() },
             device_id: self.device.id.clone(),
-            // One of them is an old client.
-            parent: (self.number != 2).then(|| self.device.parent(table, pk)),
+            parent: (!self.is_old()).then(|| self.device.parent(table, pk)),
+            expected: None,
         }
     }
 
@@ -156,7 +250,8 @@ impl Peer {
 
     /// The batch of a push, to a workspace of this log.
     pub fn batch(&mut self, push: &Push, log: Option<&Log>) -> Vec<Item> {
-        let waiting = self.device.outbox.iter().filter(|op| push.again || op.told.is_none());
+        let waiting = self.device.outbox.iter();
+        let waiting = waiting.filter(|op| !op.waits && (push.again || op.told.is_none()));
         let mut ops: Vec<&Op> = waiting.map(|op| &self.ops[&op.revision.op_id]).collect();
         // What is left out by the cut comes later, so ops may overtake others.
         match push.order {
@@ -168,12 +263,16 @@ impl Peer {
             }
         }
         ops.truncate(push.cut);
+        self.sent.extend(ops.iter().map(|op| op.revision.op_id.clone()));
         let mut items: Vec<Item> = ops
             .into_iter()
             .enumerate()
             .map(|(place, op)| {
                 let loose = push.loose && place % 2 == 0;
-                Item::Op(op.clone(), if loose { Spelling::Loose } else { Spelling::Compact })
+                Item::Op(
+                    Box::new(op.clone()),
+                    if loose { Spelling::Loose } else { Spelling::Compact },
+                )
             })
             .collect();
         self.add_extra(&mut items, push.extra, log);
@@ -181,7 +280,15 @@ impl Peer {
     }
 
     fn add_extra(&mut self, items: &mut Vec<Item>, extra: Extra, log: Option<&Log>) {
-        let other = |op: &Op| Op { text: op.text.wrapping_add(1), delete: false, ..op.clone() };
+        let other = |op: &Op| {
+            let mut other = Op { kind: Kind::Put, ..op.clone() };
+            if let Kind::Patch(base) = &op.kind {
+                other.kind = Kind::Patch(Revision { clock: base.clock - 1, ..base.clone() });
+            } else {
+                other.members.insert("other".to_owned(), "1".to_owned());
+            }
+            other
+        };
         let one_of = |items: &[Item], place: usize| match items.get(place % items.len().max(1)) {
             Some(Item::Op(op, _)) => Some(op.clone()),
             _ => None,
@@ -191,11 +298,11 @@ impl Peer {
             Extra::Malformed(place) => Some(self.malformed(place)),
             Extra::Twice(place) => one_of(items, place).map(|op| Item::Op(op, Spelling::Loose)),
             Extra::TwiceDifferent(place) => {
-                one_of(items, place).map(|op| Item::Op(other(&op), Spelling::Compact))
+                one_of(items, place).map(|op| Item::Op(Box::new(other(&op)), Spelling::Compact))
             }
             Extra::Forged(place) => log
                 .and_then(|log| log.values().nth(place % log.len().max(1)))
-                .map(|entry| Item::Op(Op::forged(&entry.op), Spelling::Compact)),
+                .map(|entry| Item::Op(Box::new(Op::forged(&entry.op)), Spelling::Compact)),
         };
         if let (
             Some(item),
@@ -211,13 +318,15 @@ impl Peer {
 
     fn malformed(&mut self, kind: usize) -> Item {
         let op_id = self.op_id();
-        let good = self.op("notes", "a", false, 0, 1, 0);
+        let good = self.op("notes", "a", Kind::Put, members(0), 1, 0);
+        let base = Revision { clock: 0, hlc: "h".to_owned(), op_id: good.revision.op_id.clone() };
+        let patch = Op { kind: Kind::Patch(base), ..good.clone() }.json(Spelling::Compact);
         let with_id = |json: String| Item::Malformed {
             json: json.replace(&good.revision.op_id, &op_id),
             op_id: Some(op_id.clone()),
         };
         let json = good.json(Spelling::Compact);
-        match kind % 6 {
+        match kind % 8 {
             0 => with_id(json.replace("\"clock\":1", "\"clock\":-1")),
             1 => with_id(json.replace("\"put\"", "\"upsert\"")),
             2 => with_id(json.replace("\"pk\":\"a\"", "\"pk\":\"\"")),
@@ -225,25 +334,74 @@ impl Peer {
             4 => with_id(
                 json.replace("\"id\":\"a\"", "\"id\":\"b\"").replace("\"pk\":\"a\"", "\"pk\":7"),
             ),
+            5 => with_id(patch.replace("\"base\"", "\"ground\"")),
+            6 => with_id(patch.replace("\"clock\":0", "\"clock\":1")),
             _ => Item::Malformed { json: "42".to_owned(), op_id: None },
         }
     }
 
     /// A put made without knowing the record that lost to a delete is made
     /// again, after the delete, as the user sees the record; once, and by the
-    /// first answer or never.
+    /// first answer or never. The patches that it then has leave with it.
     pub fn make_again(&mut self, answered: &[String], lost: Vec<LostToDelete>, now: i64) {
-        for LostToDelete { op, latest, winner } in lost {
-            if !self.blind.remove(&op.revision.op_id) {
+        for LostToDelete { op, seen, winner } in lost {
+            if !self.blind.remove(&op.revision.op_id) || !seen.is_live() {
                 continue;
             }
-            let latest = self.ops.get(&latest.revision.op_id).filter(|latest| !latest.delete);
-            let Some(Op { table, pk, text, .. }) = latest.cloned() else { continue };
-            let again = self.op(table, &pk, false, text, winner.clock + 1, now);
+            let Some(Op { table, pk, .. }) = self.ops.get(&op.revision.op_id).cloned() else {
+                continue;
+            };
+            let of_record = |op: &Pending| op.table == table && op.pk == pk;
+            self.device.outbox.retain(|op| !(op.is_patch() && of_record(op)));
+            let mut members: Members = seen
+                .payload
+                .iter()
+                .map(|(name, value)| (name.clone(), value.to_string()))
+                .collect();
+            members.remove("id");
+            let again = self.op(table, &pk, Kind::Put, members, winner.clock + 1, now);
             self.enqueue(again);
         }
         for op_id in answered {
             self.blind.remove(op_id);
         }
+    }
+}
+
+/// Some fields, at least one.
+fn members(text: u64) -> Members {
+    let names = ["text", "done", "n \"é"].iter().enumerate();
+    let mask = (text >> 8) % 7 + 1;
+    let chosen = names.filter(|(at, _)| mask >> at & 1 == 1);
+    chosen.map(|(_, name)| ((*name).to_owned(), format!("\"{text}\""))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Patches of one field, without a condition.
+    const TEXT: u64 = 196_609 << 8 | 2;
+    const DONE: u64 = 196_610 << 8 | 2;
+
+    fn pull(peer: &mut Peer, version: i64, change: &str) {
+        let reply = format!(
+            r#"{{"changes":[{{"serverVersion":{version},"tableName":"notes","pk":"a","applied":true,{change}}}],"nextCursor":{version},"hasMore":false,"serverVersion":{version},"requiresSnapshot":false}}"#
+        );
+        peer.device.pull_answered(&reply).unwrap();
+    }
+
+    #[test]
+    fn merging_patches_does_not_bring_back_what_others_replaced() {
+        let put = r#"{"clock":1,"hlc":"h","opId":"p"}"#;
+        let other = r#"{"clock":9,"hlc":"h","opId":"q"}"#;
+        let mut peer = Peer::new(1, "w");
+        pull(&mut peer, 1, &format!(r#""op":"put","payload":{{}},"stamp":{put}"#));
+        peer.edit("notes", "a", false, TEXT, 0).unwrap();
+        let changed = format!(r#""payload":{{"text":"q"}},"fields":{{"text":{other}}}"#);
+        pull(&mut peer, 2, &format!(r#""op":"patch","base":{put},{changed},"stamp":{other}"#));
+        peer.edit("notes", "a", false, DONE, 0).unwrap();
+        assert_eq!((peer.device.outbox.len(), peer.squashed), (1, 1));
+        assert_eq!(peer.device.seen("notes", "a").payload["text"], "q");
     }
 }

@@ -208,6 +208,8 @@ impl World<'_> {
         let accepted = self.accepted.entry(workspace.to_owned()).or_default();
         for (version, entry) in after.log.range(before.head + 1..) {
             self.tally.add("ops acknowledged", 1);
+            self.tally.add("patches acknowledged", u64::from(entry.op.base.is_some()));
+            self.tally.add("conditions met", u64::from(entry.op.expected.is_some()));
             accepted.insert(*version, entry.op.clone());
         }
         self.model.workspaces.insert(workspace.to_owned(), after);
@@ -250,6 +252,15 @@ impl World<'_> {
                 _ => "ops that won at their turn",
             };
             self.tally.add(what, 1);
+            let lost = result["lost"].as_array().map_or(0, Vec::len);
+            self.tally.add("fields lost by patches that won others", lost as u64);
+            match result["errorCode"].as_str() {
+                Some("BASE_MISSING") => self.tally.add("bases missing", 1),
+                Some("RECORD_CONFLICT" | "FIELD_CONFLICT") => {
+                    self.tally.add("conditions not met", 1);
+                }
+                _ => {}
+            }
         }
     }
 }

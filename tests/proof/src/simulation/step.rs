@@ -91,6 +91,7 @@ pub enum Action {
     },
     Register {
         table: usize,
+        patches: bool,
     },
     Unregister {
         table: usize,
@@ -294,7 +295,9 @@ fn action(random: &mut StdRng, temper: &Temper) -> Action {
         Kind::Registry if random.random_bool(0.3) => {
             Action::Unregister { table: random.random_range(0..3) }
         }
-        Kind::Registry => Action::Register { table: random.random_range(0..3) },
+        Kind::Registry => {
+            Action::Register { table: random.random_range(0..3), patches: random.random_bool(0.8) }
+        }
         Kind::KillServer => Action::KillServer,
         Kind::Backup => Action::Backup,
         Kind::Restore => Action::Restore,

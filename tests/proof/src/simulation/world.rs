@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use postgres::Client;
 use sync_ext_harness::cluster::Cluster;
 use sync_ext_harness::state;
+use sync_ext_model::refusal::unexpected;
 use sync_ext_model::{Op, Server, Settings, Workspace};
 
 use super::peer::Peer;
@@ -111,8 +112,7 @@ impl<'c> World<'c> {
         match &step.action {
             Action::Edit { device, table, pk, delete, text } => {
                 let (table, pk) = (TABLES[table % TABLES.len()], PKS[pk % PKS.len()]);
-                self.peers[*device].edit(table, pk, *delete, *text, self.now);
-                Ok(())
+                self.peers[*device].edit(table, pk, *delete, *text, self.now)
             }
             Action::Push { device, session, push } => self.push(*device, *session, push),
             Action::Begin { session, level } => self.begin(*session, *level),
@@ -132,8 +132,8 @@ impl<'c> World<'c> {
             Action::KillServer => self.kill_server(),
             Action::Backup => self.take_backup(),
             Action::Restore => self.restore(),
-            Action::Register { table } => self.register(TABLES[*table], true),
-            Action::Unregister { table } => self.register(TABLES[*table], false),
+            Action::Register { table, patches } => self.register(TABLES[*table], *patches),
+            Action::Unregister { table } => self.unregister(TABLES[*table]),
             Action::Offline { .. }
             | Action::WrongClock { .. }
             | Action::Reinstall { .. }
@@ -304,15 +304,17 @@ impl<'c> World<'c> {
         }
     }
 
-    pub fn register(&mut self, table: &'static str, registered: bool) -> Result<()> {
-        let verb = if registered { "register" } else { "unregister" };
-        self.admin.execute(&format!("select sync_{verb}_table($1)"), &[&table])?;
-        let outcome = match registered {
-            true => self.model.register(None, table, "id", None),
-            false => self.model.unregister(None, table),
-        };
+    pub fn register(&mut self, table: &'static str, patches: bool) -> Result<()> {
+        let sql = "select sync_register_table($1, patches => $2)";
+        self.admin.execute(sql, &[&table, &patches])?;
+        let outcome = self.model.register(None, table, "id", None, patches);
         ensure!(outcome.is_ok(), "{outcome:?}");
         Ok(())
+    }
+
+    fn unregister(&mut self, table: &'static str) -> Result<()> {
+        self.admin.execute("select sync_unregister_table($1)", &[&table])?;
+        self.model.unregister(None, table).map(drop).map_err(unexpected)
     }
 
     /// Every committed row is what the model says, and there are no others.
