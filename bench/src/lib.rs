@@ -5,8 +5,8 @@
 //! * [`rounds`]: alternating measurement, medians, ratios
 //! * [`stand`], [`stage`]: the cluster, and the ops, laid out before the clock runs
 //! * [`sides`]: who takes part
-//! * [`bench`]: what the workloads share; [`pushes`], [`pulls`], [`access`],
-//!   [`clients`], [`notify`], [`gc`], [`memory`]: the workloads
+//! * [`bench`]: what the workloads share; [`pushes`], [`patches`], [`pulls`],
+//!   [`access`], [`clients`], [`notify`], [`gc`], [`memory`]: the workloads
 
 pub mod access;
 pub mod bench;
@@ -14,6 +14,7 @@ pub mod clients;
 pub mod gc;
 pub mod memory;
 pub mod notify;
+pub mod patches;
 pub mod pulls;
 pub mod pushes;
 pub mod report;

@@ -10,7 +10,7 @@ use sync_ext_bench::report::{self, Row};
 type Workload = fn(&mut Bench) -> Result<Vec<Row>>;
 
 /// Of one client, then of several that run at once.
-const ALONE: [(&str, Workload); 14] = [
+const ALONE: [(&str, Workload); 15] = [
     ("push-1000", Bench::thousands),
     ("push-100", Bench::hundreds),
     ("push-10", Bench::tens),
@@ -19,6 +19,7 @@ const ALONE: [(&str, Workload); 14] = [
     ("payloads", Bench::payloads),
     ("updates", Bench::updates),
     ("mixed", Bench::mixed),
+    ("patches", Bench::patches),
     ("oplog", Bench::oplog),
     ("pages", Bench::pages),
     ("filters", Bench::filters),

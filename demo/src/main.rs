@@ -1,13 +1,15 @@
 //! The main job on real input: devices push a real op log into a throw-away
 //! cluster, others catch up, the log is collected, and all must agree. Once as
 //! trusted callers, once as members of a workspace, by a role that may not do
-//! without a user.
+//! without a user. Then once more with patches.
 //!
 //! * [`replay`]: the op log through one workspace
+//! * [`patching`]: the same with patches
 //! * [`callers`]: who the devices are to the server
 //! * [`report`]: what came out, and whether it is right
 
 mod callers;
+mod patching;
 mod replay;
 mod report;
 
@@ -53,7 +55,7 @@ fn run() -> Result<()> {
     })?;
     println!("starting a throw-away cluster");
     start_cluster()?;
-    let result = replay_twice();
+    let result = replay_all();
     if let Ok(mut cluster) = CLUSTER.lock() {
         drop(cluster.take());
     }
@@ -78,12 +80,13 @@ fn connect(role: &str) -> Result<Client> {
     Ok(cluster.connect_as(role, "demo", "")?)
 }
 
-fn replay_twice() -> Result<()> {
+fn replay_all() -> Result<()> {
     let trusted = replay("trusted", Callers::trusted()?)?;
     let members = replay("members", Callers::members("members")?)?;
     report::print([("trusted", &trusted), ("members", &members)]);
     trusted.check()?;
     members.check()?;
+    patching::replay()?;
     println!("all equal");
     Ok(())
 }

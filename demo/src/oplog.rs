@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use sync_ext_harness::device::{Pending, Revision};
+use sync_ext_harness::device::Pending;
 
 /// Made from the history of the public repository pgcentralfoundation/pgrx;
 /// parallel branches give true conflicts.
@@ -29,34 +29,14 @@ struct Line {
     ops: Vec<Box<RawValue>>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Op {
-    table_name: String,
-    pk: String,
-    stamp: Revision,
-}
-
 pub fn read() -> Result<Vec<Push>> {
     BufReader::new(GzDecoder::new(OPLOG)).lines().map(|line| parse(&line?)).collect()
 }
 
 fn parse(line: &str) -> Result<Push> {
     let line: Line = serde_json::from_str(line)?;
-    let ops = line
-        .ops
-        .into_iter()
-        .map(|raw| {
-            let op: Op = serde_json::from_str(raw.get())?;
-            Ok(Pending {
-                json: raw.get().to_owned(),
-                table: op.table_name,
-                pk: op.pk,
-                revision: op.stamp,
-                told: None,
-            })
-        })
-        .collect::<Result<_>>()?;
+    let ops = line.ops.into_iter().map(|raw| Pending::of(raw.get().to_owned()));
+    let ops = ops.collect::<Result<_>>()?;
     Ok(Push { device_id: line.device_id, ops })
 }
 

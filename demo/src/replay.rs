@@ -14,7 +14,7 @@ use sync_ext_harness::state::{digest, of_server};
 use crate::callers::Callers;
 use crate::report::Report;
 
-const SEED: u64 = 20_260_101;
+pub const SEED: u64 = 20_260_101;
 
 /// A device and its connection.
 struct Peer {
@@ -134,7 +134,7 @@ fn converge(peers: &mut BTreeMap<String, Peer>) -> Result<()> {
 }
 
 /// Lets 31 days pass for the log, then collects it.
-fn collect(client: &mut Client, workspace: &str) -> Result<()> {
+pub fn collect(client: &mut Client, workspace: &str) -> Result<()> {
     client.execute(
         "update sync_ext.change_log set created_at = created_at - interval '31 days'
           where workspace_key = (
@@ -145,7 +145,7 @@ fn collect(client: &mut Client, workspace: &str) -> Result<()> {
     Ok(())
 }
 
-fn progress_bar(length: usize, what: &'static str) -> ProgressBar {
+pub fn progress_bar(length: usize, what: &'static str) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg:14} [{bar:40}] {pos}/{len}  {elapsed}")
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("=> ");
