@@ -1,8 +1,7 @@
 //! `sync_ext.change_log`: ops by version.
 
-use std::borrow::Cow;
-
 use super::Result;
+use super::log_writer::LogWriter;
 use super::memory;
 use super::mvcc::MvccSnapshot;
 use super::relation::{Access, Index, Table};
@@ -10,14 +9,13 @@ use super::row::Row;
 use super::row_lock;
 use super::scan::{By, Key, Scan};
 use super::shape::{ColumnType, IndexShape, Shape};
-use super::values::Value;
 use super::writer::{Duplicates, Writer};
 use sync_ext_core::error::SyncError;
 use sync_ext_core::rules::history::{Proof, ProofEntry};
-use sync_ext_core::rules::merge::{Decision, Fields, Newest};
+use sync_ext_core::rules::merge::{Newest, Patched};
 use sync_ext_core::rules::op::{Op, Operation, Patch, RecordKey, Revision, Timestamp, Version};
 use sync_ext_core::wire::pages::Change;
-use sync_ext_core::wire::revision::{read_fields, read_revision, write_revision};
+use sync_ext_core::wire::revision::{read_fields, read_revision};
 use uuid::Uuid;
 
 pub static TABLE: Shape = Shape {
@@ -118,7 +116,7 @@ impl Log {
         duplicates: Duplicates,
     ) -> LogWriter<'s> {
         let writer = Writer::new(&self.table, snapshot, duplicates);
-        LogWriter { log: self, writer, created_at }
+        LogWriter::new(self.workspace_key, writer, created_at)
     }
 
     /// Deletes the entry at `version`; false if there is none.
@@ -259,16 +257,11 @@ impl<'r> Entry<'r> {
 
     /// What it says as the newest entry of its record.
     pub fn newest(&self) -> Result<Newest<'static>> {
-        let fields = match self.fields() {
-            None => Some(Fields::new()),
-            Some(fields) => {
-                // A field as it is parsed takes more than as text, but not this much more.
-                memory::require(4 * fields.len())?;
-                read_fields(fields)
-            }
-        };
-        let fields = fields.ok_or_else(|| damaged("The fields of a log entry"))?;
-        Ok(Newest { op_id: self.op_id()?, fields })
+        let Some(fields) = self.fields() else { return Ok(Newest::Register) };
+        // A field as it is parsed takes more than as text, but not this much more.
+        memory::require(4 * fields.len())?;
+        let fields = read_fields(fields).ok_or_else(|| damaged("The fields of a log entry"))?;
+        Ok(Newest::Patch(Box::new(Patched { op_id: self.op_id()?, fields })))
     }
 
     /// The revision of the put that a patch edits.
@@ -332,93 +325,4 @@ impl<'r> Entry<'r> {
 
 fn damaged(what: &str) -> SyncError {
     SyncError::Damaged { what: format!("{what} cannot be read.") }
-}
-
-/// An entry to be written.
-pub struct NewEntry<'e> {
-    pub op: &'e Op<'e>,
-    pub decision: Decision,
-    pub owner: Option<&'e str>,
-    /// The payload as stored: the op's, or with the owner filled in; for a patch that is
-    /// the newest entry, the whole record.
-    pub payload: Option<Cow<'e, str>>,
-    /// The field that was filled in.
-    pub filled_field: Option<&'e str>,
-    /// Who holds which field, where a patch is the newest entry.
-    pub fields: Option<String>,
-}
-
-impl NewEntry<'_> {
-    fn base(&self) -> Option<String> {
-        let mut base = String::new();
-        write_revision(&mut base, self.op.base()?);
-        Some(base)
-    }
-
-    fn patch(&self) -> Option<&str> {
-        self.op.payload.filter(|_| self.op.patch.is_some())
-    }
-
-    /// Passes it to `write` in the form of a pull.
-    pub fn change(&self, write: impl FnOnce(&Change<'_>)) {
-        let Decision { version, applied, overwrote, .. } = self.decision;
-        write(&Change {
-            version,
-            applied,
-            overwrote,
-            table: &self.op.key.table,
-            pk: &self.op.key.pk,
-            operation: self.op.operation,
-            revision: self.op.revision.clone(),
-            device_id: &self.op.device_id,
-            payload: self.payload.as_deref(),
-            patch: self.patch(),
-            base: self.base().as_deref(),
-            fields: self.fields.as_deref(),
-        });
-    }
-}
-
-pub struct LogWriter<'s> {
-    log: &'s Log,
-    writer: Writer<'s>,
-    created_at: Timestamp,
-}
-
-impl LogWriter<'_> {
-    pub fn append(&mut self, entry: &NewEntry<'_>) {
-        let NewEntry { op, decision, owner, filled_field, .. } = *entry;
-        let base = entry.base();
-        self.writer.insert(&[
-            Value::Int8(self.log.workspace_key),
-            Value::Int8(decision.version.get()),
-            Value::Text(&op.key.table),
-            Value::Text(&op.key.pk),
-            Value::Text(op.operation.as_str()),
-            text_or_null(entry.payload.as_deref()),
-            Value::Int8(op.revision.clock),
-            Value::Text(&op.revision.hlc),
-            Value::Text(&op.device_id),
-            Value::Uuid(op.op_id()),
-            Value::Bool(decision.applied),
-            decision.supersedes.map_or(Value::Null, |version| Value::Int8(version.get())),
-            Value::Time(self.created_at),
-            Value::Text(owner.unwrap_or("")),
-            Value::Text(filled_field.unwrap_or("")),
-            decision.overwrote.map_or(Value::Null, Value::Uuid),
-            text_or_null(base.as_deref()),
-            text_or_null(entry.patch()),
-            text_or_null(entry.fields.as_deref()),
-        ]);
-    }
-
-    /// False if an opId was already in the log, see [`Duplicates::Report`].
-    #[must_use]
-    pub fn finish(self) -> bool {
-        self.writer.finish()
-    }
-}
-
-fn text_or_null(text: Option<&str>) -> Value<'_> {
-    text.map_or(Value::Null, Value::Text)
 }

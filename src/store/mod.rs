@@ -60,6 +60,7 @@ pub mod dropped;
 pub mod entry;
 mod keys;
 pub mod log;
+pub mod log_writer;
 pub mod member;
 pub mod memory;
 pub mod mvcc;

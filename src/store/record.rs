@@ -161,7 +161,7 @@ impl<'r> Record<'r> {
     /// Independent of the scan. Nothing patches a delete, so it is its own newest entry.
     pub fn state(&self) -> Result<RecordState<'static>> {
         let (register, deleted) = (self.register()?.into_owned(), self.deleted()?);
-        let newest = deleted.then(|| Newest::of_register(register.op_id));
+        let newest = if deleted { Newest::Register } else { Newest::Unread };
         let (version, owner) = (self.version()?, owner_of(self.owner()?));
         Ok(RecordState { register, deleted, version, newest, owner })
     }

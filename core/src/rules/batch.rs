@@ -31,10 +31,12 @@ impl<'a> Batch<'a> {
         parsed: impl IntoIterator<Item = (Option<&'a str>, Result<Op<'a>, Refusal>)>,
         digest: impl Fn(&str) -> D,
     ) -> Batch<'a> {
-        let mut items = Vec::new();
-        let mut ops: Vec<Option<Op<'a>>> = Vec::new();
+        let parsed = parsed.into_iter();
+        let (count, _) = parsed.size_hint();
+        let mut items = Vec::with_capacity(count);
+        let mut ops: Vec<Option<Op<'a>>> = Vec::with_capacity(count);
         let mut seen = BTreeMap::new();
-        let mut conflicting = Vec::new();
+        let mut conflicting = Vec::with_capacity(count);
         for (op_id, op) in parsed {
             let op = op.map(|op| match seen.entry(op.op_id()) {
                 Entry::Vacant(entry) => {

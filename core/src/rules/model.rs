@@ -141,7 +141,7 @@ impl Workspace {
     /// The state that every device must reach.
     fn state(&self) -> BTreeMap<RecordKey<'static>, Merged> {
         let merged = |record: &RecordState<'static>| {
-            let fields = record.newest.iter().flat_map(|newest| &newest.fields);
+            let fields = record.fields().into_iter().flatten();
             let fields = fields.map(|(name, by)| (name.to_string(), by.op_id)).collect();
             (record.register.clone(), record.deleted, fields)
         };

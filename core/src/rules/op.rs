@@ -126,7 +126,7 @@ pub struct Op<'a> {
     /// another one.
     pub parent: Option<Parent>,
     /// Not part of the op's content either.
-    pub expected: Option<Expected<'a>>,
+    pub expected: Option<Box<Expected<'a>>>,
 }
 
 impl<'a> Op<'a> {

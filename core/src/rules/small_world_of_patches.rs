@@ -48,7 +48,7 @@ fn expected_state(ops: &[&Op<'static>]) -> Option<(Revision<'static>, bool, Fiel
 
 fn state(record: &Option<RecordState<'static>>) -> Option<(Revision<'static>, bool, Fields)> {
     let record = record.as_ref()?;
-    let fields = record.newest.iter().flat_map(|newest| newest.fields.clone());
+    let fields = record.fields().cloned().into_iter().flatten();
     let fields = fields.map(|(name, by)| (name.into_owned(), by)).collect();
     Some((record.register.clone(), record.deleted, fields))
 }

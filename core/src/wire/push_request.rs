@@ -134,7 +134,7 @@ fn op<'a>(stamp: &Fields<'a, 15>, flat: &Fields<'a, 15>) -> Result<Op<'a>, Refus
         // It merges with what its author has not seen.
         Operation::Patch => None,
     };
-    let expected = expected(operation, get(flat, Key::Expected))?;
+    let expected = expected(operation, get(flat, Key::Expected))?.map(Box::new);
     Ok(Op { key, operation, payload, revision, device_id, patch, parent, expected })
 }
 

@@ -1,7 +1,7 @@
 //! The decision on each op at its turn.
 
 use super::known::{Logged, find_by_op_id};
-use super::{Care, Filled, Outcome, Push, Result, Target};
+use super::{Care, Detail, Outcome, Push, Result, Target};
 use crate::store::log::Versions;
 use crate::store::mvcc::MvccSnapshot;
 use crate::store::registry::Registry;
@@ -81,7 +81,7 @@ impl Push<'_> {
         registry: &mut Registry,
         versions: &mut Versions<'_>,
     ) -> Result<Option<Outcome>> {
-        let (op, logged) = (self.ops[place].op, self.ops[place].logged);
+        let (op, logged) = (self.ops[place].op, self.ops[place].logged());
         match logged {
             Logged::Same { version, overwrote } => {
                 if op.patch.is_some() {
@@ -103,7 +103,7 @@ impl Push<'_> {
             Err(_) if logged == Logged::Unasked => match find_by_op_id(&self.target, op)? {
                 Logged::Same { .. } => None,
                 found => {
-                    self.ops[place].logged = found;
+                    self.ops[place].outcome = Outcome::Undecided(found);
                     self.outcome(place, care, registry, versions)?
                 }
             },
@@ -125,7 +125,7 @@ impl Push<'_> {
             Ok(owned) => owned,
             Err(refusal) => return Ok(Outcome::Refused(refusal)),
         };
-        let (decision, won) = if op.patch.is_some() {
+        let (decision, detail) = if op.patch.is_some() {
             match self.take_patch(place, op, versions)? {
                 Ok(taken) => taken,
                 Err(refusal) => return Ok(Outcome::Refused(refusal)),
@@ -144,14 +144,13 @@ impl Push<'_> {
             if decision.applied {
                 touched.merge = None;
             }
-            (decision, Box::default())
+            (decision, self.fill(op, &owned, registry)?)
         };
-        let filled = self.fill(op, &owned, registry)?;
         if decision.applied {
             self.touched[record].newest_op = Some(place);
         }
         self.head = decision.version;
-        Ok(Outcome::New { decision, filled, won })
+        Ok(Outcome::New { decision, detail: detail.map(Box::new) })
     }
 
     pub fn next_version(&self) -> Result<Version> {
@@ -162,19 +161,14 @@ impl Push<'_> {
     }
 
     /// The payload with its owner, if the op did not name the owner.
-    fn fill(
-        &self,
-        op: &Op<'_>,
-        owned: &Owned,
-        registry: &mut Registry,
-    ) -> Result<Option<Box<Filled>>> {
+    fn fill(&self, op: &Op<'_>, owned: &Owned, registry: &mut Registry) -> Result<Option<Detail>> {
         let (Some(payload), Some(owner), true) = (op.payload, &owned.owner, owned.fill) else {
             return Ok(None);
         };
         let table = registry.find(&op.key.table, &self.target.locked.snapshot)?;
         Ok(table
             .and_then(|table| table.owner_field.as_deref())
-            .map(|field| Filled { field: field.to_owned(), payload: fill(payload, field, owner) })
-            .map(Box::new))
+            .map(|field| (field.to_owned(), fill(payload, field, owner)))
+            .map(|(field, payload)| Detail::Filled { field, payload }))
     }
 }

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Care, Push, PushedOp, Result, Target};
+use super::{Care, Outcome, Push, PushedOp, Result, Target};
 use crate::store::log::{Entry, Versions};
 use crate::store::{memory, server};
 use sync_ext_core::rules::op::{Op, Version};
@@ -53,7 +53,7 @@ impl Push<'_> {
         let mut registers = Vec::new();
         let mut by_op_id = Vec::new();
         for (place, pushed) in self.ops.iter().enumerate() {
-            if pushed.logged != Logged::Unasked {
+            if pushed.logged() != Logged::Unasked {
                 continue;
             }
             match &self.touched[pushed.record].state {
@@ -71,7 +71,7 @@ impl Push<'_> {
             let pushed = &mut self.ops[place];
             match versions.find(version) {
                 Some(entry) if entry.op_id()? == pushed.op.op_id() => {
-                    pushed.logged = compare(pushed.op, &entry, &target)?;
+                    pushed.outcome = Outcome::Undecided(compare(pushed.op, &entry, &target)?);
                 }
                 // The record was patched, or the entry of a grave was purged and the op
                 // may have been sent again since.
@@ -82,10 +82,11 @@ impl Push<'_> {
         let mut op_ids = target.log.op_ids(&target.locked.snapshot);
         for place in by_op_id {
             let pushed = &mut self.ops[place];
-            pushed.logged = match op_ids.find(pushed.op.op_id()) {
+            let logged = match op_ids.find(pushed.op.op_id()) {
                 Some(entry) => compare(pushed.op, &entry, &target)?,
                 None => Logged::No,
             };
+            pushed.outcome = Outcome::Undecided(logged);
         }
         Ok(())
     }

@@ -170,20 +170,16 @@ struct PushedOp<'p> {
     op: &'p Op<'p>,
     /// The index of its record in `touched`.
     record: usize,
-    logged: Logged,
     outcome: Outcome,
 }
 
 enum Outcome {
-    Undecided,
+    Undecided(Logged),
     Refused(Refusal),
     /// It takes a version.
     New {
         decision: Decision,
-        /// Few have one.
-        filled: Option<Box<Filled>>,
-        /// Of a patch that was merged: which of its fields it won.
-        won: Box<[bool]>,
+        detail: Option<Box<Detail>>,
     },
     /// It is already in the log.
     Replay {
@@ -192,10 +188,12 @@ enum Outcome {
     },
 }
 
-/// A payload to which the server added the owner.
-struct Filled {
-    field: String,
-    payload: String,
+/// What few new ops have.
+enum Detail {
+    /// A put, to whose payload the server added the owner.
+    Filled { field: String, payload: String },
+    /// A patch that was merged: which of its fields it won.
+    Won(Vec<bool>),
 }
 
 /// A record that a batch touches.
@@ -232,8 +230,7 @@ impl<'p> Push<'p> {
     fn of(target: Target<'p>, ops: &'p [Op<'p>]) -> Push<'p> {
         let mut by_record: Vec<usize> = (0..ops.len()).collect();
         by_record.sort_unstable_by_key(|place| &ops[*place].key);
-        let pushed =
-            |op| PushedOp { op, record: 0, logged: Logged::Unasked, outcome: Outcome::Undecided };
+        let pushed = |op| PushedOp { op, record: 0, outcome: Outcome::Undecided(Logged::Unasked) };
         let mut push = Push {
             target,
             ops: ops.iter().map(pushed).collect(),
@@ -270,7 +267,7 @@ impl<'p> Push<'p> {
     /// Undoes decisions that were based on a wrong presumption.
     fn forget(&mut self) {
         for op in &mut self.ops {
-            (op.logged, op.outcome) = (Logged::Unasked, Outcome::Undecided);
+            op.outcome = Outcome::Undecided(Logged::Unasked);
         }
         for record in &mut self.touched {
             *record = TouchedRecord::of(record.key, record.last_op);
@@ -287,10 +284,21 @@ impl<'p> TouchedRecord<'p> {
 }
 
 impl PushedOp<'_> {
+    /// What the log says about it, until it is decided.
+    fn logged(&self) -> Logged {
+        match self.outcome {
+            Outcome::Undecided(logged) => logged,
+            _ => Logged::Unasked,
+        }
+    }
+
     /// The payload as stored.
     fn payload(&self) -> Option<&str> {
         match &self.outcome {
-            Outcome::New { filled: Some(filled), .. } => Some(&filled.payload),
+            Outcome::New { detail: Some(detail), .. } => match &**detail {
+                Detail::Filled { payload, .. } => Some(payload),
+                Detail::Won(_) => self.op.payload,
+            },
             _ => self.op.payload,
         }
     }

@@ -4,12 +4,12 @@
 //! keeps only what changes, and the JSON of the merged records while there is room. Beyond
 //! that, a record is read from the log again when it is written.
 
-use super::{Outcome, Push, Result, TouchedRecord};
+use super::{Detail, Outcome, Push, Result, TouchedRecord};
 use crate::store::log::Versions;
 use crate::store::memory;
 use sync_ext_core::error::SyncError;
 use sync_ext_core::rules::admission::admit_merged;
-use sync_ext_core::rules::merge::{Decision, Fields, Turn, apply, turn};
+use sync_ext_core::rules::merge::{Decision, Fields, Newest, RecordState, Turn, apply, turn};
 use sync_ext_core::rules::op::{Op, Version};
 use sync_ext_core::rules::refusal::Refusal;
 use sync_ext_core::wire::fields::names;
@@ -45,15 +45,15 @@ pub struct RecordJson {
 }
 
 /// The decision on a patch, and which of its fields it won.
-type Taken = std::result::Result<(Decision, Box<[bool]>), Refusal>;
+type Taken = std::result::Result<(Decision, Option<Detail>), Refusal>;
 
 impl<'p> Push<'p> {
     /// Reads what the newest entry of a live record says, if that is not known.
     pub fn read_newest(&mut self, record: usize, versions: &mut Versions<'_>) -> Result<()> {
         let Some(state) = &mut self.touched[record].state else { return Ok(()) };
-        if state.newest.is_none() {
+        if state.newest == Newest::Unread {
             let entry = versions.find(state.version).ok_or_else(|| missing(state.version))?;
-            state.newest = Some(entry.newest()?);
+            state.newest = entry.newest()?;
         }
         Ok(())
     }
@@ -80,10 +80,10 @@ impl<'p> Push<'p> {
             _ => None,
         };
         if let (Some(state), Some(entry)) = (&mut touched.state, &entry)
-            && state.newest.is_none()
+            && state.newest == Newest::Unread
         {
             // No op of the batch was applied to the record, so this entry is the newest.
-            state.newest = Some(entry.newest()?);
+            state.newest = entry.newest()?;
         }
         let turn = match turn(op, touched.state.as_ref()) {
             Ok(turn) => turn,
@@ -93,7 +93,7 @@ impl<'p> Push<'p> {
         let owner = after.as_ref().and_then(|state| state.owner.clone());
         let decision = apply(&mut after, op, &turn, owner, next?);
         let (Turn::Merges { won }, Some(patch), Some(source)) = (turn, &op.patch, source) else {
-            return Ok(Ok((decision, Box::default())));
+            return Ok(Ok((decision, None)));
         };
 
         let merge = touched.merge.as_ref();
@@ -107,22 +107,22 @@ impl<'p> Push<'p> {
             (None, Source::Entry(_)) => None,
         };
         let splice = splice(payload, &changes)?;
-        let Some(newest) = after.as_ref().and_then(|state| state.newest.as_ref()) else {
+        let Some(fields) = after.as_ref().and_then(RecordState::fields) else {
             return Err(no_object());
         };
-        let (of_payload, of_fields) = (splice.size(), fields_size(&newest.fields));
+        let (of_payload, of_fields) = (splice.size(), fields_size(fields));
         if let Err(refusal) = admit_merged(of_payload, of_fields, self.target.limits) {
             return Ok(Err(refusal));
         }
         let bytes = self.kept_bytes + of_payload + of_fields;
         let is_kept = place == touched.last_op && bytes <= ROOM;
-        let json = is_kept.then(|| result(&splice, &newest.fields)).transpose()?;
+        let json = is_kept.then(|| result(&splice, fields)).transpose()?;
         if is_kept {
             self.kept_bytes = bytes;
         }
         touched.merge = Some(Box::new(Merge { source, changes, json }));
         touched.state = after;
-        Ok(Ok((decision, won.into())))
+        Ok(Ok((decision, Some(Detail::Won(won)))))
     }
 
     /// The record as the patches of this batch left it.
@@ -143,8 +143,8 @@ impl<'p> Push<'p> {
             Source::Op(place) => self.ops[place].payload(),
         };
         let splice = splice(payload, changes)?;
-        let newest = record.state.as_ref().and_then(|state| state.newest.as_ref());
-        result(&splice, &newest.ok_or_else(no_object)?.fields)
+        let fields = record.state.as_ref().and_then(RecordState::fields);
+        result(&splice, fields.ok_or_else(no_object)?)
     }
 
     /// Is the newest entry of its record this op's, which is a patch?

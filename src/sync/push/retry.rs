@@ -9,7 +9,7 @@
 //! than a purged newest one.)
 
 use super::known::{Logged, compare};
-use super::{Push, Result};
+use super::{Outcome, Push, Result};
 use crate::store::log::Entry;
 use crate::store::record::owner_of;
 use sync_ext_core::rules::merge::{Newest, RecordState};
@@ -47,7 +47,7 @@ impl Push<'_> {
                 // The same opId, but perhaps of another record.
                 _ => self.place_of(found)?,
             };
-            self.ops[place].logged = logged;
+            self.ops[place].outcome = Outcome::Undecided(logged);
             self.see(record, found)?;
             last = found.version()?;
             entry = entries.next();
@@ -65,7 +65,7 @@ impl Push<'_> {
         }
         // The other ops may have to be written, so their records' rows are needed.
         for pushed in &self.ops {
-            if pushed.logged == Logged::Unasked {
+            if pushed.logged() == Logged::Unasked {
                 self.touched[pushed.record].state = None;
             }
         }
@@ -88,10 +88,7 @@ impl Push<'_> {
                 register: entry.register()?.into_owned(),
                 deleted: operation == Operation::Delete,
                 version: entry.version()?,
-                newest: match is_patch {
-                    true => None,
-                    false => Some(Newest::of_register(entry.op_id()?)),
-                },
+                newest: if is_patch { Newest::Unread } else { Newest::Register },
                 owner: owner_of(entry.owner()?),
             });
         }

@@ -1,7 +1,7 @@
 //! The replies to stored ops, with the winners that they lost to.
 
 use super::patched::RecordJson;
-use super::{Outcome, Push, Result, Target};
+use super::{Detail, Outcome, Push, Result, Target};
 use crate::guc;
 use crate::store::log::Versions;
 use sync_ext_core::error::SyncError;
@@ -50,9 +50,11 @@ impl<'p> Winners<'p> {
                 };
             }
             Outcome::Refused(refusal) => return reply.refused(op_id, refusal, None),
-            Outcome::New { decision, won, .. } => {
+            Outcome::New { decision, detail } => {
                 let Decision { version, applied, created, overwrote, .. } = *decision;
-                lost.extend(names().zip(won).filter(|(_, won)| !**won).map(|(name, _)| name));
+                if let Some(Detail::Won(won)) = detail.as_deref() {
+                    lost.extend(names().zip(won).filter(|(_, won)| !**won).map(|(name, _)| name));
+                }
                 Stored { version, applied, replayed: false, created, overwrote, lost: &lost }
             }
             Outcome::Replay { version, overwrote } => {
@@ -68,7 +70,7 @@ impl<'p> Winners<'p> {
                 }
                 Stored { version, applied, replayed: true, created: false, overwrote, lost: &lost }
             }
-            Outcome::Undecided => return Err(damaged("An op was not decided on.")),
+            Outcome::Undecided(_) => return Err(damaged("An op was not decided on.")),
         };
         if stored.applied {
             return reply.stored(op_id, stored, None);

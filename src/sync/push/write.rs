@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 
 use super::patched::RecordJson;
-use super::{Outcome, Push, Result, Target, TouchedRecord};
+use super::{Detail, Outcome, Push, Result, Target, TouchedRecord};
 use crate::guc::{self, Notify};
-use crate::store::log::{NewEntry, Versions};
+use crate::store::log::Versions;
+use crate::store::log_writer::NewEntry;
 use crate::store::subtransaction::Subtransaction;
 use crate::store::{Duplicates, notify};
 use sync_ext_core::rules::merge::RecordState;
@@ -72,7 +73,7 @@ impl<'p> Push<'p> {
     /// must not log it many times.
     fn entry(&self, place: usize, versions: &mut Versions<'_>) -> Result<Option<NewEntry<'_>>> {
         let pushed = &self.ops[place];
-        let Outcome::New { decision, filled, .. } = &pushed.outcome else { return Ok(None) };
+        let Outcome::New { decision, detail } = &pushed.outcome else { return Ok(None) };
         let record = &self.touched[pushed.record];
         let (payload, fields) = if self.is_newest_patch(place) {
             let RecordJson { payload, fields } = self.record_json(record, versions)?;
@@ -87,7 +88,10 @@ impl<'p> Push<'p> {
             decision: *decision,
             owner: record.state.as_ref().and_then(|state| state.owner.as_deref()),
             payload,
-            filled_field: filled.as_ref().map(|filled| &*filled.field),
+            filled_field: match detail.as_deref() {
+                Some(Detail::Filled { field, .. }) => Some(field),
+                _ => None,
+            },
             fields,
         }))
     }
