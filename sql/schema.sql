@@ -33,13 +33,35 @@ create table sync_ext.workspace (
 
 -- The tables that may be pushed. With an owner_field new records are private: they
 -- belong to the user whom that field of the payload names. patches allows patches.
+-- validation is a function that may refuse an op.
+-- The columns after relation are those of an attached table, one with typed rows of its
+-- own; they are NULL for a JSON table. fields maps fields of the payload to columns, in
+-- the order of the image; column_types is their definition when the table was attached;
+-- a backfill that was interrupted goes on after the primary key backfilled_through.
 create table sync_ext.synced_table (
   table_name text collate "C" not null,
   pk_field text collate "C" not null default 'id',
   registered_at timestamptz not null default pg_catalog.clock_timestamp(),
   owner_field text collate "C",
   patches boolean not null default false,
-  constraint synced_table_pkey primary key (table_name)
+  validation regprocedure,
+  relation regclass,
+  workspace_column text collate "C",
+  workspace_id text collate "C",
+  deleted_column text collate "C",
+  fields json,
+  column_types text collate "C",
+  direction text collate "C",
+  apply_as text collate "C",
+  numbers text collate "C",
+  apply_search_path text collate "C",
+  backfilled boolean,
+  backfilled_through text collate "C",
+  constraint synced_table_pkey primary key (table_name),
+  constraint synced_table_relation_key unique (relation),
+  constraint synced_table_direction_check check (direction in ('both', 'down')),
+  constraint synced_table_apply_as_check check (apply_as in ('caller', 'owner')),
+  constraint synced_table_numbers_check check (numbers in ('safe', 'native'))
 );
 
 -- The compacted log: every op at its version, until GC finds that it is not needed. The
@@ -51,6 +73,8 @@ create table sync_ext.synced_table (
 -- patched, the patch as pushed, and, if it won a field, the revision that holds each
 -- patched field; payload is then the whole record. A patch that was superseded within
 -- its own call has neither payload nor fields.
+-- pushed_digest is that of a put's payload as pushed, where the payload is the image of the
+-- typed row instead.
 create table sync_ext.change_log (
   workspace_key bigint not null,
   server_version bigint not null,
@@ -71,6 +95,7 @@ create table sync_ext.change_log (
   base json,
   patch json,
   fields json,
+  pushed_digest uuid,
   constraint change_log_pkey primary key (workspace_key, server_version),
   constraint change_log_workspace_key_op_id_key unique (workspace_key, op_id),
   constraint change_log_operation_check check (operation in ('put', 'delete', 'patch'))

@@ -40,6 +40,7 @@ pub static TABLE: Shape = Shape {
         ("base", ColumnType::Json),
         ("patch", ColumnType::Json),
         ("fields", ColumnType::Json),
+        ("pushed_digest", ColumnType::Uuid),
     ],
 };
 pub static BY_VERSION: IndexShape =

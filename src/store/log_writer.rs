@@ -89,6 +89,7 @@ impl<'s> LogWriter<'s> {
             text_or_null(base.as_deref()),
             text_or_null(entry.patch()),
             text_or_null(entry.fields.as_deref()),
+            Value::Null,
         ]);
     }
 

@@ -6,6 +6,7 @@
 //! * [`admission`]: checks against current settings and tables
 //! * [`access`]: roles and actions; [`ownership`]: the owner of a record
 //! * [`merge`]: LWW for one op at its turn, by record and by field
+//! * [`server_op`]: the stamps of ops that the server makes
 //! * [`history`]: proofs, and when a device must start from a snapshot
 //! * [`retention`]: how far GC may read and what it purges
 
@@ -18,6 +19,7 @@ pub mod op;
 pub mod ownership;
 pub mod refusal;
 pub mod retention;
+pub mod server_op;
 
 #[cfg(test)]
 pub mod model;
