@@ -4,10 +4,11 @@
   gateway-figures install package golden fmt clean
 
 help:
-	@echo 'make demo      replay a real op log on a throw-away cluster'
+	@echo 'make demo      replay a real op log on a throw-away cluster; then push to typed tables'
+	@echo '               that plain SQL changes at the same time'
 	@echo 'make test      formatting, lints and all tests; test-all on Postgres 15, 16, 17 and 18'
 	@echo 'make proof     the long form of the tests, 25 minutes: SEED=7 MINUTES=60 (of simulation),'
-	@echo '               PARTS="small-world simulation access crash hostile long-life"'
+	@echo '               PARTS="small-world simulation access crash hostile long-life own_tables"'
 	@echo 'make mutations puts known bugs in and demands that the tests catch them (an hour);'
 	@echo '               mutations-table writes down which; mutants has cargo-mutants change'
 	@echo '               the crate core/ (20 minutes)'

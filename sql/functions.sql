@@ -13,6 +13,18 @@ create function sync_push(workspace_id text, ops json) returns json
 language c volatile parallel unsafe
 as 'MODULE_PATHNAME', 'sync_push_wrapper';
 
+create function sync_put(workspace_id text, table_name text, pk text, payload json) returns json
+language c volatile parallel unsafe
+as 'MODULE_PATHNAME', 'sync_put_wrapper';
+
+create function sync_patch(workspace_id text, table_name text, pk text, payload json) returns json
+language c volatile parallel unsafe
+as 'MODULE_PATHNAME', 'sync_patch_wrapper';
+
+create function sync_delete(workspace_id text, table_name text, pk text) returns json
+language c volatile parallel unsafe
+as 'MODULE_PATHNAME', 'sync_delete_wrapper';
+
 create function sync_pull(
   workspace_id text,
   cursor bigint default 0,
@@ -115,7 +127,8 @@ create function sync_register_table(
   table_name text,
   pk_field text default 'id',
   owner_field text default null,
-  patches boolean default false
+  patches boolean default false,
+  validation regprocedure default null
 ) returns void
 language c volatile parallel unsafe
 as 'MODULE_PATHNAME', 'sync_register_table_wrapper';
@@ -178,13 +191,16 @@ begin atomic
 end;
 
 comment on function sync_push(text, json) is 'stores a batch of ops and resolves conflicts';
+comment on function sync_put(text, text, text, json) is 'writes a record, as an edit that has seen it';
+comment on function sync_patch(text, text, text, json) is 'writes some fields of a record, as an edit that has seen it';
+comment on function sync_delete(text, text, text) is 'deletes a record, as an edit that has seen it';
 comment on function sync_pull(text, bigint, integer, text[], boolean, text) is 'the changes after a cursor, in order of version';
 comment on function sync_snapshot(text, text, integer, text[]) is 'the current state, page by page, for devices that start or restart';
 comment on function sync_update_cursor(text, text, bigint) is 'acknowledges that a device has seen everything up to a version';
 comment on function sync_exchange(text, text, bigint, json, integer, text[], boolean, text) is 'pushes, acknowledges and pulls in one call';
 comment on function sync_gc(text, interval, integer) is 'purges log entries that no active device needs';
 comment on procedure sync_gc_all(text, interval, integer, interval, interval) is 'runs sync_gc in batches, each committed, within a time budget';
-comment on function sync_register_table(text, text, text, boolean) is 'allows pushes to a table';
+comment on function sync_register_table(text, text, text, boolean, regprocedure) is 'allows pushes to a table';
 comment on function sync_unregister_table(text) is 'refuses further pushes to a table';
 comment on function sync_create_workspace(text, text) is 'creates a workspace with its first owner';
 comment on function sync_drop_workspace(text, integer) is 'makes a workspace unreachable and erases it, batch by batch';

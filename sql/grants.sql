@@ -48,7 +48,9 @@ end
 $$;
 
 -- Views call functions with the rights of the role that reads the view. These functions
--- reveal only facts about the caller's own user, or about their argument.
+-- reveal only facts about the caller's own user, or about their argument. Triggers are
+-- made with the rights of the table's owner. Procedures call the batches with the rights
+-- of their caller; a batch checks that the caller is trusted and owns the table.
 grant execute on function
   sync_ext.is_caller_known(),
   sync_ext.calling_user(),
@@ -58,5 +60,11 @@ grant execute on function
   sync_ext.require_owner(text),
   sync_ext.is_active(timestamptz, bigint, bigint),
   sync_ext.due_at(timestamptz),
-  sync_ext.counters()
+  sync_ext.counters(),
+  sync_ext.column_types(regclass),
+  sync_ext.trigger_state(regclass),
+  sync_ext.capture(),
+  sync_ext.refuse_truncate(),
+  sync_ext.backfill_batch(regclass, text, integer, json),
+  sync_ext.repair_batch(regclass, text, text, integer, json)
 to public;

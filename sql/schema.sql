@@ -33,7 +33,8 @@ create table sync_ext.workspace (
 
 -- The tables that may be pushed. With an owner_field new records are private: they
 -- belong to the user whom that field of the payload names. patches allows patches.
--- validation is a function that may refuse an op.
+-- validation is the name of a function that may reject an op; by oid it would keep
+-- pg_upgrade from copying the table.
 -- The columns after relation are those of an attached table, one with typed rows of its
 -- own; they are NULL for a JSON table. fields maps fields of the payload to columns, in
 -- the order of the image; column_types is their definition when the table was attached;
@@ -44,7 +45,7 @@ create table sync_ext.synced_table (
   registered_at timestamptz not null default pg_catalog.clock_timestamp(),
   owner_field text collate "C",
   patches boolean not null default false,
-  validation regprocedure,
+  validation text collate "C",
   relation regclass,
   workspace_column text collate "C",
   workspace_id text collate "C",

@@ -5,11 +5,13 @@
 
 use std::ffi::{CStr, CString, IntoStringError};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 
 use crate::store;
 use sync_ext_core::error::SyncError;
+use sync_ext_core::rules::server_op::HlcStyle;
 
 /// What a push sends to listeners when it commits.
 #[derive(Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
@@ -20,6 +22,15 @@ pub enum Notify {
     Hint,
     #[name = c"changes"]
     Changes,
+}
+
+/// How the server writes the hlc of its own ops.
+#[derive(Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+pub enum ServerHlc {
+    #[name = c"millis"]
+    Millis,
+    #[name = c"iso"]
+    Iso,
 }
 
 static MAX_OPS_PER_PUSH: GucSetting<i32> = GucSetting::<i32>::new(1000);
@@ -34,6 +45,11 @@ static NOTIFY: GucSetting<Notify> = GucSetting::<Notify>::new(Notify::Off);
 static NOTIFY_CHANNEL: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(DEFAULT_CHANNEL));
 const DEFAULT_CHANNEL: &CStr = c"sync_ext";
+static APPLY_LOCK_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(50);
+static APPLY_WAIT: GucSetting<i32> = GucSetting::<i32>::new(5000);
+static CAPTURE: GucSetting<bool> = GucSetting::<bool>::new(true);
+static MAX_CAPTURED_ROWS: GucSetting<i32> = GucSetting::<i32>::new(1_000_000);
+static SERVER_HLC: GucSetting<ServerHlc> = GucSetting::<ServerHlc>::new(ServerHlc::Millis);
 static USER_ID: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static REQUIRE_USER: GucSetting<bool> = GucSetting::<bool>::new(false);
 static MEMBERSHIP_FUNCTION: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
@@ -42,7 +58,7 @@ static MEMBERSHIP_FUNCTION: GucSetting<Option<CString>> = GucSetting::<Option<CS
 pub const MIN_RETENTION_SECONDS: i32 = 3600;
 
 /// The settings that callers may not set.
-const GUARDED: [&CStr; 12] = [
+const GUARDED: [&CStr; 17] = [
     c"sync_ext.max_ops_per_push",
     c"sync_ext.max_payload_bytes",
     c"sync_ext.max_payload_depth",
@@ -53,8 +69,13 @@ const GUARDED: [&CStr; 12] = [
     c"sync_ext.device_ttl",
     c"sync_ext.require_user",
     c"sync_ext.membership_function",
+    c"sync_ext.server_hlc",
     c"sync_ext.notify",
     c"sync_ext.notify_channel",
+    c"sync_ext.apply_lock_timeout",
+    c"sync_ext.apply_wait",
+    c"sync_ext.capture",
+    c"sync_ext.max_captured_rows",
 ];
 
 /// One of them whose value was refused when this library was loaded.
@@ -162,6 +183,41 @@ fn define() {
         i32::MAX,
         seconds,
     );
+    define(
+        c"sync_ext.apply_lock_timeout",
+        c"How long a push waits for a row of an attached table while it holds its workspace.",
+        c"Then it lets the workspace go, waits, and tries again.",
+        &APPLY_LOCK_TIMEOUT,
+        1,
+        i32::MAX,
+        GucFlags::UNIT_MS,
+    );
+    define(
+        c"sync_ext.apply_wait",
+        c"How long a push tries to write rows that other transactions hold.",
+        c"Then it fails with SQLSTATE 55P03, and nothing is stored.",
+        &APPLY_WAIT,
+        0,
+        i32::MAX,
+        GucFlags::UNIT_MS,
+    );
+    define(
+        c"sync_ext.max_captured_rows",
+        c"Largest number of rows of attached tables that a transaction may change.",
+        c"A statement that changes more fails with SQLSTATE 54000.",
+        &MAX_CAPTURED_ROWS,
+        1,
+        i32::MAX,
+        count,
+    );
+    GucRegistry::define_bool_guc(
+        c"sync_ext.capture",
+        c"Whether changes of attached tables become ops.",
+        c"Switch it off only for a load that sync_repair_table follows.",
+        &CAPTURE,
+        GucContext::Suset,
+        count,
+    );
     GucRegistry::define_string_guc(
         c"sync_ext.user_id",
         c"The user that the caller acts for.",
@@ -183,6 +239,14 @@ fn define() {
         c"Function (user_id text, workspace_id text) that returns a user's role.",
         c"Used instead of sync_ext.member, with the rights of the calling role.",
         &MEMBERSHIP_FUNCTION,
+        GucContext::Suset,
+        count,
+    );
+    GucRegistry::define_enum_guc(
+        c"sync_ext.server_hlc",
+        c"How the server writes the hlc of its own ops.",
+        c"millis (13 digits of milliseconds since 1970) or iso (ISO 8601, in UTC).",
+        &SERVER_HLC,
         GucContext::Suset,
         count,
     );
@@ -244,6 +308,22 @@ pub fn require_user() -> bool {
     REQUIRE_USER.get()
 }
 
+pub fn apply_lock_timeout() -> Duration {
+    millis_of(&APPLY_LOCK_TIMEOUT)
+}
+
+pub fn apply_wait() -> Duration {
+    millis_of(&APPLY_WAIT)
+}
+
+pub fn captures() -> bool {
+    CAPTURE.get()
+}
+
+pub fn max_captured_rows() -> usize {
+    count_of(&MAX_CAPTURED_ROWS)
+}
+
 /// The function's name, as it was set.
 pub fn membership_function() -> Option<CString> {
     MEMBERSHIP_FUNCTION.get().filter(|name| !name.is_empty())
@@ -260,10 +340,21 @@ pub fn notify_channel() -> String {
     }
 }
 
+pub fn server_hlc() -> HlcStyle {
+    match SERVER_HLC.get() {
+        ServerHlc::Millis => HlcStyle::Millis,
+        ServerHlc::Iso => HlcStyle::Iso,
+    }
+}
+
 /// A setting from the connection may be in any encoding.
 fn text_of(setting: &GucSetting<Option<CString>>) -> Result<Option<String>, IntoStringError> {
     let text = setting.get().map(CString::into_string).transpose()?;
     Ok(text.filter(|text| !text.is_empty()))
+}
+
+fn millis_of(setting: &GucSetting<i32>) -> Duration {
+    Duration::from_millis(u64::try_from(setting.get()).unwrap_or(0))
 }
 
 fn count_of(setting: &GucSetting<i32>) -> usize {

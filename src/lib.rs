@@ -2,6 +2,7 @@
 //!
 //! * [`api`]: the entry point of each SQL function; `sql/` declares them
 //! * [`sync`]: push, pull, snapshot, cursor, GC, members: each as steps
+//! * [`capture`]: what SQL changes in attached tables; [`apply`]: what pushes change there
 //! * [`store`]: tables, locks, the session; the only SQL text and `unsafe`
 //! * [`guc`]: the settings
 //! * [`sync_ext_core::rules`]: what the contract decides
@@ -12,6 +13,8 @@
 //! `api (arguments) -> sync (steps) -> core::rules (decide) -> store (write) -> core::wire (reply)`.
 
 mod api;
+mod apply;
+mod capture;
 mod guc;
 mod store;
 mod sync;
@@ -26,13 +29,16 @@ mod tests;
 ::pgrx::extension_sql_file!("../sql/functions.sql", name = "functions", requires = ["views"]);
 ::pgrx::extension_sql_file!("../sql/status.sql", name = "status", requires = ["functions"]);
 ::pgrx::extension_sql_file!("../sql/explain.sql", name = "explain", requires = ["status"]);
-::pgrx::extension_sql_file!("../sql/grants.sql", name = "grants", requires = ["explain"]);
+::pgrx::extension_sql_file!("../sql/attach.sql", name = "attach", requires = ["explain"]);
+::pgrx::extension_sql_file!("../sql/repair.sql", name = "repair", requires = ["attach"]);
+::pgrx::extension_sql_file!("../sql/grants.sql", name = "grants", requires = ["repair"]);
 
 #[::pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     guc::init();
     store::notify::init();
     store::counters::init();
+    capture::init();
 }
 
 /// `cargo pgrx test` looks here for the settings of its server.

@@ -4,6 +4,9 @@
 use thiserror::Error;
 
 use crate::rules::access::{Action, Role};
+use crate::rules::attach_error::AttachError;
+use crate::rules::capture::CaptureError;
+use crate::rules::repair::RepairError;
 
 #[derive(Debug, Error)]
 pub enum SyncError {
@@ -40,6 +43,8 @@ pub enum SyncError {
     Role,
     #[error("owner_field is taken")]
     OwnerFieldTaken,
+    #[error("invalid validation")]
+    Validation,
     #[error("invalid request.jwt.claims")]
     Claims,
 
@@ -69,6 +74,16 @@ pub enum SyncError {
     NoRole,
     #[error("sync_ext.membership_function is not to be trusted")]
     MembershipFunctionsOwner,
+    #[error("validation function is not to be trusted")]
+    ValidationOwner,
+    #[error("validation function does not exist")]
+    ValidationGone { name: String },
+    #[error("workspace is being pushed to")]
+    WorkspaceClosed,
+
+    // A table of the app is not attached or detached.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
 
     // The state of the server or of the transaction.
     #[error("snapshot expired")]
@@ -87,6 +102,18 @@ pub enum SyncError {
     NotAsInstalled { found: String, mend: &'static str },
     #[error("versions of the workspace are exhausted")]
     VersionsExhausted { head: i64 },
+
+    // Attached tables.
+    #[error("rows are held by another transaction")]
+    RowsHeld,
+    #[error("attached table is gone")]
+    AttachedTableGone { table: String },
+    #[error("session replays changes")]
+    ReplicaSession,
+    #[error(transparent)]
+    Capture(CaptureError),
+    #[error(transparent)]
+    Repair(#[from] RepairError),
 
     // SPI refused a statement of the extension. Errors raised by the statement itself
     // keep their SQLSTATE and are not represented here.
@@ -121,7 +148,9 @@ impl SyncError {
             | SyncError::UserId
             | SyncError::Role
             | SyncError::OwnerFieldTaken
+            | SyncError::Validation
             | SyncError::Claims => "22023",
+            SyncError::Attach(error) => error.sqlstate(),
             SyncError::SnapshotExpired => "SX001",
             SyncError::StandbyBehindSnapshot => "SX002",
             SyncError::AcknowledgedAboveHead { .. } => "SX003",
@@ -129,18 +158,25 @@ impl SyncError {
             | SyncError::SettingRefused { .. }
             | SyncError::AccessDenied { .. }
             | SyncError::TrustedOnly
-            | SyncError::MembershipFunctionsOwner => "42501",
+            | SyncError::MembershipFunctionsOwner
+            | SyncError::ValidationOwner => "42501",
             SyncError::UnknownWorkspace => "42704",
             SyncError::WorkspaceExists => "42710",
+            SyncError::ValidationGone { .. } => "42883",
             SyncError::NoRole => "39000",
             SyncError::TooManyOps { .. } | SyncError::ReplyTooLarge { .. } => "54000",
             SyncError::OutOfMemory => "53200",
             SyncError::LastOwner
             | SyncError::OwnerFieldKept
             | SyncError::MembersElsewhere
+            | SyncError::WorkspaceClosed
             | SyncError::NotAsInstalled { .. }
             | SyncError::VersionsExhausted { .. } => "55000",
             SyncError::ConcurrentSync => "40001",
+            SyncError::RowsHeld => "55P03",
+            SyncError::AttachedTableGone { .. } | SyncError::ReplicaSession => "55000",
+            SyncError::Capture(error) => error.sqlstate(),
+            SyncError::Repair(error) => error.sqlstate(),
             SyncError::Sql { .. } => "XX000",
             SyncError::Damaged { .. } => "XX001",
         }
@@ -152,6 +188,7 @@ impl SyncError {
             None => "It is NULL.".to_owned(),
         };
         Some(match self {
+            SyncError::Attach(error) => return error.detail(),
             SyncError::WorkspaceId => "workspace_id must be 1 to 256 bytes.".to_owned(),
             SyncError::DeviceId => "device_id must be 1 to 256 bytes.".to_owned(),
             SyncError::RegistryName { argument } => format!("{argument} must be 1 to 128 bytes."),
@@ -198,7 +235,19 @@ impl SyncError {
             SyncError::MembersElsewhere => {
                 "sync_ext.membership_function is set and determines the roles.".to_owned()
             }
-            SyncError::MembershipFunctionsOwner => {
+            SyncError::Validation => {
+                "It must be a function (json, json, json) that returns text, and neither a set \
+                 nor STRICT."
+                    .to_owned()
+            }
+            SyncError::ValidationGone { name } => format!(
+                "{name}(json, json, json) was dropped, renamed or altered since the table was \
+                 registered."
+            ),
+            SyncError::WorkspaceClosed => {
+                "A validation function is called for an op of this workspace.".to_owned()
+            }
+            SyncError::MembershipFunctionsOwner | SyncError::ValidationOwner => {
                 "It belongs neither to a superuser nor to the owner of sync_ext.".to_owned()
             }
             SyncError::NoRole => "It must return owner, editor, viewer or NULL.".to_owned(),
@@ -206,6 +255,16 @@ impl SyncError {
             SyncError::OutOfMemory => "The call needs more than the process can have.".to_owned(),
             SyncError::NotAsInstalled { found, .. } => found.clone(),
             SyncError::VersionsExhausted { head } => format!("Its head is {head}."),
+            SyncError::RowsHeld => "sync_ext.apply_wait has passed.".to_owned(),
+            SyncError::AttachedTableGone { table } => {
+                format!("Table \"{table}\" was dropped without being detached.")
+            }
+            SyncError::ReplicaSession => {
+                "session_replication_role is replica: constraints and triggers would not apply."
+                    .to_owned()
+            }
+            SyncError::Capture(error) => return error.detail(),
+            SyncError::Repair(error) => return error.detail().map(str::to_owned),
             SyncError::OpsNotAnArray
             | SyncError::Proof
             | SyncError::PageToken
@@ -223,6 +282,7 @@ impl SyncError {
 
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
+            SyncError::Attach(error) => return error.hint(),
             SyncError::OpsNotAnArray => {
                 "Pass an array of ops, in most drivers as a string with $2::json."
             }
@@ -259,11 +319,24 @@ impl SyncError {
                 "Pass the owner_field, or remove it with sync_unregister_table first."
             }
             SyncError::LastOwner => "Make somebody else an owner first.",
+            SyncError::ValidationGone { .. } => {
+                "Register the table again, with another function or none."
+            }
+            SyncError::WorkspaceClosed => {
+                "Do not write to the workspace from a validation function."
+            }
             SyncError::Sql { .. } => "This is a bug in sync_ext; please report it.",
             SyncError::Damaged { .. } | SyncError::VersionsExhausted { .. } => {
                 "Somebody wrote to the tables, or a restore was incomplete."
             }
             SyncError::NotAsInstalled { mend, .. } => mend,
+            SyncError::RowsHeld => {
+                "Nothing was stored: push again when that transaction has ended."
+            }
+            SyncError::AttachedTableGone { .. } => "Call sync_unregister_table.",
+            SyncError::ReplicaSession => "Push in a session with session_replication_role origin.",
+            SyncError::Capture(error) => return error.hint(),
+            SyncError::Repair(error) => return error.hint(),
             SyncError::OutOfMemory => "Send less at a time, or give the server more memory.",
             SyncError::TooManyTables { .. } => "Name fewer tables, or pass NULL for all of them.",
             SyncError::WorkspaceId
@@ -272,10 +345,12 @@ impl SyncError {
             | SyncError::UserId
             | SyncError::Role
             | SyncError::OwnerFieldTaken
+            | SyncError::Validation
             | SyncError::Claims
             | SyncError::AccessDenied { .. }
             | SyncError::MembersElsewhere
             | SyncError::MembershipFunctionsOwner
+            | SyncError::ValidationOwner
             | SyncError::NoRole => return None,
         })
     }

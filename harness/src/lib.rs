@@ -1,5 +1,6 @@
 //! Testing sync_ext from outside: throw-away clusters and simulated devices.
 //!
+//! * [`attached`]: attached tables and the log, compared
 //! * [`batch`]: ops for tests
 //! * [`cluster`]: a Postgres server of its own, gone when dropped
 //! * [`database`]: a cluster that tests share, with a database for each
@@ -18,6 +19,7 @@
 //! * [`state`]: a digest of a workspace's state, from server or device
 //! * [`steps`]: several sessions, step by step
 
+pub mod attached;
 pub mod batch;
 pub mod cluster;
 pub mod database;

@@ -4,8 +4,8 @@ use std::ffi::CStr;
 
 use pgrx::{Spi, pg_sys};
 
-use super::rights::Rights;
-use super::{Result, compat, member};
+use super::rights::{self, Rights};
+use super::{Result, compat};
 use sync_ext_core::error::SyncError;
 
 /// Reads a setting, which a caller may set to any value of any size; `None` if it is
@@ -36,9 +36,7 @@ pub fn is_restricted() -> bool {
 pub fn membership(function: &CStr, user_id: &str, workspace_id: &str) -> Result<Option<String>> {
     let _rights = Rights::of_session();
     let function = compat::function_of_texts(function);
-    // SAFETY: a look-up by oid.
-    let is_superusers = unsafe { pg_sys::superuser_arg(function.owner) };
-    if !is_superusers && function.owner != member::owner()? {
+    if !rights::is_trusted(function.owner)? {
         return Err(SyncError::MembershipFunctionsOwner);
     }
     let sql = format!("select ({}($1, $2))::pg_catalog.text", function.name);

@@ -28,6 +28,21 @@ pub unsafe fn index_beginscan(
     }
 }
 
+/// The index of a table's primary key, which is not deferrable.
+///
+/// # Safety
+/// The relation is open.
+pub unsafe fn primary_key_index(table: pg_sys::Relation) -> pg_sys::Oid {
+    // SAFETY: the caller's promise.
+    unsafe {
+        pg_sys::RelationGetPrimaryKeyIndex(
+            table,
+            #[cfg(feature = "pg18")]
+            false,
+        )
+    }
+}
+
 /// Which indexes need an entry for the new version of an updated row.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum IndexesToUpdate {
@@ -226,12 +241,25 @@ pub unsafe fn fetch_row(
     tid: &mut pg_sys::ItemPointerData,
     slot: *mut pg_sys::TupleTableSlot,
 ) -> bool {
-    // SAFETY: as in table_multi_insert; SnapshotAny is a constant that Postgres
-    // happens to declare as a variable.
+    // SAFETY: the caller's promise; SnapshotAny is a constant that Postgres happens to
+    // declare as a variable.
+    unsafe { fetch_visible_row(table, tid, &raw mut pg_sys::SnapshotAnyData, slot) }
+}
+
+/// The same if the snapshot sees the row.
+///
+/// # Safety
+/// As for `fetch_row`; the snapshot is valid.
+pub unsafe fn fetch_visible_row(
+    table: pg_sys::Relation,
+    tid: &mut pg_sys::ItemPointerData,
+    snapshot: pg_sys::Snapshot,
+    slot: *mut pg_sys::TupleTableSlot,
+) -> bool {
+    // SAFETY: as in table_multi_insert.
     unsafe {
         let Some(fetch) = (*(*table).rd_tableam).tuple_fetch_row_version else { return false };
-        let any = &raw mut pg_sys::SnapshotAnyData;
-        let is_there = pg_guard_ffi_boundary(|| fetch(table, tid, any, slot));
+        let is_there = pg_guard_ffi_boundary(|| fetch(table, tid, snapshot, slot));
         if is_there {
             pg_sys::slot_getsomeattrs_int(slot, (*(*slot).tts_tupleDescriptor).natts);
         }
@@ -249,6 +277,12 @@ pub unsafe fn clear_slot(slot: *mut pg_sys::TupleTableSlot) {
     }
 }
 
+/// Finds a trigger function by its name with schema. 42883 if there is no such function.
+pub fn trigger_function(name: &std::ffi::CStr) -> pg_sys::Oid {
+    // SAFETY: the name is NUL-terminated; without arguments none are read.
+    unsafe { pg_sys::LookupFuncName(qualified_name(name), 0, std::ptr::null(), false) }
+}
+
 /// A function of two texts.
 pub struct FunctionOfTexts {
     /// As written in a statement.
@@ -263,15 +297,24 @@ pub fn function_of_texts(name: &std::ffi::CStr) -> FunctionOfTexts {
     // SAFETY: the name is NUL-terminated; the results are new allocations, except the
     // owner's oid, which is copied.
     unsafe {
-        #[cfg(feature = "pg15")]
-        let names = pg_sys::stringToQualifiedNameList(name.as_ptr());
-        #[cfg(not(feature = "pg15"))]
-        let names = pg_sys::stringToQualifiedNameList(name.as_ptr(), std::ptr::null_mut());
+        let names = qualified_name(name);
         let oid = pg_sys::LookupFuncName(names, 2, texts.as_ptr(), false);
         let quoted = std::ffi::CStr::from_ptr(pg_sys::NameListToQuotedString(names));
         FunctionOfTexts {
             name: quoted.to_string_lossy().into_owned(),
             owner: PgProc::new(oid).map_or(pg_sys::InvalidOid, |function| function.proowner()),
         }
+    }
+}
+
+/// The parts of a name, with or without a schema. 42602 for an invalid name.
+pub fn qualified_name(name: &std::ffi::CStr) -> *mut pg_sys::List {
+    // SAFETY: the name is NUL-terminated; the result is a new allocation.
+    unsafe {
+        pg_sys::stringToQualifiedNameList(
+            name.as_ptr(),
+            #[cfg(not(feature = "pg15"))]
+            std::ptr::null_mut(),
+        )
     }
 }

@@ -23,6 +23,12 @@ pub enum Counter {
     OpsRefusedBaseMissing,
     OpsRefusedRecordConflict,
     OpsRefusedFieldConflict,
+    OpsRefusedConstraint,
+    OpsRefusedRejected,
+    OpsRefusedReadOnly,
+    OpsCaptured,
+    OpsNormalized,
+    PushesYielded,
     Pulls,
     SnapshotPages,
     SnapshotsRequired,
@@ -33,7 +39,7 @@ pub enum Counter {
 
 use Counter::*;
 
-const NAMES: [(Counter, &str); 17] = [
+const NAMES: [(Counter, &str); 23] = [
     (Pushes, "pushes"),
     (OpsApplied, "ops_applied"),
     (OpsLost, "ops_lost"),
@@ -45,6 +51,12 @@ const NAMES: [(Counter, &str); 17] = [
     (OpsRefusedBaseMissing, "ops_refused_base_missing"),
     (OpsRefusedRecordConflict, "ops_refused_record_conflict"),
     (OpsRefusedFieldConflict, "ops_refused_field_conflict"),
+    (OpsRefusedConstraint, "ops_refused_constraint"),
+    (OpsRefusedRejected, "ops_refused_rejected"),
+    (OpsRefusedReadOnly, "ops_refused_read_only"),
+    (OpsCaptured, "ops_captured"),
+    (OpsNormalized, "ops_normalized"),
+    (PushesYielded, "pushes_yielded"),
     (Pulls, "pulls"),
     (SnapshotPages, "snapshot_pages"),
     (SnapshotsRequired, "snapshots_required"),

@@ -6,16 +6,17 @@
 //! passed on unchanged, with its SQLSTATE, context, constraint and table.
 
 use std::cell::Cell;
-use std::ffi::{CString, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::panic::AssertUnwindSafe;
 
 use pgrx::datum::Interval;
 use pgrx::pg_sys::elog::PgLogLevel;
 use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
-use pgrx::{FromDatum, IntoDatum, PgSqlErrorCode, PgTryBuilder, pg_sys};
+use pgrx::{FromDatum, IntoDatum, PgSqlErrorCode, PgTryBuilder, direct_function_call, pg_sys};
 
 use super::Result;
 use super::memory;
+use super::trigger::RowChange;
 use super::values::text_of;
 use sync_ext_core::error::SyncError;
 use sync_ext_core::rules::op::Timestamp;
@@ -52,11 +53,18 @@ pub(crate) use entry_points;
 /// The arguments of a call, read on demand.
 pub struct Call<'c> {
     arguments: &'c [pg_sys::NullableDatum],
+    context: *mut pg_sys::Node,
 }
 
 impl<'c> Call<'c> {
     fn datum(&self, place: usize) -> Option<pg_sys::Datum> {
         self.arguments.get(place).filter(|given| !given.isnull).map(|given| given.value)
+    }
+
+    /// The row that changed, where a trigger calls; `None` if nothing else may.
+    pub fn row_change(&self) -> Option<RowChange<'c>> {
+        // SAFETY: of a call that goes on.
+        unsafe { RowChange::of(self.context) }
     }
 
     /// An argument of type text or json.
@@ -76,8 +84,32 @@ impl<'c> Call<'c> {
         self.datum(place).map(|datum| datum.value() as i64)
     }
 
+    /// An argument of type name.
+    pub fn name(&self, place: usize) -> Option<&'c str> {
+        // SAFETY: as in `text`: a name is NUL-terminated, and in the encoding of the
+        // database, which is UTF-8.
+        self.datum(place).map(|datum| unsafe {
+            let name = CStr::from_ptr(datum.cast_mut_ptr::<c_char>());
+            std::str::from_utf8_unchecked(name.to_bytes())
+        })
+    }
+
+    /// An argument of type jsonb, as text.
+    pub fn jsonb(&self, place: usize) -> Option<&'c str> {
+        // SAFETY: as in `text`; jsonb_out returns a NUL-terminated copy.
+        self.datum(place).map(|datum| unsafe {
+            let text = direct_function_call::<&'c CStr>(pg_sys::jsonb_out, &[Some(datum)]);
+            std::str::from_utf8_unchecked(text.unwrap_or(c"null").to_bytes())
+        })
+    }
+
     pub fn boolean(&self, place: usize) -> Option<bool> {
         self.datum(place).map(|datum| datum.value() & 0xff != 0)
+    }
+
+    /// An argument of a type for oids.
+    pub fn oid(&self, place: usize) -> Option<pg_sys::Oid> {
+        self.datum(place).map(|datum| pg_sys::Oid::from(datum.value() as u32))
     }
 
     pub fn timestamp(&self, place: usize) -> Option<Timestamp> {
@@ -170,7 +202,12 @@ pub unsafe fn enter<T: Answer>(
     // pointer into a memory context. The guard catches what unwinds out of it, because
     // memory can be too short to copy an error.
     unsafe {
-        match pg_sys::panic::pgrx_extern_c_guard(|| outcome(frame, body)) {
+        let answer = || {
+            let count = usize::try_from((*frame).nargs).unwrap_or(0);
+            let (arguments, context) = ((*frame).args.as_slice(count), (*frame).context);
+            Ok(body(&Call { arguments, context })?.into_datum())
+        };
+        match pg_sys::panic::pgrx_extern_c_guard(|| outcome(answer)) {
             Ok(Some(datum)) => datum,
             Ok(None) => {
                 (*frame).isnull = true;
@@ -189,42 +226,40 @@ unsafe extern "C-unwind" {
     fn ThrowErrorData(raised: *mut pg_sys::ErrorData);
 }
 
-/// The outcome, after all Rust values are dropped. Never inlined: its frame must be
-/// gone when an error is raised.
-#[inline(never)]
-unsafe fn outcome<T: Answer>(
-    frame: pg_sys::FunctionCallInfo,
-    body: impl FnOnce(&Call<'_>) -> Result<T>,
-) -> std::result::Result<Option<pg_sys::Datum>, *mut pg_sys::ErrorData> {
-    let raised = Raised::in_current_context();
-    // SAFETY: the callback is removed from the stack before `raised` is dropped, even
-    // while unwinding. The frame lives as long as the call.
+/// Runs what Postgres calls back at a moment of its own, and raises its error.
+///
+/// # Safety
+/// As for [`enter`].
+pub unsafe fn call_back(body: impl FnOnce() -> Result<()>) {
+    // SAFETY: as in `enter`.
     unsafe {
-        let previous = pg_sys::error_context_stack;
-        let mut callback = pg_sys::ErrorContextCallback {
-            previous,
-            callback: Some(keep),
-            arg: (&raw const raised).cast_mut().cast(),
-        };
-        pg_sys::error_context_stack = &raw mut callback;
-        let count = usize::try_from((*frame).nargs).unwrap_or(0);
-        let arguments = (*frame).args.as_slice(count);
-        let answer = || {
-            memory::require(memory::FOR_ANY_CALL)?;
-            Ok(body(&Call { arguments })?.into_datum())
-        };
-        // Nothing that unwinds is used afterwards.
-        let raised = AssertUnwindSafe(&raised);
-        PgTryBuilder::new(AssertUnwindSafe(|| answer().map_err(own)))
-            .catch_others(|cause| Err(raised.passed_on(&cause)))
-            .finally(|| pg_sys::error_context_stack = previous)
-            .execute()
+        let answer = || body().map(|()| None);
+        if let Err(raised) = pg_sys::panic::pgrx_extern_c_guard(|| outcome(answer)) {
+            ThrowErrorData(raised);
+        }
     }
 }
 
-/// The Postgres error that was raised during the call. pgrx catches it, and keeps only
+/// The outcome, after all Rust values are dropped. Never inlined: its frame must be
+/// gone when an error is raised.
+#[inline(never)]
+fn outcome(
+    answer: impl FnOnce() -> Result<Option<pg_sys::Datum>>,
+) -> std::result::Result<Option<pg_sys::Datum>, *mut pg_sys::ErrorData> {
+    let raised = Raised::in_current_context();
+    let answered = raised.while_keeping(|| {
+        memory::require(memory::FOR_ANY_CALL)?;
+        answer()
+    });
+    match answered {
+        Ok(answer) => answer.map_err(own),
+        Err(cause) => Err(raised.passed_on(&cause)),
+    }
+}
+
+/// The Postgres error that was raised during a call. pgrx catches it, and keeps only
 /// what `raised.passed_on` receives.
-struct Raised {
+pub(super) struct Raised {
     /// The context of the call, which is alive when the call ends.
     context: pg_sys::MemoryContext,
     latest: Cell<*mut pg_sys::ErrorData>,
@@ -261,7 +296,36 @@ unsafe extern "C-unwind" fn keep(raised: *mut c_void) {
 }
 
 impl Raised {
-    fn in_current_context() -> Raised {
+    /// Runs `body`; an error that it raises is copied.
+    #[expect(clippy::result_large_err, reason = "memory may be too short for a box")]
+    pub(super) fn while_keeping<T>(
+        &self,
+        body: impl FnOnce() -> T,
+    ) -> std::result::Result<T, CaughtError> {
+        // SAFETY: the callback is removed from the stack before `self` is dropped, even
+        // while unwinding.
+        unsafe {
+            let previous = pg_sys::error_context_stack;
+            let mut callback = pg_sys::ErrorContextCallback {
+                previous,
+                callback: Some(keep),
+                arg: (&raw const *self).cast_mut().cast(),
+            };
+            pg_sys::error_context_stack = &raw mut callback;
+            // Nothing that unwinds is used afterwards.
+            PgTryBuilder::new(AssertUnwindSafe(|| Ok(body())))
+                .catch_others(Err)
+                .finally(|| pg_sys::error_context_stack = previous)
+                .execute()
+        }
+    }
+
+    /// The copy of the last error.
+    pub(super) fn latest(&self) -> *mut pg_sys::ErrorData {
+        self.latest.get()
+    }
+
+    pub(super) fn in_current_context() -> Raised {
         // SAFETY: a variable of this process, valid whenever Rust runs.
         let context = unsafe { pg_sys::CurrentMemoryContext };
         Raised { context, latest: Cell::new(std::ptr::null_mut()) }

@@ -67,6 +67,7 @@ mod column {
     pub const BASE: usize = 17;
     pub const PATCH: usize = 18;
     pub const FIELDS: usize = 19;
+    pub const PUSHED_DIGEST: usize = 20;
 }
 
 /// The log of one workspace.
@@ -88,7 +89,8 @@ impl Log {
     /// Looks up entries by version.
     pub fn versions<'s>(&'s self, snapshot: &'s MvccSnapshot) -> Versions<'s> {
         let by = [By::Int8, By::Int8];
-        Versions { log: self, scan: Scan::new(&self.table, &self.by_version, snapshot, &by) }
+        let scan = Scan::new(&self.table, &self.by_version, snapshot, &by);
+        Versions { workspace_key: self.workspace_key, scan }
     }
 
     /// Looks up entries by opId.
@@ -135,13 +137,18 @@ impl Log {
 }
 
 pub struct Versions<'s> {
-    log: &'s Log,
+    workspace_key: i64,
     scan: Scan<'s>,
 }
 
 impl Versions<'_> {
+    /// Makes the next look-ups those of another workspace.
+    pub fn turn_to(&mut self, workspace_key: i64) {
+        self.workspace_key = workspace_key;
+    }
+
     pub fn find(&mut self, version: Version) -> Option<Entry<'_>> {
-        let keys = [Key::Int8(self.log.workspace_key), Key::Int8(version.get())];
+        let keys = [Key::Int8(self.workspace_key), Key::Int8(version.get())];
         self.scan.find(&keys).map(|row| Entry { row })
     }
 
@@ -247,6 +254,10 @@ impl<'r> Entry<'r> {
     }
 
     /// The opId of the edit that this one overwrote unseen.
+    pub fn pushed_digest(&self) -> Option<Uuid> {
+        self.row.uuid_or_null(column::PUSHED_DIGEST)
+    }
+
     pub fn overwrote(&self) -> Option<Uuid> {
         self.row.uuid_or_null(column::OVERWROTE)
     }

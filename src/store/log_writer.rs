@@ -2,12 +2,14 @@
 
 use std::borrow::Cow;
 
+use super::server;
 use super::values::Value;
 use super::writer::Writer;
 use sync_ext_core::rules::merge::Decision;
 use sync_ext_core::rules::op::{Op, Timestamp};
 use sync_ext_core::wire::pages::Change;
 use sync_ext_core::wire::revision::write_revision;
+use sync_ext_core::wire::value::stable_digest;
 
 /// An entry to be written.
 pub struct NewEntry<'e> {
@@ -17,6 +19,8 @@ pub struct NewEntry<'e> {
     /// The payload as stored: the op's, or with the owner filled in; for a patch that is
     /// the newest entry, the whole record.
     pub payload: Option<Cow<'e, str>>,
+    /// What was pushed, if the payload is the image of a typed row instead.
+    pub pushed: Option<&'e str>,
     /// The field that was filled in.
     pub filled_field: Option<&'e str>,
     /// Who holds which field, where a patch is the newest entry.
@@ -69,6 +73,8 @@ impl<'s> LogWriter<'s> {
     pub fn append(&mut self, entry: &NewEntry<'_>) {
         let NewEntry { op, decision, owner, filled_field, .. } = *entry;
         let base = entry.base();
+        let digest =
+            entry.pushed.and_then(|pushed| stable_digest(pushed, server::check_interrupts));
         self.writer.insert(&[
             Value::Int8(self.workspace_key),
             Value::Int8(decision.version.get()),
@@ -89,7 +95,7 @@ impl<'s> LogWriter<'s> {
             text_or_null(base.as_deref()),
             text_or_null(entry.patch()),
             text_or_null(entry.fields.as_deref()),
-            Value::Null,
+            digest.map_or(Value::Null, Value::Uuid),
         ]);
     }
 

@@ -46,18 +46,30 @@
 //!   [`row_lock`], [`subtransaction`]: tables, indexes, rows as safe types
 //! * [`workspace`], [`log`], [`record`], [`device`], [`registry`], [`member`],
 //!   [`dropped`]: the tables; [`keys`]: new keys of workspaces; [`rights`]: the role
-//!   for SQL statements
+//!   for SQL statements and functions of the app; [`validation`], [`functions`]: those
+//!   that may reject ops
+//! * [`attach`]: attaching tables of the app; [`attached`]: how they are attached;
+//!   [`trigger`]: their row trigger; [`typed`]: their rows, read as [`image`]s, found and
+//!   walked through the index of the primary key ([`typed_pk`], [`typed_walk`]), and
+//!   written by statements ([`typed_write`], [`typed_query`], [`deferrable`])
 //! * [`server`]: the clock, the role of this server; [`settings`]: the origin of their
 //!   values; [`caller`]: the session's user and rights; [`notify`]: NOTIFY at commit;
 //!   [`counters`]: counts since the server started
 
 mod arena;
+pub mod attach;
+pub mod attached;
+pub mod attempt;
 pub mod caller;
+pub mod commit;
 mod compat;
 pub mod counters;
+mod deferrable;
 pub mod device;
 pub mod dropped;
 pub mod entry;
+mod functions;
+mod image;
 mod keys;
 pub mod log;
 pub mod log_writer;
@@ -76,6 +88,13 @@ pub mod server;
 pub mod settings;
 mod shape;
 pub mod subtransaction;
+pub mod trigger;
+pub mod typed;
+mod typed_pk;
+pub mod typed_query;
+pub mod typed_walk;
+pub mod typed_write;
+pub mod validation;
 mod values;
 pub mod workspace;
 mod writer;
@@ -84,6 +103,8 @@ use sync_ext_core::error::SyncError;
 
 pub type Result<T> = std::result::Result<T, SyncError>;
 
+/// The number of an object of the database, such as a function.
+pub use pgrx::pg_sys::Oid;
 pub use relation::Access;
 pub use row::RowId;
 pub use row_lock::{Locked, Wait};

@@ -57,7 +57,8 @@ impl Records {
     /// Looks up records by name.
     pub fn names<'s>(&'s self, snapshot: &'s MvccSnapshot) -> Names<'s> {
         let by = [By::Int8, By::Text, By::Text];
-        Names { records: self, scan: Scan::new(&self.table, &self.by_name, snapshot, &by) }
+        let scan = Scan::new(&self.table, &self.by_name, snapshot, &by);
+        Names { workspace_key: self.workspace_key, scan }
     }
 
     /// The records of one table after `pk`, in byte order of their pk.
@@ -96,13 +97,18 @@ pub fn owner_of(stored: &str) -> Owner {
 }
 
 pub struct Names<'s> {
-    records: &'s Records,
+    workspace_key: i64,
     scan: Scan<'s>,
 }
 
 impl Names<'_> {
+    /// Makes the next look-ups those of another workspace.
+    pub fn turn_to(&mut self, workspace_key: i64) {
+        self.workspace_key = workspace_key;
+    }
+
     pub fn find(&mut self, table: &str, pk: &str) -> Option<Record<'_>> {
-        let keys = [Key::Int8(self.records.workspace_key), Key::Text(table), Key::Text(pk)];
+        let keys = [Key::Int8(self.workspace_key), Key::Text(table), Key::Text(pk)];
         self.scan.find(&keys).map(|row| Record { row })
     }
 }

@@ -1,16 +1,25 @@
 //! `sync_ext.synced_table`: the tables that may be pushed.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use pgrx::{Spi, pg_sys};
 
 use super::Result;
+use super::attached::{AttachedTable, WorkspaceOf};
 use super::mvcc::MvccSnapshot;
 use super::relation::{Access, Index, Table};
+use super::rights::Rights;
 use super::row::Row;
 use super::scan::{By, Key, Scan};
 use super::shape::{ColumnType, IndexShape, Shape};
+use super::validation::Validation;
+use sync_ext_core::error::SyncError;
 use sync_ext_core::rules::admission::SyncedTable;
+use sync_ext_core::wire::fields::text_members;
 
-static TABLE: Shape = Shape {
+pub(super) static TABLE: Shape = Shape {
     name: c"synced_table",
     columns: &[
         ("table_name", ColumnType::Text),
@@ -18,7 +27,7 @@ static TABLE: Shape = Shape {
         ("registered_at", ColumnType::Time),
         ("owner_field", ColumnType::Text),
         ("patches", ColumnType::Bool),
-        ("validation", ColumnType::RegProcedure),
+        ("validation", ColumnType::Text),
         ("relation", ColumnType::RegClass),
         ("workspace_column", ColumnType::Text),
         ("workspace_id", ColumnType::Text),
@@ -36,16 +45,33 @@ static TABLE: Shape = Shape {
 static BY_NAME: IndexShape = IndexShape { name: c"synced_table_pkey", keys: &[0], is_unique: true };
 
 mod column {
+    pub const TABLE_NAME: usize = 1;
     pub const PK_FIELD: usize = 2;
     pub const OWNER_FIELD: usize = 4;
     pub const PATCHES: usize = 5;
+    pub const RELATION: usize = 7;
+    pub const WORKSPACE_COLUMN: usize = 8;
+    pub const WORKSPACE_ID: usize = 9;
+    pub const DELETED_COLUMN: usize = 10;
+    pub const FIELDS: usize = 11;
+    pub const DIRECTION: usize = 13;
+    pub const APPLY_AS: usize = 14;
+    pub const NUMBERS: usize = 15;
+    pub const APPLY_SEARCH_PATH: usize = 16;
+    pub const VALIDATION: usize = 6;
+}
+
+/// A table as it was registered.
+pub struct Registered {
+    pub fields: SyncedTable,
+    pub validation: Option<Rc<Validation>>,
 }
 
 /// Looks up registered tables, each once.
 pub struct Registry {
     table: Table,
     by_name: Index,
-    known: BTreeMap<String, Option<SyncedTable>>,
+    known: BTreeMap<String, Option<Registered>>,
 }
 
 impl Registry {
@@ -55,8 +81,8 @@ impl Registry {
         Ok(Registry { table, by_name, known: BTreeMap::new() })
     }
 
-    /// A table's fields; `None` if it is not registered.
-    pub fn find(&mut self, table: &str, snapshot: &MvccSnapshot) -> Result<Option<&SyncedTable>> {
+    /// `None` if the table is not registered.
+    pub fn find(&mut self, table: &str, snapshot: &MvccSnapshot) -> Result<Option<&Registered>> {
         if !self.known.contains_key(table) {
             let mut scan = Scan::new(&self.table, &self.by_name, snapshot, &[By::Text]);
             let found = scan.find(&[Key::Text(table)]);
@@ -66,34 +92,127 @@ impl Registry {
     }
 }
 
-fn read(row: &Row<'_>) -> Result<SyncedTable> {
-    Ok(SyncedTable {
+fn read(row: &Row<'_>) -> Result<Registered> {
+    let fields = SyncedTable {
         pk_field: row.text(column::PK_FIELD)?.to_owned(),
         owner_field: row.text_or_null(column::OWNER_FIELD).map(str::to_owned),
         patches: row.bool(column::PATCHES)?,
+    };
+    let validation = row.text_or_null(column::VALIDATION);
+    Ok(Registered { fields, validation: validation.map(|name| Rc::new(Validation::named(name))) })
+}
+
+/// The tables that are attached to a relation.
+pub fn attached(snapshot: &MvccSnapshot) -> Result<Vec<Rc<AttachedTable>>> {
+    let table = Table::open(&TABLE, Access::Read)?;
+    let index = table.index(&BY_NAME)?;
+    let mut scan = Scan::new(&table, &index, snapshot, &[]);
+    scan.seek(&[]);
+    let mut attached = Vec::new();
+    while let Some(row) = scan.next() {
+        if let Some(relation) = row.oid_or_null(column::RELATION) {
+            attached.push(Rc::new(read_attached(&row, relation)?));
+        }
+    }
+    Ok(attached)
+}
+
+fn read_attached(row: &Row<'_>, relation: pg_sys::Oid) -> Result<AttachedTable> {
+    let text = |column| row.text_or_null(column).map(str::to_owned);
+    let fields = row.text_or_null(column::FIELDS).and_then(text_members).unwrap_or_default();
+    let owner = text(column::OWNER_FIELD)
+        .and_then(|owner| fields.iter().find(|(field, _)| *field == owner).cloned());
+    Ok(AttachedTable {
+        relation,
+        name: row.text(column::TABLE_NAME)?.to_owned(),
+        workspace: match text(column::WORKSPACE_COLUMN) {
+            Some(column) => WorkspaceOf::Column(column),
+            None => WorkspaceOf::All(row.text(column::WORKSPACE_ID)?.to_owned()),
+        },
+        owner,
+        deleted_column: text(column::DELETED_COLUMN),
+        fields,
+        patches: row.bool(column::PATCHES)?,
+        is_read_only: row.text(column::DIRECTION)? == "down",
+        applies_as_owner: row.text(column::APPLY_AS)? == "owner",
+        has_safe_numbers: row.text(column::NUMBERS)? == "safe",
+        search_path: row.text(column::APPLY_SEARCH_PATH)?.to_owned(),
+        key_columns: OnceCell::new(),
     })
 }
 
-/// False, without a change, if this would remove an owner field.
-pub fn register(table_name: &str, fields: &SyncedTable) -> Result<bool> {
+/// How far the backfill of an attached table is.
+pub struct Backfill {
+    pub is_done: bool,
+    /// The primary key of the last row that it has read.
+    pub through: Option<String>,
+}
+
+/// Locks it until the transaction ends, so that of several sessions each takes other
+/// rows. `None` if the table is not attached any more.
+pub fn lock_backfill(relation: pg_sys::Oid) -> Result<Option<Backfill>> {
+    let table = Table::open(&TABLE, Access::Write)?;
+    let _rights = Rights::of_owner(&table);
+    let sql = "select backfilled, backfilled_through from sync_ext.synced_table \
+               where relation = $1 for update";
+    Spi::connect_mut(|spi| match spi.update(sql, None, &[relation.into()])?.next() {
+        Some(row) => {
+            Ok(Some(Backfill { is_done: row.get(1)?.unwrap_or(false), through: row.get(2)? }))
+        }
+        None => Ok(None),
+    })
+    .map_err(|error: pgrx::spi::Error| SyncError::sql(error))
+}
+
+pub fn save_backfill(relation: pg_sys::Oid, backfill: &Backfill) -> Result<()> {
+    let table = Table::open(&TABLE, Access::Write)?;
+    let sql = "update sync_ext.synced_table set backfilled = $2, backfilled_through = $3 \
+               where relation = $1";
+    let through = backfill.through.as_deref();
+    table.execute(sql, &[relation.into(), backfill.is_done.into(), through.into()]).map(|_| ())
+}
+
+/// Whether the table is as it was attached: the state of its row trigger, and whether its
+/// columns changed.
+pub fn state_of(relation: pg_sys::Oid) -> Result<(String, bool)> {
+    let table = Table::open(&TABLE, Access::Read)?;
+    let _rights = Rights::of_owner(&table);
+    let sql = "select sync_ext.trigger_state(relation), \
+                 sync_ext.column_types(relation) is distinct from column_types \
+               from sync_ext.synced_table where relation = $1";
+    let state = Spi::connect(|spi| match spi.select(sql, None, &[relation.into()])?.next() {
+        Some(row) => Ok((row.get(1)?, row.get(2)?)),
+        None => Ok((None, None)),
+    });
+    let (trigger, changed) = state.map_err(|error: pgrx::spi::Error| SyncError::sql(error))?;
+    Ok((trigger.unwrap_or_default(), changed.unwrap_or(false)))
+}
+
+/// False, without a change, if the table is attached, or this would remove an owner
+/// field.
+pub fn register(table_name: &str, fields: &SyncedTable, validation: Option<&str>) -> Result<bool> {
     let SyncedTable { pk_field, owner_field, patches } = fields;
     let table = Table::open(&TABLE, Access::Write)?;
-    let sql = "insert into sync_ext.synced_table as t (table_name, pk_field, owner_field, patches) \
-               values ($1, $2, $3, $4) on conflict (table_name) do update \
+    let sql = "insert into sync_ext.synced_table as t \
+                 (table_name, pk_field, owner_field, patches, validation) \
+               values ($1, $2, $3, $4, $5) on conflict (table_name) do update \
                set pk_field = excluded.pk_field, owner_field = excluded.owner_field, \
-                   patches = excluded.patches \
-               where excluded.owner_field is not null or t.owner_field is null";
+                   patches = excluded.patches, validation = excluded.validation \
+               where t.relation is null \
+                 and (excluded.owner_field is not null or t.owner_field is null)";
     let arguments = [
         table_name.into(),
         pk_field.as_str().into(),
         owner_field.as_deref().into(),
         (*patches).into(),
+        validation.into(),
     ];
     Ok(table.execute(sql, &arguments)? == 1)
 }
 
 pub fn unregister(table_name: &str) -> Result<()> {
     let table = Table::open(&TABLE, Access::Write)?;
-    let sql = "delete from sync_ext.synced_table where table_name = $1";
+    // It may have been attached meanwhile: then its triggers must not stay.
+    let sql = "delete from sync_ext.synced_table where table_name = $1 and relation is null";
     table.execute(sql, &[table_name.into()]).map(|_| ())
 }

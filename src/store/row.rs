@@ -15,6 +15,13 @@ use sync_ext_core::rules::op::Timestamp;
 #[derive(Clone, Copy)]
 pub struct RowId(pub(super) pg_sys::ItemPointerData);
 
+impl RowId {
+    pub(super) fn block(self) -> pg_sys::BlockNumber {
+        let id = self.0.ip_blkid;
+        u32::from(id.bi_hi) << 16 | u32::from(id.bi_lo)
+    }
+}
+
 /// A slot of a table.
 pub struct Slot(pub(super) *mut pg_sys::TupleTableSlot);
 
@@ -75,6 +82,10 @@ impl<'r> Row<'r> {
 
     pub fn int8(&self, column: usize) -> Result<i64> {
         Ok(self.required(column)?.value() as i64)
+    }
+
+    pub fn oid_or_null(&self, column: usize) -> Option<pg_sys::Oid> {
+        self.datum(column).map(|datum| pg_sys::Oid::from(datum.value() as u32))
     }
 
     pub fn int8_or_null(&self, column: usize) -> Option<i64> {

@@ -28,7 +28,7 @@ pub enum Locked<T> {
 /// version.
 ///
 /// At READ COMMITTED that may be newer than the snapshot: the caller takes a fresh one.
-/// At higher levels a newer version raises 40001, as usual in Postgres: the
+/// At higher levels, except with the latest snapshot, a newer version raises 40001, as usual in Postgres: the
 /// transaction's snapshot could not see what was committed with it.
 pub fn lock<T>(
     table: &Table,
@@ -42,7 +42,8 @@ pub fn lock<T>(
         Wait::Skip => pg_sys::LockWaitPolicy::LockWaitSkip,
     };
     // SAFETY: the isolation level is a plain variable of this backend.
-    let repeatable = unsafe { pg_sys::XactIsoLevel } >= pg_sys::XACT_REPEATABLE_READ as i32;
+    let is_snapshot_kept = unsafe { pg_sys::XactIsoLevel } >= pg_sys::XACT_REPEATABLE_READ as i32;
+    let repeatable = is_snapshot_kept && !snapshot.is_latest();
     let flags = if repeatable { 0 } else { pg_sys::TUPLE_LOCK_FLAG_FIND_LAST_VERSION as u8 };
     let mut tid = row.0;
     let slot = Slot::new(table);

@@ -1,11 +1,17 @@
 //! The server and the transaction that a call runs in.
 
+use std::cell::Cell;
 use std::ffi::CStr;
+use std::time::Duration;
 
 use pgrx::pg_sys;
 use uuid::Uuid;
 
+use super::Result;
+use sync_ext_core::error::SyncError;
 use sync_ext_core::rules::op::Timestamp;
+use sync_ext_core::rules::server_op::{HlcStyle, ServerClock};
+use sync_ext_core::wire::push_reply::epoch_millis;
 
 /// Raises Postgres' own error if writing is not possible: 25006 on a standby or in a
 /// read-only transaction, 25000 in a parallel worker.
@@ -21,6 +27,29 @@ pub fn require_writable(function: &CStr) {
 /// long; scans check by themselves.
 pub fn check_interrupts() {
     pg_sys::check_for_interrupts!();
+}
+
+/// Waits. An interrupt such as a timeout ends the call.
+pub fn pause(time: Duration) {
+    let millis = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+    let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
+    // SAFETY: the latch is this process' own.
+    unsafe {
+        pg_sys::WaitLatch(pg_sys::MyLatch, events as i32, millis, pg_sys::PG_WAIT_EXTENSION);
+        pg_sys::ResetLatch(pg_sys::MyLatch);
+    }
+    check_interrupts();
+}
+
+/// An error in a session that replays changes of another server.
+pub fn require_origin() -> Result<()> {
+    // SESSION_REPLICATION_ROLE_REPLICA in commands/trigger.h.
+    const REPLICA: i32 = 1;
+    // SAFETY: a variable of this process.
+    match unsafe { pg_sys::SessionReplicationRole } {
+        REPLICA => Err(SyncError::ReplicaSession),
+        _ => Ok(()),
+    }
 }
 
 /// Makes a misspelt setting an error instead of ignoring it.
@@ -41,6 +70,17 @@ pub fn is_standby() -> bool {
     // SAFETY: the first reads shared state that only changes from true to false, the
     // second this transaction's own.
     unsafe { pg_sys::RecoveryInProgress() || pg_sys::TransactionStartedDuringRecovery() }
+}
+
+/// The next hlc of an op that the server makes, above all that this backend made before.
+pub fn next_hlc(style: HlcStyle) -> String {
+    thread_local! {
+        static CLOCK: Cell<ServerClock> = const { Cell::new(ServerClock::new()) };
+    }
+    let mut clock = CLOCK.get();
+    let hlc = clock.next(style, epoch_millis(now()));
+    CLOCK.set(clock);
+    hlc
 }
 
 /// A version 4 UUID from Postgres' random source.

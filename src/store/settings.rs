@@ -1,6 +1,6 @@
-//! The origin of the settings' values.
+//! The origin of the settings' values, and values for a while.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_int};
 
 use pgrx::pg_sys;
 
@@ -12,6 +12,44 @@ pub fn is_given(name: &CStr) -> bool {
     unsafe {
         let record = record(name);
         !record.is_null() && (*record).reset_source != pg_sys::GucSource::PGC_S_DEFAULT
+    }
+}
+
+/// While it exists, settings have other values.
+pub struct Changed {
+    level: c_int,
+}
+
+impl Changed {
+    pub fn begin(values: &[(&CStr, &CStr)]) -> Changed {
+        // SAFETY: the names and values are NUL-terminated; the values before are saved, to
+        // be restored with the level.
+        unsafe {
+            let level = pg_sys::NewGUCNestLevel();
+            for (name, value) in values {
+                pg_sys::set_config_option(
+                    name.as_ptr(),
+                    value.as_ptr(),
+                    pg_sys::GucContext::PGC_USERSET,
+                    pg_sys::GucSource::PGC_S_SESSION,
+                    pg_sys::GucAction::GUC_ACTION_SAVE,
+                    true,
+                    0,
+                    false,
+                );
+            }
+            Changed { level }
+        }
+    }
+}
+
+impl Drop for Changed {
+    fn drop(&mut self) {
+        // While an error unwinds, the abort of the (sub)transaction restores them.
+        if !std::thread::panicking() {
+            // SAFETY: the level that `begin` began.
+            unsafe { pg_sys::AtEOXact_GUC(true, self.level) };
+        }
     }
 }
 

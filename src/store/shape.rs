@@ -31,7 +31,6 @@ pub enum ColumnType {
     Int8,
     Json,
     RegClass,
-    RegProcedure,
     /// With collation "C".
     Text,
     Time,
@@ -45,7 +44,6 @@ impl ColumnType {
             ColumnType::Int8 => pg_sys::INT8OID,
             ColumnType::Json => pg_sys::JSONOID,
             ColumnType::RegClass => pg_sys::REGCLASSOID,
-            ColumnType::RegProcedure => pg_sys::REGPROCEDUREOID,
             ColumnType::Text => pg_sys::TEXTOID,
             ColumnType::Time => pg_sys::TIMESTAMPTZOID,
             ColumnType::Uuid => pg_sys::UUIDOID,
@@ -72,7 +70,6 @@ impl ColumnType {
             ColumnType::Int8 => "bigint",
             ColumnType::Json => "json",
             ColumnType::RegClass => "regclass",
-            ColumnType::RegProcedure => "regprocedure",
             ColumnType::Text => "text collate \"C\"",
             ColumnType::Time => "timestamptz",
             ColumnType::Uuid => "uuid",

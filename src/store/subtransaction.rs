@@ -2,6 +2,15 @@
 
 use pgrx::pg_sys;
 
+/// Numbers the (sub)transactions of a transaction in the order in which they begin.
+pub type SubtransactionId = pg_sys::SubTransactionId;
+
+/// The innermost one.
+pub fn current() -> SubtransactionId {
+    // SAFETY: reads a variable of this backend.
+    unsafe { pg_sys::GetCurrentSubTransactionId() }
+}
+
 /// A subtransaction, like that of a PL/pgSQL block with an EXCEPTION clause. If it is
 /// rolled back, its writes do not exist for this transaction and for logical decoding.
 /// Dropping it rolls it back, also when an error unwinds: the handler of the error

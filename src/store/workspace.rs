@@ -1,5 +1,8 @@
 //! `sync_ext.workspace`: workspaces, their counters, and the lock on them.
 
+use std::cell::RefCell;
+
+use super::attempt::attempt;
 use super::mvcc::MvccSnapshot;
 use super::relation::{Access, Table};
 use super::row::Row;
@@ -10,6 +13,7 @@ use super::shape::{ColumnType, IndexShape, Shape};
 use super::values::Value;
 use super::writer::{Duplicates, Writer};
 use super::{Result, keys};
+use sync_ext_core::error::SyncError;
 use sync_ext_core::rules::history::Progress;
 use sync_ext_core::rules::op::{Timestamp, Version};
 
@@ -69,12 +73,23 @@ pub fn for_each(
     snapshot: &MvccSnapshot,
     mut visit: impl FnMut(&str, Workspace) -> Result<()>,
 ) -> Result<()> {
+    for_each_after(i64::MIN, snapshot, |id, workspace| visit(id, workspace).map(|()| true))
+}
+
+/// The same with those after a key, until `visit` says false.
+pub fn for_each_after(
+    key: i64,
+    snapshot: &MvccSnapshot,
+    mut visit: impl FnMut(&str, Workspace) -> Result<bool>,
+) -> Result<()> {
     let table = Table::open(&TABLE, Access::Read)?;
     let index = table.index(&BY_KEY)?;
-    let mut scan = Scan::new(&table, &index, snapshot, &[]);
-    scan.seek(&[]);
+    let mut scan = Scan::new(&table, &index, snapshot, &[By::Int8After]);
+    scan.seek(&[Key::Int8(key)]);
     while let Some(row) = scan.next() {
-        visit(row.text(column::WORKSPACE_ID)?, Workspace::read(&row)?)?;
+        if !visit(row.text(column::WORKSPACE_ID)?, Workspace::read(&row)?)? {
+            break;
+        }
     }
     Ok(())
 }
@@ -93,10 +108,51 @@ pub struct LockedWorkspace {
 
 /// Locks a workspace; waits for its holder, or skips.
 pub fn lock(workspace_id: &str, wait: Wait) -> Result<Locked<LockedWorkspace>> {
-    let table = Table::open(&TABLE, Access::Write)?;
+    if is_closed(workspace_id) {
+        return match wait {
+            Wait::Block => Err(SyncError::WorkspaceClosed),
+            Wait::Skip => Ok(Locked::Busy),
+        };
+    }
     // At READ COMMITTED the calling statement's snapshot may be older than the
     // workspace; this one sees everything committed before now.
-    let before = MvccSnapshot::fresh();
+    lock_seen_by(MvccSnapshot::fresh, workspace_id, wait)
+}
+
+/// Locks a workspace with what is committed now at every isolation level; `None` if it is
+/// unknown, or was replaced while it was looked for. For what a transaction does to rows
+/// that nobody else can change meanwhile: its own snapshot would only make it fail.
+pub fn lock_latest(workspace_id: &str) -> Result<Option<LockedWorkspace>> {
+    for deadlocks in 0.. {
+        match lock_seen_by(MvccSnapshot::latest_of_lock, workspace_id, Wait::Skip)? {
+            Locked::Row(locked) => return Ok(Some(locked)),
+            Locked::Gone => return Ok(None),
+            Locked::Busy => {}
+        }
+        // What a savepoint locked stays locked when that is released.
+        let waited = attempt(|| {
+            lock_seen_by(MvccSnapshot::latest_of_lock, workspace_id, Wait::Block).map(|_| ())
+        });
+        match waited {
+            Ok(waited) => waited?,
+            Err(failure) if failure.sqlstate == "40P01" && deadlocks < DEADLOCKS => {}
+            Err(failure) => failure.raise(),
+        }
+    }
+    Ok(None)
+}
+
+/// A push that holds the workspace waits for a row of this transaction, but only for a
+/// moment. A deadlock that is found this often is another one.
+const DEADLOCKS: usize = 10;
+
+fn lock_seen_by(
+    snapshot: fn() -> MvccSnapshot,
+    workspace_id: &str,
+    wait: Wait,
+) -> Result<Locked<LockedWorkspace>> {
+    let table = Table::open(&TABLE, Access::Write)?;
+    let before = snapshot();
     let index = table.index(&BY_ID)?;
     let row = {
         let mut scan = Scan::new(&table, &index, &before, &[By::Text]);
@@ -119,7 +175,7 @@ pub fn lock(workspace_id: &str, wait: Wait) -> Result<Locked<LockedWorkspace>> {
     };
     // The commit of the last holder became visible while this session waited.
     drop(before);
-    let snapshot = MvccSnapshot::fresh();
+    let snapshot = snapshot();
     let workspace_id = workspace_id.to_owned();
     Ok(Locked::Row(LockedWorkspace { workspace, snapshot, table, row, workspace_id, created_at }))
 }
@@ -144,6 +200,15 @@ impl LockedWorkspace {
         Ok(())
     }
 
+    /// Runs code of the app, which may call functions of this extension. They must not
+    /// change the workspace under this call, and the lock, which is the transaction's, does
+    /// not keep them from it.
+    pub fn closed<T>(&self, run: impl FnOnce() -> T) -> T {
+        CLOSED.with_borrow_mut(|closed| closed.push(self.workspace_id.clone()));
+        let _open_again = OpenAgain;
+        run()
+    }
+
     pub fn id(&self) -> &str {
         &self.workspace_id
     }
@@ -151,6 +216,24 @@ impl LockedWorkspace {
     /// Removes the workspace's row; the caller removes the rest.
     pub fn remove(self) -> Result<()> {
         row_lock::delete(&self.table, self.row, &self.snapshot)
+    }
+}
+
+thread_local! {
+    /// The workspaces in which this backend is running code of the app, the innermost last.
+    static CLOSED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+fn is_closed(workspace_id: &str) -> bool {
+    CLOSED.with_borrow(|closed| closed.iter().any(|closed| closed == workspace_id))
+}
+
+/// Also when an error unwinds.
+struct OpenAgain;
+
+impl Drop for OpenAgain {
+    fn drop(&mut self) {
+        CLOSED.with_borrow_mut(|closed| closed.pop());
     }
 }
 
@@ -162,6 +245,23 @@ pub fn create(workspace_id: &str) -> Result<bool> {
     let sql = "insert into sync_ext.workspace (workspace_id, head, horizon, gc_through) \
                values ($1, 0, 0, 0) on conflict (workspace_id) do nothing";
     Ok(table.execute(sql, &[workspace_id.into()])? == 1)
+}
+
+/// The same, also if the snapshot of the transaction does not show the workspace that
+/// another one has created: ON CONFLICT would raise 40001.
+pub fn create_latest(workspace_id: &str) -> Result<bool> {
+    let created = attempt(|| {
+        let table = Table::open(&TABLE, Access::Write)?;
+        keys::bring_sequence_forward(&table)?;
+        let sql = "insert into sync_ext.workspace (workspace_id, head, horizon, gc_through) \
+                   values ($1, 0, 0, 0)";
+        table.execute(sql, &[workspace_id.into()])
+    });
+    match created {
+        Ok(created) => created.map(|rows| rows == 1),
+        Err(failure) if failure.sqlstate == "23505" => Ok(false),
+        Err(failure) => failure.raise(),
+    }
 }
 
 /// Keeps a workspace from being dropped until this transaction ends, as a foreign key

@@ -1,7 +1,9 @@
 //! The algorithms as steps: each reads what the rules need from the store, lets the
 //! rules decide, lets the store write, and builds the reply with `wire`.
 
+pub mod attach;
 pub mod caller;
+pub mod check;
 pub mod cursor;
 pub mod devices;
 pub mod exchange;
@@ -10,6 +12,8 @@ pub mod members;
 pub mod pull;
 pub mod push;
 pub mod registry;
+pub mod repair;
+mod repair_rows;
 pub mod snapshot;
 pub mod workspaces;
 

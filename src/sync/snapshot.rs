@@ -84,9 +84,9 @@ fn check_resumed(
     if server::is_standby() && progress.head < resumed.proof.head {
         return Err(SyncError::StandbyBehindSnapshot);
     }
-    let holds = |proof: &Proof| match log {
-        Some(log) => Ok(log.versions(view).check(workspace_id, proof)? == ProofEntry::Same),
-        None => Ok(false),
+    let holds = |proof: &Proof| -> Result<bool> {
+        let Some(log) = log else { return Ok(false) };
+        Ok(log.versions(view).check(workspace_id, proof)? == ProofEntry::Same)
     };
     if progress.horizon > resumed.watermark || !holds(&resumed.proof)? {
         return Err(SyncError::SnapshotExpired);

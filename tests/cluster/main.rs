@@ -1,18 +1,22 @@
 //! What sync_ext does in real servers, with several clients.
 //!
+//! * `attached`: tables of the app
 //! * `backup`: dumps, files put back, standbys, subscribers
 //! * `clients`: drivers of other languages, and notifications
 //! * `concurrency`: several sessions on one workspace
 //! * `documents`: what the documents say, and what psql prints
+//! * `own_tables`: pushes to typed rows, and what SQL changes in them
 //! * `security`: attempts of callers who are not trusted
 //! * `storage`: changes to our tables by people and tools; access paths, limits, a model
 //!
 //! `patching` makes ops that patch.
 
+mod attached;
 mod backup;
 mod clients;
 mod concurrency;
 mod documents;
+mod own_tables;
 mod patching;
 mod security;
 mod storage;

@@ -11,6 +11,9 @@ pub enum RefusalCode {
     BaseMissing,
     RecordConflict,
     FieldConflict,
+    Constraint,
+    Rejected,
+    ReadOnly,
 }
 
 impl RefusalCode {
@@ -23,6 +26,9 @@ impl RefusalCode {
             RefusalCode::BaseMissing => "BASE_MISSING",
             RefusalCode::RecordConflict => "RECORD_CONFLICT",
             RefusalCode::FieldConflict => "FIELD_CONFLICT",
+            RefusalCode::Constraint => "CONSTRAINT",
+            RefusalCode::Rejected => "REJECTED",
+            RefusalCode::ReadOnly => "READ_ONLY",
         }
     }
 }
@@ -85,15 +91,103 @@ pub enum Refusal {
     RecordConflict,
     #[error("a field is not as expected")]
     FieldConflict,
+    #[error("{reason}")]
+    Rejected { reason: String },
     #[error("opId stands more than once in this batch, with different content")]
     ConflictInBatch,
     #[error("opId was pushed before with different content")]
     ConflictWithLog,
+    #[error("{0}")]
+    Row(Box<RowRefusal>),
+}
+
+/// Why the row of an attached table refuses an op.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RowRefusal {
+    #[error("{message}")]
+    Constraint {
+        sqlstate: String,
+        constraint: Option<String>,
+        message: String,
+        /// A missing parent may be pushed later, or by another device.
+        may_come: bool,
+    },
+    #[error("{message}")]
+    Value { sqlstate: String, message: String },
+    #[error("{message}")]
+    Rejected { message: String },
+    #[error("a trigger cancelled the change of the row")]
+    Cancelled,
+    #[error("a trigger changed the primary key, the workspace or the owner of the row")]
+    Moved,
+    #[error("the row is not there for this user to write")]
+    NotYours,
+    #[error("devices only read this table")]
+    ReadOnly,
+    #[error("pk must be written as its type writes it")]
+    PkSpelling,
+    #[error("clock must be at most 9007199253692415 in an attached table")]
+    Clock,
+}
+
+impl RowRefusal {
+    pub const fn code(&self) -> RefusalCode {
+        match self {
+            RowRefusal::Constraint { .. } => RefusalCode::Constraint,
+            RowRefusal::Rejected { .. } | RowRefusal::Cancelled => RefusalCode::Rejected,
+            RowRefusal::NotYours => RefusalCode::Unauthorized,
+            RowRefusal::ReadOnly => RefusalCode::ReadOnly,
+            RowRefusal::Value { .. }
+            | RowRefusal::Moved
+            | RowRefusal::PkSpelling
+            | RowRefusal::Clock => RefusalCode::Validation,
+        }
+    }
+
+    pub fn sqlstate(&self) -> Option<&str> {
+        match self {
+            RowRefusal::Constraint { sqlstate, .. } | RowRefusal::Value { sqlstate, .. } => {
+                Some(sqlstate)
+            }
+            _ => None,
+        }
+    }
+
+    pub fn constraint(&self) -> Option<&str> {
+        match self {
+            RowRefusal::Constraint { constraint, .. } => constraint.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// May it be accepted later, unchanged?
+    pub fn may_come(&self) -> bool {
+        matches!(self, RowRefusal::Constraint { may_come: true, .. })
+    }
 }
 
 impl Refusal {
-    pub const fn code(&self) -> RefusalCode {
+    /// What the row of an attached table said.
+    pub fn row(&self) -> Option<&RowRefusal> {
         match self {
+            Refusal::Row(refusal) => Some(refusal),
+            _ => None,
+        }
+    }
+
+    /// By the app, for this reason, which is cut after 1,024 bytes.
+    pub fn rejected(reason: &str) -> Refusal {
+        const MAX: usize = 1024;
+        let reason = match reason.trim() {
+            "" => "the validation function of the table rejects the op",
+            reason => &reason[..reason.floor_char_boundary(MAX)],
+        };
+        Refusal::Rejected { reason: reason.to_owned() }
+    }
+
+    pub fn code(&self) -> RefusalCode {
+        match self {
+            Refusal::Row(refusal) => refusal.code(),
             Refusal::NotAnObject
             | Refusal::Operation
             | Refusal::Text { .. }
@@ -120,7 +214,24 @@ impl Refusal {
             Refusal::RecordConflict => RefusalCode::RecordConflict,
             Refusal::FieldConflict => RefusalCode::FieldConflict,
             Refusal::Unauthorized => RefusalCode::Unauthorized,
+            Refusal::Rejected { .. } => RefusalCode::Rejected,
             Refusal::ConflictInBatch | Refusal::ConflictWithLog => RefusalCode::Conflict,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_bounded_and_never_empty() {
+        let shown = |reason: &str| Refusal::rejected(reason).to_string();
+        assert_eq!(shown(" too long "), "too long");
+        assert_eq!(shown(&"é".repeat(512)), "é".repeat(512));
+        assert_eq!(shown(&format!("a{}", "é".repeat(512))), format!("a{}", "é".repeat(511)));
+        for empty in ["", " \n"] {
+            assert_eq!(shown(empty), "the validation function of the table rejects the op");
         }
     }
 }

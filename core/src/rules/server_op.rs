@@ -1,6 +1,9 @@
 //! Ops that the server makes itself, of a change that no device pushed: their stamps.
 
+use uuid::Uuid;
+
 use super::merge::{Fields, RecordState};
+use super::op::{Op, Revision};
 
 /// The device that the server's own ops name.
 pub const DEVICE: &str = "$server";
@@ -15,6 +18,21 @@ pub fn next_clock(record: Option<&RecordState<'_>>) -> i64 {
     let patches = record.fields().into_iter().flat_map(Fields::values);
     let highest = patches.map(|by| by.clock).fold(record.register.clock, i64::max);
     (highest + 1).min(MAX_CLOCK)
+}
+
+/// The revision of a server op before its record is known, see [`stamp`].
+pub fn unstamped<'a>(op_id: Uuid) -> Revision<'a> {
+    Revision { clock: 0, hlc: "".into(), op_id }
+}
+
+/// Completes an op as an edit that has seen the record: its clock, its hlc and the base of
+/// a patch. The record's newest entry must have been read.
+pub fn stamp(op: &mut Op<'_>, record: Option<&RecordState<'_>>, hlc: String) {
+    op.revision.clock = next_clock(record);
+    op.revision.hlc = hlc.into();
+    if let (Some(patch), Some(record)) = (&mut op.patch, record) {
+        patch.base = record.register.clone().into_owned();
+    }
 }
 
 /// How the server writes its hlc.
@@ -38,6 +56,10 @@ pub struct ServerClock {
 const COUNTS: u32 = 10_000;
 
 impl ServerClock {
+    pub const fn new() -> ServerClock {
+        ServerClock { millis: 0, count: 0 }
+    }
+
     /// `now` is in milliseconds since 1970.
     pub fn next(&mut self, style: HlcStyle, now: i64) -> String {
         if now > self.millis {
@@ -87,9 +109,9 @@ fn civil(days: i64) -> (i64, i64, i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::merge::{apply, turn};
+    use crate::rules::merge::{Turn, apply, turn};
     use crate::rules::model::{op, patch};
-    use crate::rules::op::{Op, Version};
+    use crate::rules::op::Version;
 
     fn after(ops: &[&Op<'static>]) -> Option<RecordState<'static>> {
         let mut record = None;
@@ -108,6 +130,22 @@ mod tests {
         let (early, late) = (patch(2, &put, 9, &["x"]), patch(3, &put, 7, &["y"]));
         assert_eq!(next_clock(after(&[&put, &early, &late]).as_ref()), 10);
         assert_eq!(next_clock(after(&[&op(1, "a", MAX_CLOCK)]).as_ref()), MAX_CLOCK);
+    }
+
+    #[test]
+    fn an_op_is_stamped_as_an_edit_that_has_seen_the_record() {
+        let put = op(1, "a", 4);
+        let early = patch(2, &put, 9, &["x"]);
+        let record = after(&[&put, &early]);
+        let mut late = patch(3, &op(7, "a", 1), 0, &["x"]);
+        stamp(&mut late, record.as_ref(), "h".to_owned());
+        assert_eq!((late.revision.clock, &*late.revision.hlc), (10, "h"));
+        assert_eq!(late.base(), Some(&put.revision));
+        assert_eq!(turn(&late, record.as_ref()), Ok(Turn::Merges { won: vec![true] }));
+
+        let mut first = op(4, "b", 9);
+        stamp(&mut first, None, "h".to_owned());
+        assert_eq!(first.revision.clock, 1);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::Deserializer;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::text::write_string;
+use super::text::{string, write_string};
 
 /// The members of an object that have one of `N` names, in the order of the names. The
 /// last of repeated keys counts. Other keys are ignored.
@@ -91,6 +91,14 @@ pub fn members(object: &str) -> Option<Vec<Member<'_>>> {
 /// The same one by one, as an object may have more members than fit into memory.
 pub fn each_member<'a>(object: &'a str, each: impl FnMut(Cow<'a, [u8]>, &'a str)) -> Option<()> {
     serde_json::Deserializer::from_str(object).deserialize_map(Members(each)).ok()
+}
+
+/// The members of an object whose names and values are texts; `None` if one is not.
+pub fn text_members(object: &str) -> Option<Vec<(String, String)>> {
+    let named = |(name, value): Member<'_>| {
+        Some((String::from_utf8(name.into_owned()).ok()?, string(value)?.into_owned()))
+    };
+    members(object)?.into_iter().map(named).collect()
 }
 
 /// The names of the members of an object as a JSON array, with duplicates; `None` when

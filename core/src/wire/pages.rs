@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::push_reply::{epoch_seconds, write_overwrote};
 use super::reply::Reply;
-use super::revision::write_revision;
+use super::revision::{write_revision, write_stamp};
 use super::text::{longest_string, write_string, write_uuid};
 use crate::error::SyncError;
 use crate::rules::history::{Progress, Proof, Reason};
@@ -144,13 +144,9 @@ impl Change<'_> {
                 }
             }
         }
-        let _ = write!(out, ",\"stamp\":{{\"clock\":{},\"hlc\":", self.revision.clock);
-        write_string(out, &self.revision.hlc);
-        out.push_str(",\"deviceId\":");
-        write_string(out, self.device_id);
-        out.push_str(",\"opId\":\"");
-        write_uuid(out, self.revision.op_id);
-        out.push_str("\"}}");
+        out.push_str(",\"stamp\":");
+        write_stamp(out, &self.revision, self.device_id);
+        out.push('}');
     }
 }
 

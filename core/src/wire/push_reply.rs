@@ -9,7 +9,7 @@ use super::revision::write_revision;
 use super::text::{longest_string, write_string, write_uuid};
 use crate::error::SyncError;
 use crate::rules::op::{Revision, Timestamp, Version};
-use crate::rules::refusal::{Refusal, RefusalCode};
+use crate::rules::refusal::{Refusal, RefusalCode, RowRefusal};
 
 /// A record at the end of a push, for devices whose op lost to it or was refused
 /// because of it.
@@ -48,6 +48,8 @@ pub struct Stored<'a> {
     pub overwrote: Option<Uuid>,
     /// The fields that an applied patch did not win, or does not hold any more.
     pub lost: &'a [&'a str],
+    /// The record, where it is not what the op says: the row made it so.
+    pub payload: Option<&'a str>,
 }
 
 /// For the parts of bounded length: names of keys, numbers, UUIDs, the fixed text of a
@@ -74,6 +76,9 @@ pub struct PushTally {
     pub without_base: usize,
     pub record_conflicts: usize,
     pub field_conflicts: usize,
+    pub constraints: usize,
+    pub rejected: usize,
+    pub read_only: usize,
 }
 
 impl PushReply {
@@ -83,6 +88,15 @@ impl PushReply {
         PushReply { out, items: 0, tally: PushTally::default() }
     }
 
+    /// One item, without the array around it.
+    pub fn begin_single() -> PushReply {
+        PushReply { out: Reply::empty(), items: 0, tally: PushTally::default() }
+    }
+
+    pub fn finish_single(self) -> Reply {
+        self.out
+    }
+
     /// `winner` is sent if the op is not (or no longer) the winner.
     pub fn stored(
         &mut self,
@@ -90,14 +104,15 @@ impl PushReply {
         stored: Stored<'_>,
         winner: Option<&Winner<'_>>,
     ) -> Result<(), SyncError> {
-        let Stored { version, applied, replayed, created, overwrote, lost } = stored;
+        let Stored { version, applied, replayed, created, overwrote, lost, payload } = stored;
         *match (replayed, applied) {
             (true, _) => &mut self.tally.replayed,
             (false, true) => &mut self.tally.applied,
             (false, false) => &mut self.tally.lost,
         } += 1;
         let lost_bytes: usize = lost.iter().map(|name| longest_string(name) + 1).sum();
-        self.begin_item(op_id, winner.map_or(0, Winner::longest) + lost_bytes)?;
+        let payload_bytes = payload.map_or(0, str::len);
+        self.begin_item(op_id, winner.map_or(0, Winner::longest) + lost_bytes + payload_bytes)?;
         let out = &mut self.out;
         let _ = write!(
             out,
@@ -118,6 +133,9 @@ impl PushReply {
         if !lost.is_empty() {
             out.push(']');
         }
+        if let Some(payload) = payload {
+            let _ = write!(out, ",\"payload\":{payload}");
+        }
         if let Some(winner) = winner {
             out.push_str(",\"winner\":");
             write_winner(out, winner);
@@ -126,7 +144,8 @@ impl PushReply {
         Ok(())
     }
 
-    /// `current` is the record that does not meet the op's condition.
+    /// `current` is the record that does not meet the op's condition, or that stays because
+    /// the op is rejected.
     pub fn refused(
         &mut self,
         op_id: Option<&str>,
@@ -141,13 +160,23 @@ impl PushReply {
             RefusalCode::BaseMissing => &mut self.tally.without_base,
             RefusalCode::RecordConflict => &mut self.tally.record_conflicts,
             RefusalCode::FieldConflict => &mut self.tally.field_conflicts,
+            RefusalCode::Constraint => &mut self.tally.constraints,
+            RefusalCode::Rejected => &mut self.tally.rejected,
+            RefusalCode::ReadOnly => &mut self.tally.read_only,
         } += 1;
         let (code, error) = (refusal.code().as_str(), refusal.to_string());
         self.begin_item(op_id, longest_string(&error) + current.map_or(0, Winner::longest))?;
         let _ = write!(self.out, ",\"success\":false,\"errorCode\":\"{code}\",\"error\":");
         write_string(&mut self.out, &error);
+        if let Some(row) = refusal.row() {
+            write_row_refusal(&mut self.out, row);
+        }
         if let Some(current) = current {
-            self.out.push_str(",\"current\":");
+            let key = match refusal.code() {
+                RefusalCode::RecordConflict | RefusalCode::FieldConflict => "current",
+                _ => "winner",
+            };
+            let _ = write!(self.out, ",\"{key}\":");
             write_winner(&mut self.out, current);
         }
         self.out.push('}');
@@ -198,6 +227,19 @@ fn write_winner(out: &mut String, winner: &Winner<'_>) {
     out.push('}');
 }
 
+fn write_row_refusal(out: &mut String, refusal: &RowRefusal) {
+    let texts = [("sqlState", refusal.sqlstate()), ("constraint", refusal.constraint())];
+    for (key, text) in texts {
+        if let Some(text) = text {
+            let _ = write!(out, ",\"{key}\":");
+            write_string(out, text);
+        }
+    }
+    if refusal.may_come() {
+        out.push_str(",\"retry\":true");
+    }
+}
+
 /// The opId of the edit that an op overwrote unseen, if any.
 pub fn write_overwrote(out: &mut String, overwrote: Option<Uuid>) {
     if let Some(overwrote) = overwrote {
@@ -236,6 +278,7 @@ mod tests {
         created: false,
         overwrote: None,
         lost: &[],
+        payload: None,
     };
 
     #[test]
@@ -290,13 +333,20 @@ mod tests {
         let overwrote = Some(Uuid::max());
         let (name, names) = ("\u{1}".repeat(128), 30);
         let lost = &vec![&*name; names];
-        let stored =
-            Stored { version, applied: false, replayed: true, created: true, overwrote, lost };
+        let stored = Stored {
+            version,
+            applied: false,
+            replayed: true,
+            created: true,
+            overwrote,
+            lost,
+            payload,
+        };
         let op_id = format!("\"{}\"", "o".repeat(3000));
         let mut reply = PushReply::begin();
         reply.stored(Some(&op_id), stored, Some(&put)).unwrap();
-        let longest_names = names * (longest_string(&name) + 1);
-        assert!(reply.out.len() <= ROOM + op_id.len() + put.longest() + longest_names);
+        let more = names * (longest_string(&name) + 1) + payload.map_or(0, str::len);
+        assert!(reply.out.len() <= ROOM + op_id.len() + put.longest() + more);
 
         let refusal = Refusal::Unregistered { table: "\u{1}".repeat(128) };
         let mut reply = PushReply::begin();
@@ -333,6 +383,21 @@ mod tests {
                 {"opId": "C", "success": false, "errorCode": "BASE_MISSING",
                  "error": "the put that is patched is not stored here"},
             ])
+        );
+    }
+
+    #[test]
+    fn a_rejected_op_has_the_reason_and_the_winner() {
+        let mut reply = PushReply::begin_single();
+        let grave =
+            Winner::Delete { version: Version::stored(9), revision: revision(), deleted_at: None };
+        reply.refused(Some("\"A\""), &Refusal::rejected("\"no\""), Some(&grave)).unwrap();
+        assert_eq!(reply.tally, PushTally { rejected: 1, ..PushTally::default() });
+        let revision = json!({"clock": 3, "hlc": "h\"", "opId": Uuid::from_u128(1).to_string()});
+        assert_eq!(
+            serde_json::from_str::<Value>(&reply.finish_single()).unwrap(),
+            json!({"opId": "A", "success": false, "errorCode": "REJECTED", "error": "\"no\"",
+                   "winner": {"kind": "delete", "serverVersion": 9, "revision": revision}})
         );
     }
 

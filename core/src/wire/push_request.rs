@@ -17,6 +17,10 @@ use crate::rules::refusal::Refusal;
 /// An element of a batch: its raw opId, if any, and its op.
 pub type Parsed<'a> = (Option<&'a str>, Result<Op<'a>, Refusal>);
 
+/// The longest names of tables and records, in bytes.
+pub const MAX_TABLE_NAME: usize = 128;
+pub const MAX_PK: usize = 1024;
+
 /// All spellings of an op's keys. Camel case comes immediately before snake case; `get`
 /// relies on that. The others have one spelling.
 const NAMES: [&str; 15] = [
@@ -115,8 +119,8 @@ fn op<'a>(stamp: &Fields<'a, 15>, flat: &Fields<'a, 15>) -> Result<Op<'a>, Refus
         .and_then(|word| Operation::parse(&word))
         .ok_or(Refusal::Operation)?;
     let key = RecordKey {
-        table: bounded(get(flat, Key::TableName), "tableName", 128)?,
-        pk: bounded(get(flat, Key::Pk), "pk", 1024)?,
+        table: bounded(get(flat, Key::TableName), "tableName", MAX_TABLE_NAME)?,
+        pk: bounded(get(flat, Key::Pk), "pk", MAX_PK)?,
     };
     let payload = payload(operation, get(flat, Key::Payload))?;
     let device_id = bounded(stamped(Key::DeviceId), "deviceId", 256)?;
@@ -143,6 +147,21 @@ fn patch<'a>(
     payload: &'a str,
     base: Option<&'a str>,
 ) -> Result<Patch<'a>, Refusal> {
+    let fields = patched_fields(payload)?;
+    let base = base.and_then(|raw| OP.read(raw)).ok_or(Refusal::Base)?;
+    let base = Revision {
+        clock: get(&base, Key::Clock).and_then(text::clock).ok_or(Refusal::Base)?,
+        hlc: bounded(get(&base, Key::Hlc), "hlc", 512).map_err(|_| Refusal::Base)?,
+        op_id: op_id(get(&base, Key::OpId)).ok_or(Refusal::Base)?,
+    };
+    if base >= *revision {
+        return Err(Refusal::BaseAbove);
+    }
+    Ok(Patch { base, fields })
+}
+
+/// What a patch with this payload writes.
+pub fn patched_fields(payload: &str) -> Result<Vec<(Cow<'_, str>, &str)>, Refusal> {
     let mut fields = Vec::new();
     for (name, value) in members(payload).ok_or(Refusal::PatchPayload)? {
         fields.push((field_name(name)?, value));
@@ -155,16 +174,7 @@ fn patch<'a>(
     let mut is_last: Vec<bool> =
         fields.iter().rev().map(|(name, _)| seen.insert(name.clone())).collect();
     fields.retain(|_| is_last.pop() == Some(true));
-    let base = base.and_then(|raw| OP.read(raw)).ok_or(Refusal::Base)?;
-    let base = Revision {
-        clock: get(&base, Key::Clock).and_then(text::clock).ok_or(Refusal::Base)?,
-        hlc: bounded(get(&base, Key::Hlc), "hlc", 512).map_err(|_| Refusal::Base)?,
-        op_id: op_id(get(&base, Key::OpId)).ok_or(Refusal::Base)?,
-    };
-    if base >= *revision {
-        return Err(Refusal::BaseAbove);
-    }
-    Ok(Patch { base, fields })
+    Ok(fields)
 }
 
 /// `None` with a lone surrogate.
@@ -221,7 +231,7 @@ fn op_id(raw: Option<&str>) -> Option<Uuid> {
     (text.len() == 36).then(|| Uuid::try_parse(&text).ok())?
 }
 
-fn payload(operation: Operation, raw: Option<&str>) -> Result<Option<&str>, Refusal> {
+pub fn payload(operation: Operation, raw: Option<&str>) -> Result<Option<&str>, Refusal> {
     let object = raw.filter(|raw| text::is_object(raw));
     match (operation, raw) {
         (_, Some(_)) if object.is_some() => Ok(object),
@@ -287,7 +297,8 @@ pub fn payload_facts<'a>(
     };
     PayloadFacts {
         is_shallow: value::is_shallow(payload, limits.max_payload_depth),
-        pk_matches: pk_raw.map(|raw| equals(raw, pk)),
+        // The pk of an attached table with several key columns is in no field.
+        pk_matches: pk_raw.filter(|_| !pk_field.is_empty()).map(|raw| equals(raw, pk)),
         // A repeated name is found only at its first index: if the pk field is this
         // field, its value is there.
         workspace_matches: if pk_field == WORKSPACE_FIELD { pk_raw } else { workspace_raw }

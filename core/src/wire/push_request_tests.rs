@@ -230,6 +230,9 @@ fn what_a_payload_facts_of_itself() {
     assert_eq!(facts(r#"{"workspace_id":"v"}"#).workspace_matches, Some(false));
     let both = payload_facts(r#"{"workspace_id":"w"}"#, &table("workspace_id", None), "7", LIMITS);
     assert_eq!((both.pk_matches, both.workspace_matches), (Some(false), Some(true)));
+    // The pk of several columns is in no field.
+    let several = payload_facts(r#"{"":"8"}"#, &table("", None), "7", LIMITS);
+    assert_eq!(several.pk_matches, None);
     assert_eq!(facts(r#"{"by":"ann"}"#).owner, OwnerField::Unasked);
     let private = table("id", Some("by"));
     let owned = payload_facts(r#"{"by":"ann","id":"7"}"#, &private, "7", LIMITS);

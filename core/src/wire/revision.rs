@@ -20,6 +20,17 @@ pub fn write_revision(out: &mut String, revision: &Revision<'_>) {
     out.push_str("\"}");
 }
 
+/// As `{"clock","hlc","deviceId","opId"}`.
+pub fn write_stamp(out: &mut String, revision: &Revision<'_>, device_id: &str) {
+    let _ = write!(out, "{{\"clock\":{},\"hlc\":", revision.clock);
+    write_string(out, &revision.hlc);
+    out.push_str(",\"deviceId\":");
+    write_string(out, device_id);
+    out.push_str(",\"opId\":\"");
+    write_uuid(out, revision.op_id);
+    out.push_str("\"}");
+}
+
 /// As `{name:{"clock","hlc","opId"}}`, in byte order of the names.
 pub fn write_fields(fields: &Fields<'_>) -> String {
     let mut out = String::from("{");

@@ -19,6 +19,13 @@ impl<'a> Changes<'a> {
         let last = self.by_name.len();
         self.by_name.entry(name).or_insert((last, value)).1 = value;
     }
+
+    /// The changes as an object.
+    pub fn to_json(&self) -> String {
+        let fields: Vec<_> =
+            self.by_name.iter().map(|(name, (_, value))| (name.clone(), *value)).collect();
+        super::image::to_json(&fields)
+    }
 }
 
 /// The parts of an object after its changes.

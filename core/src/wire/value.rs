@@ -9,13 +9,15 @@
 //! pair of keyed hashes (SipHash) with random keys that last for one call: two values
 //! collide with a probability of 2^-128, and callers cannot prepare a collision.
 
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, RandomState};
+
+use uuid::Uuid;
 
 use super::text;
 
 /// Compares JSON texts, which must be valid.
 pub struct Digests {
-    keys: (RandomState, RandomState),
+    hashing: Hashing,
     check_interrupts: fn(),
 }
 
@@ -62,13 +64,15 @@ pub type ValueDigest = Option<Digest>;
 type Digest = (u64, u64);
 
 /// The kind of a digested value: a string never equals a literal of the same bytes.
-#[derive(Clone, Copy, Hash)]
+#[derive(Clone, Copy)]
 enum Kind {
     /// A number, true, false or null, as written.
     Literal,
     String,
     Array,
+    Element,
     Object,
+    Member,
 }
 
 /// A container that is not closed yet.
@@ -79,10 +83,27 @@ enum Open {
     Object { members: Vec<(Digest, Digest)>, key: Option<Digest> },
 }
 
+/// How values become digests.
+enum Hashing {
+    Keyed(RandomState, RandomState),
+    /// The same for ever: SHA-1, cut to 128 bits.
+    Stable,
+}
+
+/// The digest of a JSON text that may be stored, and compared with that of another text.
+/// Who wants two values with one digest can find them, with much work.
+pub fn stable_digest(json: &str, check_interrupts: fn()) -> Option<Uuid> {
+    let digests = Digests { hashing: Hashing::Stable, check_interrupts };
+    digests.of_value(json).map(|(high, low)| Uuid::from_u64_pair(high, low))
+}
+
 impl Digests {
     /// `check_interrupts` is called for every token: texts may be large.
     pub fn new(check_interrupts: fn()) -> Digests {
-        Digests { keys: (RandomState::new(), RandomState::new()), check_interrupts }
+        Digests {
+            hashing: Hashing::Keyed(RandomState::new(), RandomState::new()),
+            check_interrupts,
+        }
     }
 
     /// Whether both have the same value.
@@ -90,8 +111,26 @@ impl Digests {
         self.of_value(a).is_some_and(|digest| self.of_value(b) == Some(digest))
     }
 
-    fn digest(&self, value: impl Hash) -> Digest {
-        (self.keys.0.hash_one(&value), self.keys.1.hash_one(&value))
+    fn digest(&self, kind: Kind, bytes: &[u8]) -> Digest {
+        match &self.hashing {
+            Hashing::Keyed(one, other) => {
+                let value = (kind as u8, bytes);
+                (one.hash_one(value), other.hash_one(value))
+            }
+            Hashing::Stable => {
+                let value = [&[kind as u8], bytes].concat();
+                Uuid::new_v5(&Uuid::NAMESPACE_OID, &value).as_u64_pair()
+            }
+        }
+    }
+
+    fn of_pair(&self, kind: Kind, (first, second): (Digest, Digest)) -> Digest {
+        let words = [first.0, first.1, second.0, second.1];
+        let mut bytes = [0; 32];
+        for (bytes, word) in bytes.chunks_exact_mut(8).zip(words) {
+            bytes.copy_from_slice(&word.to_be_bytes());
+        }
+        self.digest(kind, &bytes)
     }
 
     pub fn of_value(&self, json: &str) -> ValueDigest {
@@ -110,7 +149,7 @@ impl Digests {
             let value = match first {
                 b' ' | b'\t' | b'\n' | b'\r' | b',' | b':' => continue,
                 b'[' => {
-                    open.push(Open::Array(self.digest(Kind::Array)));
+                    open.push(Open::Array(self.digest(Kind::Array, &[])));
                     continue;
                 }
                 b'{' => {
@@ -122,17 +161,19 @@ impl Digests {
                     Open::Object { members, .. } => self.of_members(members),
                 },
                 b'"' => {
-                    let string = self.digest((Kind::String, text::string_bytes(token)?));
+                    let string = self.digest(Kind::String, &text::string_bytes(token)?);
                     if let Some(Open::Object { key: key @ None, .. }) = open.last_mut() {
                         *key = Some(string);
                         continue;
                     }
                     string
                 }
-                _ => self.digest((Kind::Literal, token)),
+                _ => self.digest(Kind::Literal, token.as_bytes()),
             };
             match open.last_mut() {
-                Some(Open::Array(so_far)) => *so_far = self.digest((*so_far, value)),
+                Some(Open::Array(so_far)) => {
+                    *so_far = self.of_pair(Kind::Element, (*so_far, value))
+                }
                 Some(Open::Object { members, key }) => members.push((key.take()?, value)),
                 None => whole = Some(value),
             }
@@ -146,7 +187,10 @@ impl Digests {
         members.reverse();
         members.sort_by_key(|(key, _)| *key);
         members.dedup_by_key(|(key, _)| *key);
-        self.digest((Kind::Object, members))
+        let empty = self.digest(Kind::Object, &[]);
+        members.into_iter().fold(empty, |so_far, member| {
+            self.of_pair(Kind::Element, (so_far, self.of_pair(Kind::Member, member)))
+        })
     }
 }
 
@@ -205,6 +249,15 @@ mod tests {
         ] {
             assert!(!same(a, b), "{a} {b}");
         }
+    }
+
+    #[test]
+    fn a_stored_digest_is_the_same_for_ever() {
+        let digest = |json| stable_digest(json, || ()).unwrap().to_string();
+        let stored = digest(r#"{"a":[1,"x",null],"b":{}}"#);
+        assert_eq!(stored, "6dd8158c-a7ee-5f70-a269-6bafb92b6cb8");
+        assert_eq!(digest(r#" {"b":{ }, "a":[1, "\u0078", null]}"#), stored);
+        assert_ne!(digest(r#"{"a":[1,"x",null],"b":[]}"#), stored);
     }
 
     #[test]

@@ -1,31 +1,46 @@
 //! The decision on each op at its turn.
 
+use std::rc::Rc;
+
 use super::known::{Logged, find_by_op_id};
+use super::patched::Taken;
 use super::{Care, Detail, Outcome, Push, Result, Target};
 use crate::store::log::Versions;
 use crate::store::mvcc::MvccSnapshot;
 use crate::store::registry::Registry;
 use crate::store::server;
+use crate::store::validation::Validation;
 use crate::sync::caller::Caller;
 use sync_ext_core::error::SyncError;
 use sync_ext_core::rules::admission::{Limits, admit};
-use sync_ext_core::rules::merge::{apply, needs_newest, turn};
-use sync_ext_core::rules::op::{Op, Version};
+use sync_ext_core::rules::merge::{Turn, apply, needs_newest, turn};
+use sync_ext_core::rules::op::{Op, Operation, Version};
 use sync_ext_core::rules::ownership::{Owned, OwnerField, own};
 use sync_ext_core::rules::refusal::Refusal;
 use sync_ext_core::wire::owner::fill;
 use sync_ext_core::wire::push_request::payload_facts;
 
-/// Checks one op against current settings and tables. Returns what it says about the
-/// record's owner.
+/// What is to be checked of an allowed op at its turn.
+struct Allowed<'a> {
+    /// What it says about the record's owner.
+    owner_field: OwnerField<'a>,
+    validation: Option<Rc<Validation>>,
+}
+
+/// Checks one op against current settings and tables.
 fn allowed<'a>(
     op: &Op<'a>,
     limits: Limits<'_>,
     registry: &mut Registry,
     snapshot: &MvccSnapshot,
-) -> Result<std::result::Result<OwnerField<'a>, Refusal>> {
+) -> Result<std::result::Result<Allowed<'a>, Refusal>> {
     let table = registry.find(&op.key.table, snapshot)?;
-    Ok(admit(op, table, limits, |payload, table| payload_facts(payload, table, &op.key.pk, limits)))
+    let fields = table.map(|table| &table.fields);
+    let facts = |payload, table: &_| payload_facts(payload, table, &op.key.pk, limits);
+    Ok(admit(op, fields, limits, facts).map(|owner_field| {
+        let validation = table.and_then(|table| table.validation.clone());
+        Allowed { owner_field, validation }
+    }))
 }
 
 /// Why each op is refused in a workspace that does not exist; `None` if one can be
@@ -41,7 +56,7 @@ pub fn refuse_all(
     for op in ops {
         server::check_interrupts();
         let owned = match allowed(op, limits, &mut registry, &snapshot)? {
-            Ok(owner_field) => own(caller.user(), &owner_field, op.operation, None),
+            Ok(allowed) => own(caller.user(), &allowed.owner_field, op.operation, None),
             Err(refusal) => Err(refusal),
         };
         match owned.and_then(|_| turn(op, None)) {
@@ -60,10 +75,16 @@ impl Push<'_> {
         let Target { locked, log, .. } = self.target;
         let mut versions = log.versions(&locked.snapshot);
         self.find_logged(care, &mut versions)?;
+        self.take_turns(care, &mut versions)
+    }
+
+    /// Decides on every op, by what was read about the batch. False if a presumption is
+    /// wrong.
+    pub fn take_turns(&mut self, care: Care, versions: &mut Versions<'_>) -> Result<bool> {
         let mut registry = Registry::open()?;
         for place in 0..self.ops.len() {
             server::check_interrupts();
-            match self.outcome(place, care, &mut registry, &mut versions)? {
+            match self.outcome(place, care, &mut registry, versions)? {
                 Some(outcome) => self.ops[place].outcome = outcome,
                 None => return Ok(false),
             }
@@ -92,9 +113,18 @@ impl Push<'_> {
             Logged::Other => return Ok(Some(Outcome::Refused(Refusal::ConflictWithLog))),
             Logged::Unasked | Logged::No => {}
         }
-        let Target { locked, limits, .. } = self.target;
-        Ok(match allowed(op, limits, registry, &locked.snapshot)? {
-            Ok(owner_field) => match self.take_turn(place, &owner_field, registry, versions)? {
+        if let Some(refusal) = self.refused.get(&place) {
+            return Ok(Some(Outcome::Refused(refusal.clone())));
+        }
+        let Target { locked, limits, tables, .. } = self.target;
+        let allowed = match (allowed(op, limits, registry, &locked.snapshot)?, tables) {
+            (Ok(allowed), Some(tables)) => tables.admit(op)?.map(|()| allowed),
+            (allowed, _) => allowed,
+        };
+        Ok(match allowed {
+            // It is asked once, and about what is certain.
+            Ok(Allowed { validation: Some(_), .. }) if care == Care::Presume => None,
+            Ok(allowed) => match self.take_turn(place, &allowed, registry, versions)? {
                 // A refusal may come from a wrong presumption.
                 Outcome::Refused(_) if care == Care::Presume => None,
                 outcome => Some(outcome),
@@ -114,43 +144,72 @@ impl Push<'_> {
     fn take_turn(
         &mut self,
         place: usize,
-        owner_field: &OwnerField<'_>,
+        allowed: &Allowed<'_>,
         registry: &mut Registry,
         versions: &mut Versions<'_>,
     ) -> Result<Outcome> {
         let (op, record) = (self.ops[place].op, self.ops[place].record);
         let known = self.touched[record].state.as_ref();
         let owner = known.map(|state| &state.owner);
-        let owned = match own(self.target.caller.user(), owner_field, op.operation, owner) {
+        let owned = match own(self.target.caller.user(), &allowed.owner_field, op.operation, owner)
+        {
             Ok(owned) => owned,
             Err(refusal) => return Ok(Outcome::Refused(refusal)),
         };
-        let (decision, detail) = if op.patch.is_some() {
-            match self.take_patch(place, op, versions)? {
-                Ok(taken) => taken,
-                Err(refusal) => return Ok(Outcome::Refused(refusal)),
-            }
+        let validation = allowed.validation.as_deref();
+        let taken = if op.patch.is_some() {
+            self.take_patch(place, op, validation, versions)?
         } else {
             if known.is_some_and(|state| needs_newest(op, state)) {
                 self.read_newest(record, versions)?;
             }
-            let next = self.next_version();
-            let touched = &mut self.touched[record];
-            let turn = match turn(op, touched.state.as_ref()) {
-                Ok(turn) => turn,
-                Err(refusal) => return Ok(Outcome::Refused(refusal)),
-            };
-            let decision = apply(&mut touched.state, op, &turn, owned.owner.clone(), next?);
-            if decision.applied {
-                touched.merge = None;
-            }
-            (decision, self.fill(op, &owned, registry)?)
+            let filled = self.fill(op, &owned, registry)?;
+            self.take_whole(place, owned, filled, validation, versions)?
+        };
+        let (decision, detail) = match taken {
+            Ok(taken) => taken,
+            Err(refusal) => return Ok(Outcome::Refused(refusal)),
         };
         if decision.applied {
             self.touched[record].newest_op = Some(place);
         }
         self.head = decision.version;
         Ok(Outcome::New { decision, detail: detail.map(Box::new) })
+    }
+
+    /// Decides a put or delete at its turn, and takes the next version unless it is refused.
+    fn take_whole(
+        &mut self,
+        place: usize,
+        owned: Owned,
+        filled: Option<Detail>,
+        validation: Option<&Validation>,
+        versions: &mut Versions<'_>,
+    ) -> Result<Taken> {
+        let (op, record) = (self.ops[place].op, self.ops[place].record);
+        let turn = match turn(op, self.touched[record].state.as_ref()) {
+            Ok(turn) => turn,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        if let (Some(validation), Turn::Replaces) = (validation, &turn) {
+            let payload = match (op.operation, &filled) {
+                (Operation::Delete, _) => None,
+                (_, Some(Detail::Filled { payload, .. })) => Some(payload.as_str()),
+                _ => op.payload,
+            };
+            let previous = self.record_now(record, versions)?;
+            let rejection = self.target.rejection(validation, op, payload, previous.as_deref())?;
+            if let Some(refusal) = rejection {
+                return Ok(Err(refusal));
+            }
+        }
+        let next = self.next_version()?;
+        let touched = &mut self.touched[record];
+        let decision = apply(&mut touched.state, op, &turn, owned.owner, next);
+        if decision.applied {
+            touched.merge = None;
+        }
+        Ok(Ok((decision, filled)))
     }
 
     pub fn next_version(&self) -> Result<Version> {
@@ -167,7 +226,7 @@ impl Push<'_> {
         };
         let table = registry.find(&op.key.table, &self.target.locked.snapshot)?;
         Ok(table
-            .and_then(|table| table.owner_field.as_deref())
+            .and_then(|table| table.fields.owner_field.as_deref())
             .map(|field| (field.to_owned(), fill(payload, field, owner)))
             .map(|(field, payload)| Detail::Filled { field, payload }))
     }

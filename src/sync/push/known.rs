@@ -4,11 +4,14 @@ use uuid::Uuid;
 
 use super::{Care, Outcome, Push, PushedOp, Result, Target};
 use crate::store::log::{Entry, Versions};
-use crate::store::{memory, server};
-use sync_ext_core::rules::op::{Op, Version};
+use crate::store::record::Names;
+use crate::store::{RowId, memory, server};
+use sync_ext_core::error::SyncError;
+use sync_ext_core::rules::merge::{Newest, RecordState};
+use sync_ext_core::rules::op::{Op, RecordKey, Version};
 use sync_ext_core::wire::owner::same_filled;
 use sync_ext_core::wire::push_request::memory_for;
-use sync_ext_core::wire::value::Digests;
+use sync_ext_core::wire::value::{Digests, stable_digest};
 
 /// What the log contains for an opId.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -105,8 +108,12 @@ pub fn compare(op: &Op<'_>, entry: &Entry<'_>, target: &Target<'_>) -> Result<Lo
     if op.payload != stored.payload {
         memory::require(stored.payload.map_or(0, |payload| memory_for(payload, 0)))?;
     }
+    let digest = entry.pushed_digest();
     let is_same = target.caller.sees(owner)
         && op.same_content(&stored, |pushed, stored| {
+            if digest.is_some() {
+                return stable_digest(pushed, server::check_interrupts) == digest;
+            }
             let digests = Digests::new(server::check_interrupts);
             digests.same(pushed, stored)
                 || (!filled_field.is_empty()
@@ -116,4 +123,50 @@ pub fn compare(op: &Op<'_>, entry: &Entry<'_>, target: &Target<'_>) -> Result<Lo
         true => Logged::Same { version: entry.version()?, overwrote: entry.overwrote() },
         false => Logged::Other,
     })
+}
+
+/// A record as it is under the lock of its workspace, its newest entry included.
+pub struct Known {
+    pub row: Option<RowId>,
+    /// `None` if it is unknown.
+    pub state: Option<RecordState<'static>>,
+}
+
+/// Reads records for server ops.
+pub struct KnownRecords<'p> {
+    names: Names<'p>,
+    versions: Versions<'p>,
+}
+
+impl<'p> Target<'p> {
+    pub fn known(&self) -> KnownRecords<'p> {
+        let snapshot = &self.locked.snapshot;
+        KnownRecords { names: self.records.names(snapshot), versions: self.log.versions(snapshot) }
+    }
+}
+
+impl KnownRecords<'_> {
+    pub fn read(&mut self, key: &RecordKey<'_>) -> Result<Known> {
+        let Some(found) = self.names.find(&key.table, &key.pk) else {
+            return Ok(Known { row: None, state: None });
+        };
+        let (row, mut state) = (found.id(), found.state()?);
+        read_newest(&mut state, &mut self.versions)?;
+        Ok(Known { row: Some(row), state: Some(state) })
+    }
+}
+
+/// Reads what the newest entry of a live record says, if that is not known.
+pub fn read_newest(state: &mut RecordState<'_>, versions: &mut Versions<'_>) -> Result<()> {
+    if state.newest == Newest::Unread {
+        let entry = versions.find(state.version).ok_or_else(|| missing(state.version))?;
+        state.newest = entry.newest()?;
+    }
+    Ok(())
+}
+
+pub fn missing(version: Version) -> SyncError {
+    SyncError::Damaged {
+        what: format!("The log has no entry {}, of a live record.", version.get()),
+    }
 }

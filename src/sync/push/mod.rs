@@ -1,19 +1,29 @@
-//! `sync_push`: stores a batch of ops and resolves conflicts.
+//! `sync_push`: stores a batch of ops and resolves conflicts. [`server_ops`]: the same for
+//! ops that the server makes.
 
+mod applied;
 mod decide;
+mod held;
 mod known;
 mod patched;
 mod retry;
+mod server_ops;
+mod validate;
 mod winners;
 mod write;
 
+use std::collections::BTreeMap;
+
+use held::Held;
 use known::Logged;
 use patched::Merge;
 pub use patched::patched_names;
+pub use server_ops::write;
 use winners::Winners;
 
 use super::Result;
 use super::caller::{Caller, Permit};
+use crate::apply::{Tables, until_rows_are_free};
 use crate::guc;
 use crate::store::counters::{self, Counter};
 use crate::store::log::Log;
@@ -21,12 +31,11 @@ use crate::store::mvcc::MvccSnapshot;
 use crate::store::record::Records;
 use crate::store::subtransaction::Subtransaction;
 use crate::store::workspace::{self, LockedWorkspace};
-use crate::store::{Access, Duplicates, Locked, RowId, Wait, memory, server};
+use crate::store::{Access, Duplicates, RowId, memory, server};
 use sync_ext_core::error::SyncError;
 use sync_ext_core::rules::access::Action;
 use sync_ext_core::rules::admission::Limits;
 use sync_ext_core::rules::batch::Batch;
-use sync_ext_core::rules::history::Progress;
 use sync_ext_core::rules::merge::{Decision, RecordState};
 use sync_ext_core::rules::op::{Op, RecordKey, Timestamp, Version};
 use sync_ext_core::rules::refusal::Refusal;
@@ -88,38 +97,44 @@ pub fn store(permit: &Permit<'_>, batch: &Batch<'_>) -> Result<Stored> {
     if batch.ops.is_empty() {
         return Ok(Stored::Nothing(Vec::new()));
     }
-    let limits = Limits {
+    applying(&batch.ops, |tables| store_in(permit, batch, tables))
+}
+
+/// Runs a push, which may have to write typed rows.
+fn applying<T>(ops: &[Op<'_>], mut push: impl FnMut(Option<&Tables>) -> Result<T>) -> Result<T> {
+    match Tables::of(ops)? {
+        None => push(None),
+        Some(tables) => {
+            server::require_origin()?;
+            until_rows_are_free(|| push(Some(&tables)))
+        }
+    }
+}
+
+fn store_in(permit: &Permit<'_>, batch: &Batch<'_>, tables: Option<&Tables>) -> Result<Stored> {
+    let max_hlc_millis = guc::max_clock_drift_millis()
+        .map(|drift| epoch_millis(server::now()).saturating_add(drift));
+    let limits = Limits { max_hlc_millis, ..limits_of(permit) };
+    let refuse = || decide::refuse_all(&batch.ops, limits, &permit.caller);
+    let mut held = match Held::lock(permit.workspace_id, refuse)? {
+        Ok(held) => held,
+        Err(refusals) => return Ok(Stored::Nothing(refusals)),
+    };
+    permit.renew(&held.locked.snapshot)?;
+    held.capture(tables)?;
+    let (reply, head) = push_to(&held.locked, batch, limits, &permit.caller, tables)?;
+    let head = held.finish(head, tables)?;
+    Ok(Stored::Reply(reply.finish(head)))
+}
+
+/// What applies to every op; the hlc of a server op is not bounded.
+fn limits_of<'p>(permit: &Permit<'p>) -> Limits<'p> {
+    Limits {
         workspace_id: permit.workspace_id,
         max_payload_bytes: guc::max_payload_bytes(),
         max_payload_depth: guc::max_payload_depth(),
-        max_hlc_millis: guc::max_clock_drift_millis()
-            .map(|drift| epoch_millis(server::now()).saturating_add(drift)),
-    };
-    let mut is_new = false;
-    let locked = loop {
-        if let Locked::Row(locked) = workspace::lock(permit.workspace_id, Wait::Block)? {
-            break locked;
-        }
-        if let Some(refusals) = decide::refuse_all(&batch.ops, limits, &permit.caller)? {
-            return Ok(Stored::Nothing(refusals));
-        }
-        // Now it exists, whoever created it, and can be locked.
-        is_new = workspace::create(permit.workspace_id)?;
-    };
-    permit.renew(&locked.snapshot)?;
-    let progress = locked.workspace.progress;
-    let (reply, head) = push_to(&locked, batch, limits, &permit.caller)?;
-    if head > progress.head {
-        locked.save(Progress { head, ..progress })?;
-    } else if is_new {
-        // It was created for an op that is no longer allowed: its table was
-        // unregistered while this session waited.
-        locked.remove()?;
-    } else {
-        drop(locked);
+        max_hlc_millis: None,
     }
-    server::end_command();
-    Ok(Stored::Reply(reply))
 }
 
 /// Returns the reply, and the head after the push.
@@ -128,18 +143,22 @@ fn push_to(
     batch: &Batch<'_>,
     limits: Limits<'_>,
     caller: &Caller,
-) -> Result<(Reply, Version)> {
+    tables: Option<&Tables>,
+) -> Result<(PushReply, Version)> {
     let key = locked.workspace.key;
     let (log, records) = (Log::open(key, Access::Write)?, Records::open(key, Access::Write)?);
-    let target = Target { locked, log: &log, records: &records, limits, caller };
+    let target = Target { locked, log: &log, records: &records, limits, caller, tables };
     let mut push = Push::of(target, &batch.ops);
-    push.store()?;
+    match tables {
+        None => push.store()?,
+        Some(tables) => push.store_applied(tables)?,
+    }
     push.announce()?;
     let mut winners = Winners::of(&push);
     let reply = reply_to_all(PushReply::begin(), batch, |reply, op_id, place| {
         winners.reply(reply, op_id, place)
     })?;
-    Ok((reply.finish(push.head), push.head))
+    Ok((reply, push.head))
 }
 
 /// The workspace, tables, limits and caller of a push.
@@ -150,6 +169,8 @@ struct Target<'p> {
     records: &'p Records,
     limits: Limits<'p>,
     caller: &'p Caller,
+    /// The attached tables among those of the batch.
+    tables: Option<&'p Tables>,
 }
 
 /// A batch being stored in a workspace.
@@ -161,6 +182,10 @@ struct Push<'p> {
     touched: Vec<TouchedRecord<'p>>,
     /// The size of the JSON that is kept of merged records.
     kept_bytes: usize,
+    /// The ops, by their places, that a typed row refused.
+    refused: BTreeMap<usize, Refusal>,
+    /// The records as their typed rows have them, where that is not what was pushed.
+    images: BTreeMap<usize, String>,
     head: Version,
     at: Timestamp,
 }
@@ -236,6 +261,8 @@ impl<'p> Push<'p> {
             ops: ops.iter().map(pushed).collect(),
             touched: Vec::with_capacity(ops.len()),
             kept_bytes: 0,
+            refused: BTreeMap::new(),
+            images: BTreeMap::new(),
             head: target.locked.workspace.progress.head,
             at: 0,
         };
@@ -266,8 +293,13 @@ impl<'p> Push<'p> {
 
     /// Undoes decisions that were based on a wrong presumption.
     fn forget(&mut self) {
+        self.undo(|_| Logged::Unasked);
+    }
+
+    /// Undoes the decisions; of each op stays what `logged` says.
+    fn undo(&mut self, logged: impl Fn(&Outcome) -> Logged) {
         for op in &mut self.ops {
-            op.outcome = Outcome::Undecided(Logged::Unasked);
+            op.outcome = Outcome::Undecided(logged(&op.outcome));
         }
         for record in &mut self.touched {
             *record = TouchedRecord::of(record.key, record.last_op);
@@ -334,6 +366,9 @@ fn count(tally: &PushTally) {
         (Counter::OpsRefusedBaseMissing, tally.without_base),
         (Counter::OpsRefusedRecordConflict, tally.record_conflicts),
         (Counter::OpsRefusedFieldConflict, tally.field_conflicts),
+        (Counter::OpsRefusedConstraint, tally.constraints),
+        (Counter::OpsRefusedRejected, tally.rejected),
+        (Counter::OpsRefusedReadOnly, tally.read_only),
     ] {
         counters::count(counter, by);
     }

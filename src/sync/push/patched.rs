@@ -4,9 +4,11 @@
 //! keeps only what changes, and the JSON of the merged records while there is room. Beyond
 //! that, a record is read from the log again when it is written.
 
+use super::known::{missing, read_newest};
 use super::{Detail, Outcome, Push, Result, TouchedRecord};
 use crate::store::log::Versions;
 use crate::store::memory;
+use crate::store::validation::Validation;
 use sync_ext_core::error::SyncError;
 use sync_ext_core::rules::admission::admit_merged;
 use sync_ext_core::rules::merge::{Decision, Fields, Newest, RecordState, Turn, apply, turn};
@@ -22,15 +24,15 @@ const ROOM: usize = 4 * 1024 * 1024;
 
 /// What the patches of a batch change in a record.
 pub struct Merge<'p> {
-    source: Source,
-    changes: Changes<'p>,
+    pub source: Source,
+    pub changes: Changes<'p>,
     /// The result of the batch's last op for the record, if there is room.
     json: Option<RecordJson>,
 }
 
 /// The payload that the patches of a batch change.
 #[derive(Clone, Copy)]
-enum Source {
+pub enum Source {
     /// The payload of the entry that was the newest before the batch.
     Entry(Version),
     /// The payload of an op in the batch.
@@ -44,18 +46,16 @@ pub struct RecordJson {
     pub fields: String,
 }
 
-/// The decision on a patch, and which of its fields it won.
-type Taken = std::result::Result<(Decision, Option<Detail>), Refusal>;
+/// The decision on an op, and what few ops have besides.
+pub type Taken = std::result::Result<(Decision, Option<Detail>), Refusal>;
 
 impl<'p> Push<'p> {
     /// Reads what the newest entry of a live record says, if that is not known.
     pub fn read_newest(&mut self, record: usize, versions: &mut Versions<'_>) -> Result<()> {
-        let Some(state) = &mut self.touched[record].state else { return Ok(()) };
-        if state.newest == Newest::Unread {
-            let entry = versions.find(state.version).ok_or_else(|| missing(state.version))?;
-            state.newest = entry.newest()?;
+        match &mut self.touched[record].state {
+            Some(state) => read_newest(state, versions),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Decides a patch at its turn, and takes the next version unless it is refused.
@@ -63,16 +63,12 @@ impl<'p> Push<'p> {
         &mut self,
         place: usize,
         op: &'p Op<'p>,
+        validation: Option<&Validation>,
         versions: &mut Versions<'_>,
     ) -> Result<Taken> {
         let next = self.next_version();
         let touched = &mut self.touched[self.ops[place].record];
-        let source = match (&touched.merge, touched.newest_op, &touched.state) {
-            (Some(merge), ..) => Some(merge.source),
-            (None, Some(newest), _) => Some(Source::Op(newest)),
-            (None, None, Some(state)) if !state.deleted => Some(Source::Entry(state.version)),
-            (None, None, _) => None,
-        };
+        let source = touched.source();
         let entry = match source {
             Some(Source::Entry(version)) => {
                 Some(versions.find(version).ok_or_else(|| missing(version))?)
@@ -113,6 +109,14 @@ impl<'p> Push<'p> {
         let (of_payload, of_fields) = (splice.size(), fields_size(fields));
         if let Err(refusal) = admit_merged(of_payload, of_fields, self.target.limits) {
             return Ok(Err(refusal));
+        }
+        if let Some(validation) = validation {
+            let unchanged = Changes::default();
+            let before = self::splice(payload, merge.map_or(&unchanged, |merge| &merge.changes))?;
+            let rejection = self.target.patch_rejection(validation, op, &before, &splice)?;
+            if let Some(refusal) = rejection {
+                return Ok(Err(refusal));
+            }
         }
         let bytes = self.kept_bytes + of_payload + of_fields;
         let is_kept = place == touched.last_op && bytes <= ROOM;
@@ -155,6 +159,18 @@ impl<'p> Push<'p> {
     }
 }
 
+impl TouchedRecord<'_> {
+    /// What a patch would change at this turn.
+    fn source(&self) -> Option<Source> {
+        match (&self.merge, self.newest_op, &self.state) {
+            (Some(merge), ..) => Some(merge.source),
+            (None, Some(newest), _) => Some(Source::Op(newest)),
+            (None, None, Some(state)) if !state.deleted => Some(Source::Entry(state.version)),
+            (None, None, _) => None,
+        }
+    }
+}
+
 /// `sync_ext.patched_names`: what a patch in the log writes.
 pub fn patched_names(patch: Option<&str>) -> Result<Option<String>> {
     let Some(patch) = patch else { return Ok(None) };
@@ -173,12 +189,6 @@ fn result(splice: &Splice<'_>, fields: &Fields<'_>) -> Result<RecordJson> {
     // A string that grows is copied.
     memory::require(splice.size() + 3 * fields_size(fields))?;
     Ok(RecordJson { payload: splice.to_json(), fields: write_fields(fields) })
-}
-
-fn missing(version: Version) -> SyncError {
-    SyncError::Damaged {
-        what: format!("The log has no entry {}, of a live record.", version.get()),
-    }
 }
 
 fn no_object() -> SyncError {

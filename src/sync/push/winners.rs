@@ -1,5 +1,6 @@
 //! The replies to stored ops, with the winners that they lost to.
 
+use super::known::missing;
 use super::patched::RecordJson;
 use super::{Detail, Outcome, Push, Result, Target};
 use crate::guc;
@@ -41,7 +42,12 @@ impl<'p> Winners<'p> {
             || pushed.op.patch.iter().flat_map(|patch| &patch.fields).map(|(name, _)| &**name);
         let mut lost: Vec<&str> = Vec::new();
         let stored = match &pushed.outcome {
-            Outcome::Refused(refusal @ (Refusal::RecordConflict | Refusal::FieldConflict)) => {
+            Outcome::Refused(
+                refusal @ (Refusal::RecordConflict
+                | Refusal::FieldConflict
+                | Refusal::Rejected { .. }
+                | Refusal::Row(_)),
+            ) => {
                 return match state {
                     None => reply.refused(op_id, refusal, None),
                     Some(state) => self.with_winner(pushed.record, state, |current| {
@@ -55,7 +61,15 @@ impl<'p> Winners<'p> {
                 if let Some(Detail::Won(won)) = detail.as_deref() {
                     lost.extend(names().zip(won).filter(|(_, won)| !**won).map(|(name, _)| name));
                 }
-                Stored { version, applied, replayed: false, created, overwrote, lost: &lost }
+                Stored {
+                    version,
+                    applied,
+                    replayed: false,
+                    created,
+                    overwrote,
+                    lost: &lost,
+                    payload: None,
+                }
             }
             Outcome::Replay { version, overwrote } => {
                 let (version, overwrote) = (*version, *overwrote);
@@ -68,12 +82,22 @@ impl<'p> Winners<'p> {
                 if !applied {
                     lost.clear();
                 }
-                Stored { version, applied, replayed: true, created: false, overwrote, lost: &lost }
+                Stored {
+                    version,
+                    applied,
+                    replayed: true,
+                    created: false,
+                    overwrote,
+                    lost: &lost,
+                    payload: None,
+                }
             }
             Outcome::Undecided(_) => return Err(damaged("An op was not decided on.")),
         };
         if stored.applied {
-            return reply.stored(op_id, stored, None);
+            let payload = self.push.image(place).filter(|image| image.len() < self.bytes);
+            self.bytes -= payload.map_or(0, str::len);
+            return reply.stored(op_id, Stored { payload, ..stored }, None);
         }
         let Some(state) = state else {
             return Err(damaged("A logged op has no record."));
@@ -110,14 +134,12 @@ impl<'p> Winners<'p> {
             Some(place) if self.push.is_newest_patch(place) => {
                 let RecordJson { payload, fields } =
                     self.push.record_json(touched, &mut self.versions)?;
-                put(Some(&payload), Some(&fields))
+                put(self.push.image(place).or(Some(&payload)), Some(&fields))
             }
-            Some(place) => put(self.push.ops[place].payload(), None),
+            Some(place) => put(self.push.image(place).or(self.push.ops[place].payload()), None),
             None => match self.versions.find(version) {
                 Some(entry) => put(entry.payload(), entry.fields()),
-                None => Err(SyncError::Damaged {
-                    what: format!("The log has no entry {}, of a live record.", version.get()),
-                }),
+                None => Err(missing(version)),
             },
         }
     }

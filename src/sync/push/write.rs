@@ -75,19 +75,21 @@ impl<'p> Push<'p> {
         let pushed = &self.ops[place];
         let Outcome::New { decision, detail } = &pushed.outcome else { return Ok(None) };
         let record = &self.touched[pushed.record];
+        let image = self.image(place);
         let (payload, fields) = if self.is_newest_patch(place) {
             let RecordJson { payload, fields } = self.record_json(record, versions)?;
-            (Some(payload.into()), Some(fields))
+            (Some(image.map_or(Cow::Owned(payload), Cow::Borrowed)), Some(fields))
         } else if pushed.op.patch.is_some() {
             (None, None)
         } else {
-            (pushed.payload().map(Cow::Borrowed), None)
+            (image.or(pushed.payload()).map(Cow::Borrowed), None)
         };
         Ok(Some(NewEntry {
             op: pushed.op,
             decision: *decision,
             owner: record.state.as_ref().and_then(|state| state.owner.as_deref()),
             payload,
+            pushed: image.and(pushed.op.payload).filter(|_| pushed.op.patch.is_none()),
             filled_field: match detail.as_deref() {
                 Some(Detail::Filled { field, .. }) => Some(field),
                 _ => None,

@@ -77,3 +77,25 @@ fn devices_that_are_ahead_of_a_restored_dump_notice() {
     loss.lose(&mut before);
     loss.check(&mut restored(older).session());
 }
+
+#[test]
+fn a_restored_dump_validates_as_before() {
+    let old = Database::new();
+    let mut before = old.session();
+    before
+        .batch_execute(
+            "create schema \"The App\";
+             create function \"The App\".\"check\"(json, json, json) returns text language sql
+               as $$ select 'no ' || ($3 ->> 'pk') $$;
+             select sync_register_table('notes', validation =>
+               '\"The App\".\"check\"(json,json,json)'), sync_register_table('tasks')",
+        )
+        .unwrap();
+    let error = "select coalesce(sync_put('w', $1, 'a', '{}') ->> 'error', 'none')";
+    assert_eq!(call(&mut before, error, &[&"notes"]).unwrap(), "no a");
+
+    let new = restored(dump(&old));
+    let mut after = new.session();
+    assert_eq!(call(&mut after, error, &[&"notes"]).unwrap(), "no a");
+    assert_eq!(call(&mut after, error, &[&"tasks"]).unwrap(), "none");
+}

@@ -107,6 +107,18 @@ fn a_push_that_stores_nothing_does_not_notify() {
     assert_eq!(pair.told(), [] as [Value; 0]);
 }
 
+#[test]
+fn a_server_op_notifies_as_a_push() {
+    let mut pair = Pair::new("changes");
+    pair.pusher.batch_execute("select sync_put('w', 'notes', 'a', ' {\"n\": 1} ')").unwrap();
+    let [told] = &*pair.told() else { panic!("one notification") };
+    assert_eq!(told["workspaceId"], "w");
+    assert_eq!(told["changes"][0]["payload"], json!({"n": 1}));
+    assert_eq!(told["changes"][0]["stamp"]["deviceId"], "$server");
+    pair.pusher.batch_execute("select sync_put('w', 'unknown', 'a', '{}')").unwrap();
+    assert_eq!(pair.told(), [] as [Value; 0]);
+}
+
 /// It stores in a subtransaction of its own, once in vain.
 #[test]
 fn a_large_push_notifies_once() {

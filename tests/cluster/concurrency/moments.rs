@@ -5,6 +5,8 @@ use sync_ext_harness::batch::{delete, push, put, versions};
 use sync_ext_harness::device::call;
 use sync_ext_harness::steps::{Stage, pid};
 
+use crate::patching::{allow_patches, patch};
+
 /// LWW is decided by the record as it is once the lock is got.
 #[test]
 fn a_push_that_waited_loses_to_what_it_waited_for() {
@@ -37,6 +39,82 @@ fn a_push_that_waited_loses_to_what_it_waited_for() {
     let logged_later = "select bool_and(created_at > $1::text::timestamptz)::text
                           from sync_ext.change_log where server_version > 6";
     assert_eq!(call(admin, logged_later, &[&now]).unwrap(), "true", "under the lock");
+}
+
+/// So a server op that waited has seen what it waited for, patches too, and beats it.
+#[test]
+fn a_server_op_that_waited_wins_over_what_it_waited_for() {
+    let mut stage = Stage::new();
+    allow_patches(&mut stage.admin);
+    push(&mut stage.admin, "w", &[put(1, "a", 1), put(2, "b", 1), put(3, "c", 1)]);
+    let calls = [
+        ("sync_put('w', 'notes', 'a', '{\"n\":0}')", "a"),
+        ("sync_patch('w', 'notes', 'b', '{\"n\":0}')", "b"),
+        ("sync_delete('w', 'notes', 'c')", "c"),
+        ("sync_put('w', 'notes', 'new', '{\"n\":0}')", "new"),
+    ];
+    for ((sql, pk), id) in calls.into_iter().zip((100..).step_by(10)) {
+        let mut first = stage.session();
+        let mut transaction = first.transaction().unwrap();
+        let meanwhile =
+            [put(id, pk, 20), patch(id + 1, pk, 40, (id, 20), "{\"n\":40,\"other\":40}")];
+        push(&mut transaction, "w", &meanwhile);
+        let waiting = stage.blocked(pid(&mut transaction), move |second| {
+            call(second, &format!("select {sql}::text"), &[]).unwrap()
+        });
+        transaction.commit().unwrap();
+
+        let item: Value = serde_json::from_str(&waiting.join().unwrap()).unwrap();
+        assert_eq!(item["applied"], true, "{sql}: {item}");
+        let op = "select clock || ' ' || coalesce(payload::text, 'none') from sync_ext.change_log
+                    where pk = $1 order by server_version desc limit 1";
+        let expected = match pk {
+            "b" => "41 {\"n\":0,\"other\":40}",
+            "c" => "41 none",
+            _ => "41 {\"n\":0}",
+        };
+        assert_eq!(call(&mut stage.admin, op, &[&pk]).unwrap(), expected, "{sql}");
+    }
+}
+
+/// What it is given is the record as it is under the lock.
+#[test]
+fn a_validation_function_sees_what_its_push_waited_for() {
+    let mut stage = Stage::new();
+    push(&mut stage.admin, "w", &[put(1, "a", 1)]);
+    stage
+        .admin
+        .batch_execute(
+            "create function shown(json, json, json) returns text language plpgsql as $$ begin
+               return concat_ws(' ', $2, (select r.server_version from sync_ext.record r));
+             end $$;
+             select sync_register_table('notes', validation => 'shown(json,json,json)')",
+        )
+        .unwrap();
+    let mut first = stage.session();
+    let mut transaction = first.transaction().unwrap();
+    transaction.batch_execute("select sync_register_table('notes')").unwrap();
+    push(&mut transaction, "w", &[put(2, "a", 2)]);
+    let waiting = stage.blocked(pid(&mut transaction), |second| {
+        let sql = "select sync_put('w', 'notes', 'a', '{}') ->> 'error'";
+        call(second, sql, &[]).unwrap()
+    });
+    transaction.rollback().unwrap();
+    assert_eq!(waiting.join().unwrap(), "{\"n\":1} 1");
+
+    let mut transaction = first.transaction().unwrap();
+    transaction.batch_execute("select sync_unregister_table('notes')").unwrap();
+    transaction.batch_execute("select sync_register_table('notes')").unwrap();
+    push(&mut transaction, "w", &[put(3, "a", 3)]);
+    transaction
+        .batch_execute("select sync_register_table('notes', validation => 'shown(json,json,json)')")
+        .unwrap();
+    let waiting = stage.blocked(pid(&mut transaction), |second| {
+        let sql = "select sync_put('w', 'notes', 'a', '{}') ->> 'error'";
+        call(second, sql, &[]).unwrap()
+    });
+    transaction.commit().unwrap();
+    assert_eq!(waiting.join().unwrap(), "{\"n\":3} 2");
 }
 
 /// Head, changes and proof are of one moment, that of the statement: were the

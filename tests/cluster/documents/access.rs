@@ -67,6 +67,10 @@ enum Shown {
 /// `{other}` for another, and the workspace if it is not the column's.
 struct Call(&'static str, String, Shown, Option<&'static str>);
 
+const ATTACH: &str = "`sync_attach_table`, by the table's owner";
+const DETACH: &str = "`sync_detach_table`, by the table's owner";
+const BACKFILL: &str = "`sync_backfill_table`, by the table's owner";
+const REPAIR: &str = "`sync_repair_table`, by the table's owner";
 const CREATE: &str = "`sync_create_workspace`, for oneself";
 const CREATE_FOR_ANOTHER: &str = "`sync_create_workspace`, for another";
 const CREATE_TAKEN: &str = "`sync_create_workspace`, a name that is taken";
@@ -84,10 +88,14 @@ fn calls() -> Vec<Call> {
     };
     let role = |call| format!("json_build_object('roles', array_remove(array[{call}], null))");
     let counters = "json_build_object('counters', json_agg(counter)) from sync_ext.counter";
+    let attached = "json_build_object('tables', json_agg(table_name)) from sync_ext.attached_table";
     let new_one = |name, sql| always(UNKNOWN, call(name, sql, Stored));
     let op = put(9, "c", 1);
     vec![
         call("`sync_push`", &format!("sync_push('{{w}}', '[{op}]')"), Stored),
+        call("`sync_put`", "sync_put('{w}', 'notes', 'c', '{}')", Stored),
+        call("`sync_patch`", "sync_patch('{w}', 'notes', 'a', '{\"n\": 1}')", Stored),
+        call("`sync_delete`", "sync_delete('{w}', 'notes', 'c')", Stored),
         call("`sync_pull`", "sync_pull('{w}')", Items("changes")),
         call("`sync_snapshot`", "sync_snapshot('{w}')", Items("items")),
         call("`sync_update_cursor`", "sync_update_cursor('{w}', 'd', 0)", Stored),
@@ -118,6 +126,15 @@ fn calls() -> Vec<Call> {
         call("`sync_explain`", "sync_explain('{w}', 'notes', 'a')", Items("ops")),
         always(KNOWN, call("`sync_register_table`", "sync_register_table('tasks')", Stored)),
         always(KNOWN, call("`sync_unregister_table`", "sync_unregister_table('notes')", Stored)),
+        always(KNOWN, call(ATTACH, "sync_attach_table('papers')", Stored)),
+        always(KNOWN, call(DETACH, "sync_detach_table('pictures')", Stored)),
+        Call(BACKFILL, "call sync_backfill_table('pictures')".to_owned(), Stored, Some(KNOWN)),
+        Call(REPAIR, "call sync_repair_table('pictures', 'log')".to_owned(), Stored, Some(KNOWN)),
+        always(
+            KNOWN,
+            call("`sync_check_table`", "sync_check_table('pictures')", Items("differences")),
+        ),
+        always(KNOWN, call("view `attached_table`", attached, Items("tables"))),
     ]
 }
 
@@ -190,7 +207,7 @@ enum Members {
 
 /// Two workspaces, each with a record, a tombstone and a loser that were pushed long
 /// ago, and a device; one with every kind of member, one whose owner is no member of the first.
-/// And a role, `app`, that may call everything and owns nothing.
+/// And a role, `app`, that may call everything and owns two tables, one of them attached.
 fn furnish(database: Database, members: Members) -> Database {
     database.ensure_role("app");
     let own = members == Members::Ours;
@@ -201,7 +218,14 @@ fn furnish(database: Database, members: Members) -> Database {
              grant execute on all routines in schema public to app;
              grant usage on schema sync_ext to app;
              grant select on sync_ext.current_record, sync_ext.tombstone, sync_ext.conflict,
-               sync_ext.workspace_status, sync_ext.device_status, sync_ext.counter to app;
+               sync_ext.workspace_status, sync_ext.device_status, sync_ext.counter,
+               sync_ext.attached_table to app;
+             create table papers (id uuid primary key, workspace_id text not null);
+             create table pictures (id uuid primary key, workspace_id text not null);
+             insert into pictures values ('00000000-0000-4000-8000-000000000001', 'team');
+             select sync_attach_table('pictures');
+             alter table papers owner to app;
+             alter table pictures owner to app;
              create table membership (user_id text, workspace_id text, role text);
              grant select on membership to app;
              create function role_of(text, text) returns text language sql stable as

@@ -21,9 +21,10 @@ macro_rules! scripts {
 }
 
 scripts! {
-    conflicts cursor deletes errors exchange gc grants hlc horizon_and_graves members parent
-    patches private proof_after_restore pull push_and_replay renamed_schema settings_and_schema
-    snapshot status superseded_delete validation winners
+    attach attach_notices attach_refusals conflicts cursor deletes errors exchange gc grants hlc
+    horizon_and_graves members parent patches private proof_after_restore pull push_and_replay
+    rejections renamed_schema repair server_ops settings_and_schema snapshot status
+    superseded_delete validation winners
 }
 
 fn folder() -> PathBuf {

@@ -12,7 +12,7 @@ use sync_ext_harness::cluster::Cluster;
 use sync_ext_harness::document::Document;
 
 /// Each document, the database for its examples and how many it has at least.
-const DOCUMENTS: [(&str, &str, usize); 9] = [
+const DOCUMENTS: [(&str, &str, usize); 10] = [
     ("README.md", "tour", 5),
     ("docs/access.md", "access", 4),
     ("docs/clients.md", "clients", 7),
@@ -20,6 +20,7 @@ const DOCUMENTS: [(&str, &str, usize); 9] = [
     ("docs/functions.md", "functions", 2),
     ("docs/glossary.md", "glossary", 0),
     ("docs/operations.md", "operations", 9),
+    ("docs/own-tables.md", "own_tables", 2),
     ("docs/patches.md", "patches", 5),
     ("docs/protocol.md", "protocol", 19),
 ];

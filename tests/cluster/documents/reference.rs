@@ -34,13 +34,33 @@ fn the_reference_names_what_there_is() {
     assert_eq!(documented_counters(reference), counters());
 }
 
+/// Every refusal of sync_attach_table and sync_detach_table stands in the table of those.
+#[test]
+fn the_guide_to_own_tables_names_every_refusal() {
+    let document = Document::read("docs/own-tables.md").unwrap();
+    let messages = of_source("core/src/rules/attach_error.rs", r##"#\[error\("([^"]+)"\)\]"##);
+    assert!(messages.len() > 25, "{messages:?}");
+    let rows = table(document.text(), "## What attach refuses");
+    let named: Vec<&str> = rows.iter().map(|row| row[1].as_str()).collect();
+    for message in messages {
+        let message = message.replace("{name}", "…");
+        assert!(named.contains(&message.as_str()), "not named: {message}");
+    }
+    let notices = of_source("core/src/rules/attach_notice.rs", r#"^ +"([a-z][A-Za-z -]+)",$"#);
+    assert!(notices.len() > 5, "{notices:?}");
+    let rows = table(document.text(), "### Notices");
+    assert_eq!(rows.iter().map(|row| row[0].clone()).collect::<Vec<_>>(), notices);
+}
+
 /// Every message of ours stands in the table of errors.
 #[test]
 fn the_reference_names_every_error() {
     let document = Document::read("docs/functions.md").unwrap();
     let (_, errors) = document.text().split_once("\n## Errors\n").unwrap();
-    let messages = of_source("core/src/error.rs", r##"#\[error\("([^"]+)"\)\]"##);
+    let mut messages = of_source("core/src/error.rs", r##"#\[error\("([^"]+)"\)\]"##);
     assert!(messages.len() > 30, "{messages:?}");
+    messages.extend(of_source("core/src/rules/capture.rs", r##"#\[error\("([^"]+)"\)\]"##));
+    messages.extend(of_source("core/src/rules/repair.rs", r##"#\[error\("([^"]+)"\)\]"##));
     for message in messages {
         let (before, after) = message.split_once("{argument}").unwrap_or((&message, ""));
         let is_told = errors.lines().filter(|line| line.starts_with("| ")).any(|line| {
@@ -138,6 +158,6 @@ fn counters() -> BTreeSet<String> {
 fn of_source(path: &str, pattern: &str) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
     let text = fs::read_to_string(path).unwrap();
-    let pattern = Regex::new(pattern).unwrap();
+    let pattern = Regex::new(&format!("(?m){pattern}")).unwrap();
     pattern.captures_iter(&text).map(|found| found[1].to_owned()).collect()
 }

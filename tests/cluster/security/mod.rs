@@ -14,6 +14,7 @@ mod restricted;
 mod text;
 mod tokens;
 mod users;
+mod validation;
 mod views;
 
 use postgres::{Client, GenericClient};
@@ -26,12 +27,15 @@ use sync_ext_harness::steps::speak_for;
 
 /// One call of each function that is about a workspace which is there, `$1`. Those
 /// who may do all of it get an answer from each, in this order.
-const CALLS: [(&str, &str); 14] = [
+const CALLS: [(&str, &str); 17] = [
     (
         "push",
         r#"select sync_push($1, '[{"tableName":"notes","operation":"put","pk":"c","payload":{},
            "stamp":{"deviceId":"d","opId":"00000000-0000-4000-8000-00000000cccc","hlc":"h","clock":1}}]')"#,
     ),
+    ("put", "select sync_put($1, 'notes', 'c', '{}')"),
+    ("patch", "select sync_patch($1, 'notes', 'c', '{\"n\": 1}')"),
+    ("delete", "select sync_delete($1, 'notes', 'c')"),
     ("pull", "select sync_pull($1)"),
     ("snapshot", "select sync_snapshot($1)"),
     ("update_cursor", "select sync_update_cursor($1, 'called', 0)"),

@@ -276,7 +276,7 @@ fn every_function_fixes_where_it_looks() {
     let sql = "select p.oid::regprocedure::text from pg_proc p
                  join pg_depend d on d.objid = p.oid and d.classid = 'pg_proc'::regclass
                  join pg_extension e on e.oid = d.refobjid and e.extname = 'sync_ext'
-                where p.proname <> 'sync_gc_all'
+                where p.proname not in ('sync_gc_all', 'sync_backfill_table', 'sync_repair_table')
                   and (case when p.probin is not null then p.prosecdef or p.proconfig is not null
                        else not p.prosecdef
                          or p.proconfig is distinct from array['search_path=pg_catalog, pg_temp'] end)";

@@ -58,9 +58,12 @@ const LOST: &str = "
         select y.grantee, y.privilege_type from aclexplode(coalesce(o.given, o.usual)) as y)
       order by 1)";
 
-/// What the views call is everybody's.
-const MEANT: [&str; 9] = [
+/// What the views call is everybody's, and what triggers and procedures call.
+const MEANT: [&str; 15] = [
+    "EXECUTE on backfill_batch for public",
     "EXECUTE on calling_user for public",
+    "EXECUTE on capture for public",
+    "EXECUTE on column_types for public",
     "EXECUTE on counters for public",
     "EXECUTE on due_at for public",
     "EXECUTE on is_active for public",
@@ -68,7 +71,10 @@ const MEANT: [&str; 9] = [
     "EXECUTE on may_govern for public",
     "EXECUTE on may_read for public",
     "EXECUTE on patched_names for public",
+    "EXECUTE on refuse_truncate for public",
+    "EXECUTE on repair_batch for public",
     "EXECUTE on require_owner for public",
+    "EXECUTE on trigger_state for public",
 ];
 
 fn granted(client: &mut Client) -> Vec<String> {

@@ -208,7 +208,7 @@ fn only_members_learn_that_their_role_is_too_small() {
     for (name, sql) in CALLS {
         let needed = match name {
             "pull" | "snapshot" | "update_cursor" | "forget_device" => continue,
-            "push" | "exchange" => "editor",
+            "push" | "put" | "patch" | "delete" | "exchange" => "editor",
             _ => "owner",
         };
         let denied = refusal(&mut transaction, sql, "team");

@@ -46,6 +46,8 @@ fn a_bound_role_calls_for_a_user_or_not_at_all() {
         ("select sync_register_table('t')", "42501"),
         ("select sync_unregister_table('notes')", "42501"),
         ("select sync_unregister_table(null)", "42501"),
+        ("select sync_attach_table(null)", "42501"),
+        ("select sync_detach_table(null)", "42501"),
         ("select sync_create_workspace('new', 'ann')", "42501"),
         ("select sync_drop_workspace('team')", "42501"),
         ("select sync_set_member('team', 'web', 'owner')", "42501"),

@@ -135,7 +135,7 @@ fn every_argument_takes_it_as_a_name_or_refuses_it() {
     for text in hostile() {
         let t = text.as_str();
         let pushed = Stored(&["change_log", "record", "workspace"]);
-        let calls: [(&str, Outcome); 28] = [
+        let calls: [(&str, Outcome); 30] = [
             ("sync_create_workspace($1, 'ann')", named(t, 256, WORKSPACE)),
             ("sync_create_workspace('fresh', $1)", named(t, 256, WORKSPACE)),
             ("sync_set_member('team', $1, 'viewer')", named(t, 256, MEMBER)),
@@ -160,6 +160,8 @@ fn every_argument_takes_it_as_a_name_or_refuses_it() {
             ("sync_ext.may_read($1)", Nothing),
             ("sync_push($1, '[]')", named(t, 256, Nothing)),
             (&format!("sync_push($1, '{OP}')"), named(t, 256, pushed)),
+            ("sync_put('team', $1, 'p', '{}')", Nothing),
+            ("sync_patch('team', 'notes', 'plan', to_json($1::text))", Nothing),
             ("sync_push('team', json_build_array($1::text))", Nothing),
             ("sync_push('team', to_json($1::text))", Refused("22023")),
             ("sync_push('team', json_build_object('a', $1::text))", Refused("22023")),

@@ -122,10 +122,23 @@ fn patches_are_counted_as_other_ops(client: &mut Client) {
         ("ops_refused_field_conflict", 1),
     ]);
     assert_eq!(grown(client, |client| push_any(client, &ops)), expected);
+    let rejecting = "create function no(json, json, json) returns text language sql return 'no';
+                     select sync_register_table('never', validation => 'no(json,json,json)')";
+    client.batch_execute(rejecting).unwrap();
+    let never = |id| put(id, "a", 1).replace("notes", "never");
+    assert_eq!(
+        grown(client, |client| push_any(client, &[never(20), put(21, "r", 1), never(22)])),
+        of([("pushes", 1), ("ops_applied", 1), ("ops_refused_rejected", 2)])
+    );
 }
 
 fn every_call_is_counted_once(client: &mut Client) {
     let run = |sql: &'static str| move |client: &mut Client| client.batch_execute(sql).unwrap();
+    let writes = "select sync_put('team', 'notes', 'sql', '{}'), sync_delete('team', 'notes', 'sql'),
+                    sync_patch('team', 'notes', 'sql', '{\"n\": 1}'), sync_put('team', 'notes', '', '{}')";
+    let expected =
+        [("pushes", 4), ("ops_applied", 2), ("ops_lost", 1), ("ops_refused_validation", 1)];
+    assert_eq!(grown(client, run(writes)), of(expected));
     assert_eq!(grown(client, |client| pull(client, "team", 0, 1, None)), of([("pulls", 1)]));
     assert_eq!(
         grown(client, |client| pull(client, "team", 70, 1, None)),

@@ -10,6 +10,7 @@ mod keys;
 mod limits;
 mod publications;
 mod repack;
+mod server_ops;
 mod shapes;
 mod under_load;
 

@@ -33,6 +33,9 @@ drop extension sync_ext;
 select count(*) from pg_namespace where nspname = 'sync_ext';
 
 create extension sync_ext;
+-- pg_upgrade refuses tables with a column of such a type, except regclass, regrole and regtype.
+select attrelid::regclass, attname, atttypid::regtype from pg_attribute join pg_class c on c.oid = attrelid
+  where relkind = 'r' and relnamespace = 'sync_ext'::regnamespace and atttypid::regtype::text ~ '^reg' order by 1, 2;
 \d sync_ext.workspace
 \d sync_ext.synced_table
 \d sync_ext.change_log
