@@ -6,6 +6,7 @@
 //! * [`crash`]: backends and postmasters killed under load
 //! * [`hostile`]: batches and arguments made to be misread
 //! * [`long_life`]: sessions that make many calls, logs that see many changes
+//! * [`own_tables`]: plain SQL beside pushes on attached tables
 //! * [`common`]: what these share
 
 pub mod access;
@@ -13,4 +14,5 @@ pub mod common;
 pub mod crash;
 pub mod hostile;
 pub mod long_life;
+pub mod own_tables;
 pub mod simulation;

@@ -15,7 +15,7 @@ use sync_ext_harness::cluster::Cluster;
 use sync_ext_proof::common::tally::Tally;
 use sync_ext_proof::hostile::large;
 use sync_ext_proof::long_life::{churn, errors, session};
-use sync_ext_proof::{access, crash, hostile, simulation};
+use sync_ext_proof::{access, crash, hostile, own_tables, simulation};
 
 /// Steps of a history: long enough for tombstones to be purged and devices to
 /// fall silent and come back, short enough for many.
@@ -32,6 +32,9 @@ const SESSION: u64 = 100_000;
 const CHURN: usize = 24 * 60;
 /// Of each kind.
 const ERRORS: u64 = 10_000;
+const OWN_TABLES: Duration = Duration::from_secs(180);
+/// Between comparisons of log and tables.
+const OWN_TABLES_ROUND: Duration = Duration::from_secs(5);
 /// Servers that simulations run on at a time.
 const SERVERS: u64 = 2;
 
@@ -43,12 +46,13 @@ struct Options {
 
 type Part = fn(&Options) -> Result<Tally>;
 
-const PARTS: [(&str, Part); 5] = [
+const PARTS: [(&str, Part); 6] = [
     ("simulation", simulate),
     ("access", access),
     ("crash", crash),
     ("hostile", hostile),
     ("long-life", long_life),
+    ("own_tables", own_tables),
 ];
 
 fn main() -> ExitCode {
@@ -143,6 +147,11 @@ fn hostile(options: &Options) -> Result<Tally> {
     let cluster = Cluster::start("proof-large", &large::SETTINGS)?;
     tally.join(&large::run(&cluster, options.seed, LARGE)?);
     Ok(tally)
+}
+
+fn own_tables(options: &Options) -> Result<Tally> {
+    let mut cluster = own_tables::start("proof-own-tables")?;
+    own_tables::run(&mut cluster, options.seed, OWN_TABLES, OWN_TABLES_ROUND)
 }
 
 fn long_life(options: &Options) -> Result<Tally> {
