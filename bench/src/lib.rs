@@ -6,7 +6,7 @@
 //! * [`stand`], [`stage`]: the cluster, and the ops, laid out before the clock runs
 //! * [`sides`]: who takes part
 //! * [`bench`]: what the workloads share; [`pushes`], [`patches`], [`pulls`],
-//!   [`access`], [`clients`], [`notify`], [`gc`], [`memory`]: the workloads
+//!   [`access`], [`own_tables`], [`clients`], [`notify`], [`gc`], [`memory`]: the workloads
 
 pub mod access;
 pub mod bench;
@@ -14,6 +14,7 @@ pub mod clients;
 pub mod gc;
 pub mod memory;
 pub mod notify;
+pub mod own_tables;
 pub mod patches;
 pub mod pulls;
 pub mod pushes;

@@ -10,7 +10,7 @@ use sync_ext_bench::report::{self, Row};
 type Workload = fn(&mut Bench) -> Result<Vec<Row>>;
 
 /// Of one client, then of several that run at once.
-const ALONE: [(&str, Workload); 15] = [
+const ALONE: [(&str, Workload); 16] = [
     ("push-1000", Bench::thousands),
     ("push-100", Bench::hundreds),
     ("push-10", Bench::tens),
@@ -26,9 +26,11 @@ const ALONE: [(&str, Workload); 15] = [
     ("polls", Bench::polls),
     ("snapshots", Bench::snapshots),
     ("access", Bench::access),
+    ("own-tables", Bench::own_tables),
 ];
-const TOGETHER: [(&str, Workload); 4] = [
+const TOGETHER: [(&str, Workload); 5] = [
     ("clients", Bench::clients),
+    ("own-tables", Bench::own_tables_together),
     ("notify", Bench::notify),
     ("gc", Bench::gc),
     ("memory", Bench::memory),

@@ -68,7 +68,7 @@ impl std::fmt::Display for Target {
 
 /// The targets, by the name of the row. Times are per op, page or call, so a
 /// target to be n times as fast is a ratio of at most 1/n.
-const TARGETS: [(&str, Target); 31] = [
+const TARGETS: [(&str, Target); 41] = [
     ("push 1000", Target::AtMost(1.15)),
     ("push 100", Target::AtMost(1.10)),
     ("push 10", Target::AtMost(0.90)),
@@ -97,6 +97,16 @@ const TARGETS: [(&str, Target); 31] = [
     ("WAL per op, push 1000", Target::AtMost(1.05)),
     ("push p99, GC there by 100", Target::AtMost(1.50)),
     ("push p99, GC elsewhere by 100", Target::AtMost(1.50)),
+    ("captured INSERT, 1000 rows", Target::AtMost(3.00)),
+    ("captured UPDATE, 1000 rows", Target::AtMost(2.60)),
+    ("captured INSERT, 10 / trigger", Target::AtMost(0.33)),
+    ("captured INSERT, 1000 / trigger", Target::AtMost(0.125)),
+    ("captured UPDATE, 1 client", Target::AtLeast(0.77)),
+    ("captured UPDATE, 8 clients", Target::AtLeast(0.80)),
+    ("push 1000, typed", Target::AtMost(2.20)),
+    ("push 1000, typed, 10 of them bad", Target::AtMost(6.00)),
+    ("push 1000, typed / loop", Target::AtMost(0.25)),
+    ("check, a row", Target::AtMost(2.00)),
     ("memory of a push of 1000", Target::AtMost(4.00)),
     ("10^7 entries, one workspace", Target::AtMost(1.20)),
     ("10^7 entries, 10^5 workspaces", Target::AtMost(1.20)),
