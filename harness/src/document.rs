@@ -19,6 +19,9 @@ const END: &str = "```\n";
 const TEXT: &str = "```\n```text\n";
 const JSON: &str = "```\n```json\n";
 
+/// Stands for a time.
+const TIME: &str = "TIME";
+
 /// Only replies, one per line.
 const BARE: &str = "\\pset format unaligned\n\\pset tuples_only on\n";
 
@@ -65,6 +68,11 @@ impl Document {
             count += 1;
             let bare = if fence == JSON { BARE } else { "" };
             let printed = print(cluster, database, &format!("{settings}{bare}{sql}"))?;
+            ensure!(
+                fence == JSON || !normalized(expected).contains(TIME),
+                "{}, example {count}: the width of a time varies, and a table's with it",
+                self.path.display()
+            );
             let (is_same, printed) = if fence == JSON {
                 (
                     normalized(&compact(&printed)) == normalized(&compact(expected)),
@@ -131,7 +139,7 @@ fn normalized(output: &str) -> String {
             (r"\bp1\.([0-9a-f]+)\.[0-9a-f]{32}\b", "p1.$1.DIGEST"),
             (r"\bs1\.[0-9a-f]{32}\.[0-9a-f]+\b", "s1.TOKEN"),
             (r"\b1[0-9]{9}\b", "SECONDS"),
-            (r"\b20\d\d-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?\+00(:00)?", "TIME"),
+            (r"\b20\d\d-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?\+00(:00)?", TIME),
             (r#"("snapshotId": ?)"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}""#, "$1\"UUID\""),
             (r#"("heartbeatAgeSeconds": ?)[0-9]+\b"#, "${1}AGE"),
             (r"\bwith PID [0-9]+\b", "with PID N"),
