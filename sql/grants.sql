@@ -68,3 +68,4 @@ grant execute on function
   sync_ext.backfill_batch(regclass, text, integer, json),
   sync_ext.repair_batch(regclass, text, text, integer, json)
 to public;
+grant execute on procedure sync_ext.run_batches(text, regclass, text, text, integer, interval, interval) to public;

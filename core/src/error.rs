@@ -111,7 +111,7 @@ pub enum SyncError {
     #[error("session replays changes")]
     ReplicaSession,
     #[error(transparent)]
-    Capture(CaptureError),
+    Capture(#[from] CaptureError),
     #[error(transparent)]
     Repair(#[from] RepairError),
 

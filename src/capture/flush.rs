@@ -232,7 +232,7 @@ impl Flush<'_> {
                 let owner = state.as_ref().and_then(|state| state.owner.as_deref());
                 if table.owner.is_some() && owner.is_some() && owner != row.owner.as_deref() {
                     let (table, pk) = (table.name.clone(), found.pk.to_owned());
-                    return Err(SyncError::Capture(CaptureError::OwnerChanged { table, pk }));
+                    return Err(CaptureError::OwnerChanged { table, pk }.into());
                 }
                 let payload = entry.as_ref().and_then(|entry| entry.payload()).unwrap_or("");
                 let Difference { fields, has_more } = if payload == row.image {

@@ -58,7 +58,7 @@ fn insert(pks: &mut Pks, pk: &str, mark: Mark) -> bool {
 pub fn add(workspace_id: &str, relation: Oid, pk: &str, mark: Mark) -> Result<()> {
     MARKS.with_borrow_mut(|marks| {
         if marks.is_closed {
-            return Err(SyncError::Capture(CaptureError::TooLate));
+            return Err(CaptureError::TooLate.into());
         }
         let marked = match marks.by_workspace.get_mut(workspace_id) {
             Some(marked) => marked,
@@ -68,7 +68,7 @@ pub fn add(workspace_id: &str, relation: Oid, pk: &str, mark: Mark) -> Result<()
         pks.try_reserve(1).map_err(|_| SyncError::OutOfMemory)?;
         marks.count += usize::from(insert(pks, pk, mark));
         match guc::max_captured_rows() {
-            max if marks.count > max => Err(SyncError::Capture(CaptureError::TooManyRows { max })),
+            max if marks.count > max => Err(CaptureError::TooManyRows { max }.into()),
             _ => Ok(()),
         }
     })

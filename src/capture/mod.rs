@@ -61,7 +61,7 @@ pub fn row_changed(call: &Call<'_>) -> Result<()> {
         && before.place.owner != after.place.owner
     {
         let (table, pk) = (table.name.clone(), after.pk.clone().into_owned());
-        return Err(SyncError::Capture(CaptureError::OwnerChanged { table, pk }));
+        return Err(CaptureError::OwnerChanged { table, pk }.into());
     }
     let is_new = before.is_none();
     let add = |RowKey { pk, place, .. }: &RowKey<'_>, mark| match &place.workspace {
@@ -87,7 +87,7 @@ pub fn row_changed(call: &Call<'_>) -> Result<()> {
 }
 
 fn admit(table: &AttachedTable, workspace_id: &str, pk: &str, mark: Mark) -> Result<()> {
-    admit_row(&table.name, workspace_id, pk).map_err(SyncError::Capture)?;
+    admit_row(&table.name, workspace_id, pk)?;
     marks::add(workspace_id, table.relation, pk, mark)
 }
 

@@ -49,32 +49,25 @@ enum Form {
 }
 
 impl Column {
-    /// `None` for what has no value in a stored row.
-    pub fn new(
-        field: &str,
-        place: usize,
-        kind: pg_sys::Oid,
-        has_safe_numbers: bool,
-    ) -> Option<Column> {
+    /// A field of a column of this base type.
+    pub fn new(field: &str, place: usize, kind: pg_sys::Oid, has_safe_numbers: bool) -> Column {
         let mut name = String::new();
         write_string(&mut name, field);
         name.push(':');
-        // SAFETY: a look-up by oid.
-        let base = unsafe { pg_sys::getBaseType(kind) };
-        let form = match base {
+        let form = match kind {
             pg_sys::BOOLOID => Form::Bool,
             pg_sys::INT2OID => Form::Int2,
             pg_sys::INT4OID => Form::Int4,
-            pg_sys::INT8OID if has_safe_numbers => Form::Output(output_of(base)),
-            pg_sys::NUMERICOID if has_safe_numbers => Form::Output(output_of(base)),
+            pg_sys::INT8OID if has_safe_numbers => Form::Output(output_of(kind)),
+            pg_sys::NUMERICOID if has_safe_numbers => Form::Output(output_of(kind)),
             pg_sys::INT8OID => Form::Int8,
             pg_sys::TEXTOID | pg_sys::VARCHAROID => Form::Text,
             pg_sys::UUIDOID => Form::Uuid,
-            pg_sys::DATEOID | pg_sys::TIMESTAMPOID | pg_sys::TIMESTAMPTZOID => Form::Time(base),
+            pg_sys::DATEOID | pg_sys::TIMESTAMPOID | pg_sys::TIMESTAMPTZOID => Form::Time(kind),
             pg_sys::JSONOID => Form::Json,
-            _ => Form::Converted(Box::new(conversion(base))),
+            _ => Form::Converted(Box::new(conversion(kind))),
         };
-        Some(Column { place, name, form })
+        Column { place, name, form }
     }
 
     pub fn depends_on_settings(&self) -> bool {

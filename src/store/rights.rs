@@ -27,11 +27,6 @@ impl Rights {
         Rights::of(table.owner())
     }
 
-    /// The rights of a function's owner.
-    pub fn of_function(owner: pg_sys::Oid) -> Rights {
-        Rights::of(owner)
-    }
-
     /// The rights of the session's role: the login, or the role chosen by SET ROLE. The
     /// current user may be another one, that of a calling function.
     pub fn of_session() -> Rights {

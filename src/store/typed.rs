@@ -19,7 +19,6 @@ use super::rights::Rights;
 use super::row::RowId;
 use super::typed_pk::{PkScan, key_values, parts, read};
 use super::typed_walk::TypedWalk;
-use sync_ext_core::error::SyncError;
 use sync_ext_core::rules::capture::CaptureError;
 use sync_ext_core::wire::pk::join;
 
@@ -67,7 +66,7 @@ impl TypedTable {
             attached.columns(relation)?;
             let image = attached.fields.iter().filter_map(|(field, name)| {
                 let (place, kind) = column((*relation).rd_att, name)?;
-                Column::new(field, place, kind, attached.has_safe_numbers)
+                Some(Column::new(field, place, kind, attached.has_safe_numbers))
             });
             table.image = image.collect();
         }
@@ -192,7 +191,7 @@ impl KeyColumns {
             let find = |name: &str| column(descriptor, name);
             let required = |name: &str| {
                 let (table, column) = (attached.name.clone(), name.to_owned());
-                let gone = SyncError::Capture(CaptureError::Column { table, column });
+                let gone = CaptureError::Column { table, column };
                 find(name).ok_or(gone)
             };
             let pk_index = primary_key_index(attached, relation)?;
@@ -256,10 +255,9 @@ impl KeyColumns {
     /// The slot holds a row of the table, read into its values.
     unsafe fn is_deleted(&self, slot: *mut pg_sys::TupleTableSlot) -> bool {
         let Some((place, kind)) = self.deleted else { return false };
-        // SAFETY: the caller's promise; a look-up by oid.
-        let (found, base) = unsafe { (value(slot, place), pg_sys::getBaseType(kind)) };
-        match found {
-            Some(datum) if base == pg_sys::BOOLOID => datum.value() & 0xff != 0,
+        // SAFETY: the caller's promise.
+        match unsafe { value(slot, place) } {
+            Some(datum) if kind == pg_sys::BOOLOID => datum.value() & 0xff != 0,
             found => found.is_some(),
         }
     }
@@ -386,9 +384,7 @@ pub(super) unsafe fn primary_key_index(
 ) -> Result<pg_sys::Oid> {
     // SAFETY: the caller's promise.
     match unsafe { compat::primary_key_index(relation) } {
-        pg_sys::InvalidOid => {
-            Err(SyncError::Capture(CaptureError::NoKey { table: attached.name.clone() }))
-        }
+        pg_sys::InvalidOid => Err(CaptureError::NoKey { table: attached.name.clone() }.into()),
         index => Ok(index),
     }
 }

@@ -60,7 +60,7 @@ impl Validation {
         let values = Arena::new();
         let arguments =
             [payload, previous, Some(op)].map(|text| text.map(|text| text_datum(&values, text)));
-        let rights = Rights::of_function(*owner);
+        let rights = Rights::of(*owner);
         // SAFETY: json and text have the same layout, and `values` outlives the call.
         let reason = unsafe { values.enter(|| function.call(arguments)) };
         drop(rights);

@@ -156,6 +156,35 @@ fn every_function_walks_past_them() {
 }
 
 #[test]
+fn what_is_for_own_tables_walks_past_them() {
+    let app = &world();
+    app.session()
+        .batch_execute(
+            "grant select on sync_ext.attached_table to web;
+             create schema own authorization web; set role web;
+             create table own.tasks (id text primary key, workspace_id text not null, title text);
+             insert into own.tasks values ('a', 'w', 'A'), ('b', 'w', 'B')",
+        )
+        .unwrap();
+    let mut session = trapped(app);
+    for sql in [
+        "select public.sync_attach_table('own.tasks', patches => true)",
+        "call public.sync_backfill_table('own.tasks', null, 1, '1 hour', '0')",
+        "update own.tasks set title = 'C'",
+        "select public.sync_check_table('own.tasks')",
+        "call public.sync_repair_table('own.tasks', 'log', null, 1, '1 hour', '0')",
+        "call public.sync_repair_table('own.tasks', 'table', null, 1, '1 hour', '0')",
+        "select public.sync_put('w', 'tasks', 'c', '{}')",
+        "select public.sync_patch('w', 'tasks', 'c', '{\"title\": \"D\"}')",
+        "select public.sync_delete('w', 'tasks', 'c')",
+        "select * from sync_ext.attached_table",
+        "select public.sync_detach_table('own.tasks')",
+    ] {
+        runs(&mut session, sql);
+    }
+}
+
+#[test]
 fn the_views_walk_past_them() {
     let app = &world();
     let mut session = trapped(app);
@@ -276,7 +305,8 @@ fn every_function_fixes_where_it_looks() {
     let sql = "select p.oid::regprocedure::text from pg_proc p
                  join pg_depend d on d.objid = p.oid and d.classid = 'pg_proc'::regclass
                  join pg_extension e on e.oid = d.refobjid and e.extname = 'sync_ext'
-                where p.proname not in ('sync_gc_all', 'sync_backfill_table', 'sync_repair_table')
+                where p.proname not in
+                      ('sync_gc_all', 'run_batches', 'sync_backfill_table', 'sync_repair_table')
                   and (case when p.probin is not null then p.prosecdef or p.proconfig is not null
                        else not p.prosecdef
                          or p.proconfig is distinct from array['search_path=pg_catalog, pg_temp'] end)";

@@ -59,7 +59,7 @@ const LOST: &str = "
       order by 1)";
 
 /// What the views call is everybody's, and what triggers and procedures call.
-const MEANT: [&str; 15] = [
+const MEANT: [&str; 16] = [
     "EXECUTE on backfill_batch for public",
     "EXECUTE on calling_user for public",
     "EXECUTE on capture for public",
@@ -74,6 +74,7 @@ const MEANT: [&str; 15] = [
     "EXECUTE on refuse_truncate for public",
     "EXECUTE on repair_batch for public",
     "EXECUTE on require_owner for public",
+    "EXECUTE on run_batches for public",
     "EXECUTE on trigger_state for public",
 ];
 
