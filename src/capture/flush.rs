@@ -311,7 +311,7 @@ impl<'f> Change<'f> {
             Edit::Delete => (Operation::Delete, None, None),
             Edit::Patch(fields) => (Operation::Patch, Some(&*self.patch), Some(fields.clone())),
         };
-        let unstamped = || unstamped(server::random_uuid());
+        let unstamped = || unstamped(server::new_op_id());
         let mut op = Op {
             key: RecordKey { table: (&*table.name).into(), pk: self.found.pk.into() },
             operation,

@@ -1,6 +1,6 @@
 //! The server and the transaction that a call runs in.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::CStr;
 use std::time::Duration;
 
@@ -83,13 +83,36 @@ pub fn next_hlc(style: HlcStyle) -> String {
     hlc
 }
 
-/// A version 4 UUID from Postgres' random source.
+/// A version 4 UUID.
 pub fn random_uuid() -> Uuid {
-    let mut bytes = [0u8; 16];
-    // SAFETY: fills the 16 bytes. It fails only without an entropy source,
-    // and Postgres does not start without one.
-    unsafe { pg_sys::pg_strong_random(bytes.as_mut_ptr().cast(), bytes.len()) };
-    uuid::Builder::from_random_bytes(bytes).into_uuid()
+    uuid::Builder::from_random_bytes(random()).into_uuid()
+}
+
+/// The opId of an op that the server makes, a version 7 UUID: those of a time are
+/// neighbours in the index.
+pub fn new_op_id() -> Uuid {
+    let millis = u64::try_from(epoch_millis(now())).unwrap_or(0);
+    uuid::Builder::from_unix_timestamp_millis(millis, &random()).into_uuid()
+}
+
+/// Bytes from Postgres' random source, which is asked for many at a time.
+fn random<const COUNT: usize>() -> [u8; COUNT] {
+    const MANY: usize = 1024;
+    thread_local! {
+        static DRAWN: RefCell<([u8; MANY], usize)> = const { RefCell::new(([0; MANY], MANY)) };
+    }
+    DRAWN.with_borrow_mut(|(bytes, used)| {
+        if *used + COUNT > MANY {
+            // SAFETY: fills the bytes. It fails only without an entropy source, and
+            // Postgres does not start without one.
+            unsafe { pg_sys::pg_strong_random(bytes.as_mut_ptr().cast(), MANY) };
+            *used = 0;
+        }
+        let mut some = [0; COUNT];
+        some.copy_from_slice(&bytes[*used..*used + COUNT]);
+        *used += COUNT;
+        some
+    })
 }
 
 /// Makes the writes of this call visible to later commands of the transaction,

@@ -38,7 +38,7 @@ pub fn write<'a>(
     let permit = Permit::now(Action::Push, workspace_id)?;
     let arguments = arguments();
     memory::require(arguments.payload.map_or(0, |payload| memory_for(payload, 1)))?;
-    let op_id = server::random_uuid();
+    let op_id = server::new_op_id();
     let shown_id = format!("\"{op_id}\"");
     let written = match read(operation, arguments, op_id) {
         Ok(op) => store(&permit, &shown_id, op)?,

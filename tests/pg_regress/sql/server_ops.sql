@@ -1,10 +1,10 @@
 -- Writing from SQL: the server stamps the op as an edit that has seen the record.
 \ir ../prelude.sql
 select sync_register_table('tasks', patches => true), sync_register_table('diary', owner_field => 'by') \g /dev/null
--- Random opIds are X, and the time in an hlc is T.
+-- New opIds are X, and the time in an hlc is T.
 create function masked(reply text) returns text language sql as $$
   select regexp_replace(regexp_replace(regexp_replace($1,
-    '[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}', 'X', 'g'),
+    '[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}', 'X', 'g'),
     '[0-9]{13}:[0-9]{4}:', 'T:', 'g'), '("serverDeletedAt":)[0-9]+', '\1...')
 $$;
 create function put(pk text, payload json, tab text default 'tasks', ws text default 'w') returns text language sql
