@@ -4,9 +4,9 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::known::Logged;
+use super::known::{Logged, find_by_op_id};
 use super::patched::Source;
-use super::{Care, LARGE, Outcome, Push, Result};
+use super::{Care, LARGE, Outcome, Push, Result, Target, TouchedRecord};
 use crate::apply::{self, Edit, RowChange, Tables};
 use crate::capture;
 use crate::store::counters::{self, Counter};
@@ -65,8 +65,12 @@ impl<'p> Push<'p> {
             if !self.decide(care)? {
                 return Ok(false);
             }
-            if !self.apply_some(tables, &mut applied)? {
+            let refused = self.apply_some(tables, &mut applied)?;
+            if refused.is_empty() {
                 break;
+            }
+            if care == Care::Presume && !self.are_new(&refused)? {
+                return Ok(false);
             }
             self.undo(|outcome| looked_up(outcome, care));
         }
@@ -77,9 +81,25 @@ impl<'p> Push<'p> {
         })
     }
 
-    /// Writes the rows of records that are decided and not written. True if ops were
-    /// refused.
-    fn apply_some(&mut self, tables: &Tables, applied: &mut Applied) -> Result<bool> {
+    /// Are these ops, and the records presumed to be unknown, not stored? No unique index
+    /// would object to what is refused.
+    fn are_new(&self, refused: &[usize]) -> Result<bool> {
+        let Target { locked, records, .. } = self.target;
+        let mut names = records.names(&locked.snapshot);
+        for place in refused {
+            let pushed = &self.ops[*place];
+            let TouchedRecord { key, row, .. } = &self.touched[pushed.record];
+            let is_known = row.is_none() && names.find(&key.table, &key.pk).is_some();
+            if is_known || find_by_op_id(&self.target, pushed.op)? != Logged::No {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Writes the rows of records that are decided and not written. Returns the places of
+    /// ops that were refused.
+    fn apply_some(&mut self, tables: &Tables, applied: &mut Applied) -> Result<Vec<usize>> {
         let locked = self.target.locked;
         let (records, verdicts) = {
             let mut versions = self.target.log.versions(&locked.snapshot);
@@ -98,22 +118,22 @@ impl<'p> Push<'p> {
                 }
             }
             if changes.is_empty() {
-                return Ok(false);
+                return Ok(Vec::new());
             }
             drop(versions);
             (records, locked.closed(|| apply::apply(tables, &changes, locked.id()))?)
         };
-        let mut has_refused = false;
+        let mut refused = Vec::new();
         for ((record, place), verdict) in records.into_iter().zip(verdicts) {
             match verdict {
                 None => drop(applied.insert(record, place)),
                 Some(refusal) => {
                     self.refused.insert(place, refusal);
-                    has_refused = true;
+                    memory::push(&mut refused, place)?;
                 }
             }
         }
-        Ok(has_refused)
+        Ok(refused)
     }
 
     /// What becomes of a record's row: a put of this batch writes the whole record,

@@ -137,6 +137,8 @@ impl Push<'_> {
                     self.outcome(place, care, registry, versions)?
                 }
             },
+            // Its record, which the reply shows, may be known.
+            Err(refusal) if care == Care::Presume && refusal.row().is_some() => None,
             Err(refusal) => Some(Outcome::Refused(refusal)),
         })
     }

@@ -146,6 +146,9 @@ fn devices_only_read_a_table_of_direction_down() {
     assert_eq!(codes(&results), ["READ_ONLY"; 4]);
     assert_eq!(results[0]["winner"]["payload"]["id"], "a");
     assert!(results[1].get("winner").is_none());
+    // So many are first taken for ops of new records.
+    let many: Vec<String> = (0..8).map(|_| put("prices", "a", 1, "{}")).collect();
+    assert_eq!(own.push(&many)[0]["winner"]["payload"]["id"], "a");
 }
 
 #[test]
@@ -218,6 +221,21 @@ fn a_refused_op_can_be_pushed_again_and_is_no_replay() {
     own.sql("alter table tasks alter title set default 'untitled'");
     assert_eq!(own.codes(&[op.clone(), op]), ["ok", "ok"]);
     assert_eq!(own.head(), 1);
+}
+
+/// A batch of so many ops is first taken for new ops of new records.
+#[test]
+fn refused_ops_of_a_large_batch_are_those_that_are_not_stored() {
+    let mut own = Own::new(TASKS);
+    let stored = put("tasks", "a", 1, r#"{"title":"A","n":1}"#);
+    own.push(&[stored.clone(), delete("tasks", "b", 1)]);
+    own.sql("delete from tasks; alter table tasks add check (n > 1)");
+    let mut ops: Vec<String> =
+        (0..8).map(|at| put("tasks", &format!("c{at}"), 1, r#"{"title":"C"}"#)).collect();
+    ops.extend([stored, put("tasks", "b", 1, r#"{"title":"B","n":0}"#)]);
+    let results = own.push(&ops);
+    assert_eq!(codes(&results)[7..], ["ok", "replay", "CONSTRAINT 23514"]);
+    assert_eq!(results[9]["winner"]["kind"], "delete", "{}", results[9]);
 }
 
 #[test]
