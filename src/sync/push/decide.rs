@@ -5,6 +5,7 @@ use std::rc::Rc;
 use super::known::{Logged, find_by_op_id};
 use super::patched::Taken;
 use super::{Care, Detail, Outcome, Push, Result, Target};
+use crate::apply::Tables;
 use crate::store::log::Versions;
 use crate::store::mvcc::MvccSnapshot;
 use crate::store::registry::Registry;
@@ -31,16 +32,20 @@ struct Allowed<'a> {
 fn allowed<'a>(
     op: &Op<'a>,
     limits: Limits<'_>,
+    tables: Option<&Tables>,
     registry: &mut Registry,
     snapshot: &MvccSnapshot,
 ) -> Result<std::result::Result<Allowed<'a>, Refusal>> {
     let table = registry.find(&op.key.table, snapshot)?;
     let fields = table.map(|table| &table.fields);
     let facts = |payload, table: &_| payload_facts(payload, table, &op.key.pk, limits);
-    Ok(admit(op, fields, limits, facts).map(|owner_field| {
-        let validation = table.and_then(|table| table.validation.clone());
-        Allowed { owner_field, validation }
-    }))
+    let owner_field = match admit(op, fields, limits, facts) {
+        Ok(owner_field) => owner_field,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let validation = table.and_then(|table| table.validation.clone());
+    let admitted = tables.map_or(Ok(Ok(())), |tables| tables.admit(op))?;
+    Ok(admitted.map(|()| Allowed { owner_field, validation }))
 }
 
 /// Why each op is refused in a workspace that does not exist; `None` if one can be
@@ -49,13 +54,14 @@ pub fn refuse_all(
     ops: &[Op<'_>],
     limits: Limits<'_>,
     caller: &Caller,
+    tables: Option<&Tables>,
 ) -> Result<Option<Vec<Refusal>>> {
     let snapshot = MvccSnapshot::fresh();
     let mut registry = Registry::open()?;
     let mut refusals = Vec::with_capacity(ops.len());
     for op in ops {
         server::check_interrupts();
-        let owned = match allowed(op, limits, &mut registry, &snapshot)? {
+        let owned = match allowed(op, limits, tables, &mut registry, &snapshot)? {
             Ok(allowed) => own(caller.user(), &allowed.owner_field, op.operation, None),
             Err(refusal) => Err(refusal),
         };
@@ -117,11 +123,7 @@ impl Push<'_> {
             return Ok(Some(Outcome::Refused(refusal.clone())));
         }
         let Target { locked, limits, tables, .. } = self.target;
-        let allowed = match (allowed(op, limits, registry, &locked.snapshot)?, tables) {
-            (Ok(allowed), Some(tables)) => tables.admit(op)?.map(|()| allowed),
-            (allowed, _) => allowed,
-        };
-        Ok(match allowed {
+        Ok(match allowed(op, limits, tables, registry, &locked.snapshot)? {
             // It is asked once, and about what is certain.
             Ok(Allowed { validation: Some(_), .. }) if care == Care::Presume => None,
             Ok(allowed) => match self.take_turn(place, &allowed, registry, versions)? {

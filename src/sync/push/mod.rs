@@ -115,7 +115,7 @@ fn store_in(permit: &Permit<'_>, batch: &Batch<'_>, tables: Option<&Tables>) -> 
     let max_hlc_millis = guc::max_clock_drift_millis()
         .map(|drift| epoch_millis(server::now()).saturating_add(drift));
     let limits = Limits { max_hlc_millis, ..limits_of(permit) };
-    let refuse = || decide::refuse_all(&batch.ops, limits, &permit.caller);
+    let refuse = || decide::refuse_all(&batch.ops, limits, &permit.caller, tables);
     let mut held = match Held::lock(permit.workspace_id, refuse)? {
         Ok(held) => held,
         Err(refusals) => return Ok(Stored::Nothing(refusals)),

@@ -71,11 +71,12 @@ fn store(
     op: Op<'_>,
 ) -> Result<std::result::Result<Reply, Refusal>> {
     let limits = limits_of(permit);
-    let refuse = || {
-        let refusals = decide::refuse_all(slice::from_ref(&op), limits, &permit.caller)?;
-        Ok(refusals.and_then(|refusals| refusals.into_iter().next()))
-    };
-    applying(slice::from_ref(&op), |tables| {
+    let ops = slice::from_ref(&op);
+    applying(ops, |tables| {
+        let refuse = || {
+            let refusals = decide::refuse_all(ops, limits, &permit.caller, tables)?;
+            Ok(refusals.and_then(|refusals| refusals.into_iter().next()))
+        };
         let mut held = match Held::lock(permit.workspace_id, refuse)? {
             Ok(held) => held,
             Err(refusal) => return Ok(Err(refusal)),

@@ -85,6 +85,18 @@ fn a_workspace_in_which_every_op_is_refused_does_not_come_to_be() {
 }
 
 #[test]
+fn what_no_row_can_be_is_refused_for_that_in_an_unknown_workspace_too() {
+    let mut own = Own::new(
+        "create table keyed (id integer primary key, workspace_id text);
+         select sync_attach_table('keyed', patches => true)",
+    );
+    let base = put("keyed", "7", 1, "{}");
+    assert_eq!(own.codes(&[patch("keyed", "007", 2, &base, r#"{"x":1}"#)]), ["VALIDATION_ERROR"]);
+    let sql = "select sync_patch('w', 'keyed', '007', '{\"x\":1}') ->> 'errorCode'";
+    assert_eq!(own.rows(sql), ["(VALIDATION_ERROR)"]);
+}
+
+#[test]
 fn a_missing_right_fails_the_call() {
     // Roles last as long as the server, and that as long as a test that uses it.
     let server = Own::new("");
