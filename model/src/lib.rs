@@ -10,7 +10,8 @@
 //! * [`server`]: what there is: workspaces, entries, records, devices, settings
 //! * [`json`], [`op`]: JSON texts, and the ops of a batch
 //! * [`patch`]: what an op does at its turn
-//! * [`push`], [`pull`], [`snapshot`], [`devices`]: what devices call
+//! * [`push`], [`pull`], [`exchange`], [`snapshot`], [`devices`]: what devices call
+//! * [`own_tables`]: records that are rows of an app's own tables
 //! * [`gc`]: garbage collection, and what remains of dropped workspaces
 //! * [`members`], [`registry`]: who may do what; tables and owner fields
 //! * [`status`], [`views`]: what operators read
@@ -18,10 +19,13 @@
 //! * [`refusal`], [`reply`]: errors; real replies
 
 pub mod devices;
+pub mod exchange;
 pub mod gc;
 pub mod json;
 pub mod members;
 pub mod op;
+pub mod own_tables;
+mod owners;
 pub mod patch;
 pub mod pull;
 pub mod push;
@@ -34,12 +38,13 @@ pub mod snapshot;
 pub mod status;
 pub mod views;
 
+pub use exchange::Exchanged;
 pub use gc::{Collected, Cutoffs};
 pub use members::Role;
 pub use op::{Expected, Op, Revision};
+pub use own_tables::{Edit, RowChange, RowRefusal, Rows};
 pub use patch::{Fields, Merged};
 pub use pull::{Filter, Proof, Pull, Pulled, ShownProof};
-pub use push::Exchanged;
 pub use refusal::{Outcome, Refusal};
 pub use server::{Device, Entry, Key, Record, Server, Settings, Workspace};
 pub use snapshot::{Listed, PageToken, Snapshot};

@@ -1,15 +1,17 @@
-//! Pushes and exchanges.
+//! Pushes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::mem;
 
 use serde_json::{Value, json};
 
-use crate::json::{Members, compact, depth, is_number, is_same, name, text};
+use crate::json::{Members, compact, depth, is_number, is_same, text};
 use crate::members::Role;
 use crate::op::{Element, Op, read};
+use crate::own_tables::{NoRows, RowRefusal, Rows};
+use crate::owners::{filled, owned};
 use crate::patch::{Turn, fields_json};
-use crate::pull::{Pull, Pulled, ShownProof};
-use crate::refusal::{Outcome, Refusal, named};
+use crate::refusal::Outcome;
 use crate::server::{Entry, Key, Owner, Record, Server, Settings, Table, Workspace, sees};
 
 /// Why an op is refused: its errorCode, and the words where these are fixed.
@@ -21,16 +23,21 @@ pub(crate) const OVERSIZED: Code = Code("OVERSIZED", None);
 pub(crate) const BASE_MISSING: Code = Code("BASE_MISSING", None);
 pub(crate) const RECORD_CONFLICT: Code = Code("RECORD_CONFLICT", None);
 pub(crate) const FIELD_CONFLICT: Code = Code("FIELD_CONFLICT", None);
-const UNAUTHORIZED: Code =
+pub(crate) const UNAUTHORIZED: Code =
     Code("UNAUTHORIZED", Some("the record is another user's, or the payload says so"));
 const TWICE: Code =
     Code("CONFLICT", Some("opId stands more than once in this batch, with different content"));
 const LOGGED: Code = Code("CONFLICT", Some("opId was pushed before with different content"));
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum Fate {
     Refused(Code),
-    Stored { version: i64, is_replay: bool },
+    /// By the row of an attached table.
+    RefusedByRow(RowRefusal),
+    Stored {
+        version: i64,
+        is_replay: bool,
+    },
 }
 
 /// What an element of a batch is among the others.
@@ -48,41 +55,50 @@ struct Winners {
     bytes: usize,
 }
 
-/// Whose a record is or becomes, and whether the payload is made to say so.
-type Owned = Result<(Owner, bool), Code>;
-
-/// What a payload's member says about the owner.
-enum Named {
-    Absent,
-    User(String),
-    Nobody,
-}
-
 impl Server {
     pub fn push(&mut self, user: Option<&str>, workspace: &str, ops: &str, at: i64) -> Outcome {
+        self.push_to(&mut NoRows, user, workspace, |_| ops.to_owned(), at)
+    }
+
+    /// Pushes ops to typed rows too. `ops` makes them, given what is known under the lock.
+    pub(crate) fn push_to(
+        &mut self,
+        rows: &mut dyn Rows,
+        user: Option<&str>,
+        workspace: &str,
+        ops: impl Fn(&Workspace) -> String,
+        at: i64,
+    ) -> Outcome {
         self.allow(user, workspace, Role::Editor)?;
-        let elements = read(ops, self.settings.max_ops_per_push)?;
+        let is_known = self.workspaces.contains_key(workspace);
+        let elements = read(&ops(&Workspace::default()), self.settings.max_ops_per_push)?;
+        let is_attached = |op: &Op| rows.is_attached(&op.table);
+        let writes_rows = firsts(&elements).iter().any(|op| is_attached(op))
+            && self.locks(rows, workspace, &elements);
         let known = self.workspaces.remove(workspace);
-        let is_new = known.is_none();
         let mut state = known.unwrap_or_else(|| self.new_workspace());
-        let before = state.head;
-        let mut fates: Vec<Fate> = Vec::new();
-        let mut ops: Vec<Option<&Op>> = Vec::new();
-        for place in places(&elements) {
-            let (fate, op) = match place {
-                Place::Refused(code) => (Fate::Refused(code), None),
-                Place::Again(first) => (fates[first], ops[first]),
-                Place::First(op) => (self.take(&mut state, user, workspace, op, at), Some(op)),
-            };
-            fates.push(fate);
-            ops.push(op);
+        if writes_rows {
+            self.capture(rows, workspace, &mut state, at);
         }
+        let elements = read(&ops(&state), self.settings.max_ops_per_push)?;
+        let before = state.head;
+        let mut refused = HashMap::new();
+        let mut applied = BTreeMap::new();
+        let (mut state, fates) = loop {
+            let mut decided = if writes_rows { state.clone() } else { mem::take(&mut state) };
+            let user = (user, workspace);
+            let fates = self.decide(&mut decided, user, &elements, (rows, &refused), at);
+            if decided.apply(rows, workspace, before, &mut applied, &mut refused) {
+                break (decided, fates);
+            }
+        };
         state.forget_superseded(before);
+        state.read_images(rows, workspace, applied.keys());
         state.changes += u64::from(state.head > before);
         let mut winners = Winners::default();
         let results: Vec<Value> = elements
             .iter()
-            .zip(fates.into_iter().zip(ops))
+            .zip(fates)
             .map(|(element, (fate, op))| {
                 let mut shown = |key: Key, record: &Record| {
                     state.shown_winner(key, record, before, &mut winners, &self.settings)
@@ -90,8 +106,11 @@ impl Server {
                 state.result(&element.op_id, fate, op, &mut shown)
             })
             .collect();
+        if writes_rows {
+            self.capture(rows, workspace, &mut state, at);
+        }
         let head = state.head;
-        if !is_new || head > 0 {
+        if is_known || head > 0 {
             self.workspaces.insert(workspace.to_owned(), state);
         }
         Ok(json!({"results": results, "serverVersion": head}))
@@ -99,24 +118,46 @@ impl Server {
 
     /// Does a trusted caller's push wait for, and take, the workspace's lock?
     pub fn takes_lock(&self, workspace: &str, ops: &str) -> bool {
-        let elements = read(ops, usize::MAX).unwrap_or_default();
+        self.locks(&NoRows, workspace, &read(ops, usize::MAX).unwrap_or_default())
+    }
+
+    /// An unknown workspace is locked if one of the ops can be accepted.
+    fn locks(&self, rows: &dyn Rows, workspace: &str, elements: &[Element]) -> bool {
         let is_known = self.workspaces.contains_key(workspace);
-        places(&elements).iter().any(|place| match place {
-            Place::First(op) => {
-                let turn = || Workspace::default().turn(op, usize::MAX);
-                is_known || self.admit(workspace, op).is_ok() && turn().is_ok()
-            }
-            _ => false,
+        firsts(elements).into_iter().any(|op| {
+            let turn = || Workspace::default().turn(op, usize::MAX);
+            let admitted = || self.admit(workspace, op).is_ok() && rows.admit(op).is_none();
+            is_known || admitted() && turn().is_ok()
         })
+    }
+
+    /// What becomes of each element, and the op that it stands for.
+    fn decide<'e>(
+        &self,
+        state: &mut Workspace,
+        user: (Option<&str>, &str),
+        elements: &'e [Element],
+        rows: (&dyn Rows, &HashMap<String, RowRefusal>),
+        at: i64,
+    ) -> Vec<(Fate, Option<&'e Op>)> {
+        let mut fates: Vec<(Fate, Option<&Op>)> = Vec::new();
+        for place in places(elements) {
+            fates.push(match place {
+                Place::Refused(code) => (Fate::Refused(code), None),
+                Place::Again(first) => fates[first].clone(),
+                Place::First(op) => (self.take(state, user, op, rows, at), Some(op)),
+            });
+        }
+        fates
     }
 
     /// One op of its opId.
     fn take(
         &self,
         state: &mut Workspace,
-        user: Option<&str>,
-        workspace: &str,
+        (user, workspace): (Option<&str>, &str),
         op: &Op,
+        (rows, refused): (&dyn Rows, &HashMap<String, RowRefusal>),
         at: i64,
     ) -> Fate {
         if let Some(version) = state.by_id.get(&op.revision.op_id) {
@@ -125,6 +166,12 @@ impl Server {
                 true => Fate::Stored { version: *version, is_replay: true },
                 false => Fate::Refused(LOGGED),
             };
+        }
+        if let Some(refusal) = refused.get(&op.revision.op_id) {
+            return Fate::RefusedByRow(refusal.clone());
+        }
+        if let (Ok(_), Some(refusal)) = (self.admit(workspace, op), rows.admit(op)) {
+            return Fate::RefusedByRow(refusal);
         }
         let owned = self.admit(workspace, op).and_then(|table| {
             let field = table.owner_field.as_deref();
@@ -191,41 +238,21 @@ fn places(elements: &[Element]) -> Vec<Place<'_>> {
         .collect()
 }
 
+/// The ops of a batch, each once.
+fn firsts(elements: &[Element]) -> Vec<&Op> {
+    let first = |place| match place {
+        Place::First(op) => Some(op),
+        _ => None,
+    };
+    places(elements).into_iter().filter_map(first).collect()
+}
+
 fn is_same_op(one: &Op, other: &Op) -> bool {
     let is_same_payload = match (&one.payload, &other.payload) {
         (Some(one), Some(other)) => is_same(one, other),
         (one, other) => one == other,
     };
     one.is_like(other) && is_same_payload
-}
-
-/// Both halves of an exchange's reply.
-pub struct Exchanged {
-    pub push: Value,
-    pub pull: Pulled,
-    pub acknowledges: bool,
-}
-
-impl Server {
-    pub fn exchange(
-        &mut self,
-        device: &str,
-        ops: &str,
-        pull: &Pull,
-        (at, heard_at): (i64, i64),
-    ) -> Result<Exchanged, Refusal> {
-        named(device, 256, "invalid device_id")?;
-        // What is wrong with the pull keeps the ops from being stored.
-        self.pull(pull)?;
-        let user = pull.user.as_deref();
-        let push = self.push(user, &pull.workspace, ops, at)?;
-        let pulled = self.pull(pull)?;
-        let acknowledges = pull.cursor > 0 && matches!(pulled.proof, ShownProof::New(_));
-        if acknowledges {
-            self.acknowledge(user, &pull.workspace, device, pull.cursor, heard_at)?;
-        }
-        Ok(Exchanged { push, pull: pulled, acknowledges })
-    }
 }
 
 impl Workspace {
@@ -239,7 +266,14 @@ impl Workspace {
         }
     }
 
-    fn append(&mut self, op: &Op, turn: Turn, owner: Owner, field: Option<&str>, at: i64) -> i64 {
+    pub(crate) fn append(
+        &mut self,
+        op: &Op,
+        turn: Turn,
+        owner: Owner,
+        field: Option<&str>,
+        at: i64,
+    ) -> i64 {
         self.head += 1;
         let version = self.head;
         let winner = self.records.get(&op.key());
@@ -266,8 +300,19 @@ impl Workspace {
             Turn::Merges { merged, lost } => (Some(merged), lost),
             Turn::Loses | Turn::Replaces => (None, Vec::new()),
         };
-        let entry =
-            Entry { op, merged, lost, filled, owner, applied, supersedes, created, overwrote, at };
+        let entry = Entry {
+            op,
+            pushed: None,
+            merged,
+            lost,
+            filled,
+            owner,
+            applied,
+            supersedes,
+            created,
+            overwrote,
+            at,
+        };
         self.log.insert(version, entry);
         version
     }
@@ -292,9 +337,18 @@ impl Workspace {
                 }
                 return refused;
             }
+            Fate::RefusedByRow(refusal) => {
+                let mut refused = refusal.item(op_id);
+                let record = sent.and_then(|op| self.records.get_key_value(&op.key()));
+                if let Some((key, record)) = record {
+                    refused["winner"] = shown(key.clone(), record);
+                }
+                return refused;
+            }
             Fate::Stored { version, is_replay } => (version, is_replay),
         };
-        let Entry { op, applied, lost, created, overwrote, .. } = &self.log[&version];
+        let entry = &self.log[&version];
+        let Entry { op, applied, lost, created, overwrote, .. } = entry;
         let key = op.key();
         let record = &self.records[&key];
         let not_held = sent.map_or(Vec::new(), |sent| self.not_held(sent, record));
@@ -314,6 +368,9 @@ impl Workspace {
         }
         if let Some(overwrote) = overwrote {
             result["overwrote"] = json!(overwrote);
+        }
+        if let (false, Some(_)) = (is_replay, &entry.pushed) {
+            result["payload"] = entry.payload();
         }
         match applied {
             true if lost.is_empty() => {}
@@ -358,48 +415,4 @@ impl Workspace {
         }
         winner
     }
-}
-
-/// The first accepted op of a record fixes whose it is.
-fn owned(user: Option<&str>, op: &Op, field: Option<&str>, known: Option<&Owner>) -> Owned {
-    let said = field.map(|field| named_owner(op.payload.as_deref(), field));
-    let owner = match (known, user, &said) {
-        (Some(None), ..) | (None, _, None) => return Ok((None, false)),
-        (Some(Some(owner)), Some(user), _) if owner != user => return Err(UNAUTHORIZED),
-        (Some(Some(owner)), ..) => owner.clone(),
-        (None, Some(user), _) => user.to_owned(),
-        // It will be refused: there is nothing that it could patch.
-        (None, None, _) if op.base.is_some() => return Ok((None, false)),
-        (None, None, Some(Named::User(owner))) => owner.clone(),
-        (None, None, _) => return Err(INVALID),
-    };
-    let fills = match said {
-        _ if op.is_delete => false,
-        None => false,
-        Some(Named::Absent) => op.base.is_none(),
-        Some(Named::User(said)) if said == owner => false,
-        Some(_) => {
-            return Err(if user.is_some() || op.base.is_some() { UNAUTHORIZED } else { INVALID });
-        }
-    };
-    Ok((Some(owner), fills))
-}
-
-fn named_owner(payload: Option<&str>, field: &str) -> Named {
-    let members = payload.and_then(Members::of).unwrap_or_default();
-    match members.get(field) {
-        None => Named::Absent,
-        Some(raw) if is_number(raw) && raw.len() <= 256 => Named::User(raw.to_owned()),
-        Some(raw) => name(raw, 256).map_or(Named::Nobody, Named::User),
-    }
-}
-
-/// The object with the owner's field at the end, if it has no such field.
-pub(crate) fn filled(object: &str, field: &str, owner: &str) -> String {
-    if !matches!(named_owner(Some(object), field), Named::Absent) {
-        return object.to_owned();
-    }
-    let open = object.strip_suffix('}').unwrap_or(object);
-    let comma = if open.trim_end().ends_with('{') { "" } else { "," };
-    format!("{open}{comma}{}:{}}}", json!(field), json!(owner))
 }

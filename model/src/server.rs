@@ -8,8 +8,8 @@ use crate::gc::Leftover;
 use crate::json::is_same;
 use crate::members::Role;
 use crate::op::{Op, Revision};
+use crate::owners::filled;
 use crate::patch::Merged;
-use crate::push::filled;
 
 /// A record's table and pk.
 pub type Key = (String, String);
@@ -82,6 +82,8 @@ pub struct Workspace {
 pub struct Entry {
     /// With the payload as stored; of a patch, as pushed.
     pub op: Op,
+    /// What its author sent, if the row of an attached table made something else of it.
+    pub pushed: Option<String>,
     /// What an applied patch made of the record, unless an op of the same call came later.
     pub merged: Option<Merged>,
     /// The fields that an applied patch did not win.
@@ -151,7 +153,9 @@ impl Entry {
     /// Is it this op, as it was sent or with what was added?
     pub(crate) fn is_of(&self, op: &Op) -> bool {
         let is_stored = |payload: &str| {
-            self.op.payload.as_deref().is_some_and(|stored| is_same(payload, stored))
+            let stored = self.pushed.as_ref().filter(|_| self.op.base.is_none());
+            let stored = stored.or(self.op.payload.as_ref());
+            stored.is_some_and(|stored| is_same(payload, stored))
         };
         let payload = match (&op.payload, &self.filled, &self.owner) {
             (None, ..) => return self.op.is_like(op) && self.op.payload.is_none(),
