@@ -7,6 +7,7 @@
 //! * [`hostile`]: batches and arguments made to be misread
 //! * [`long_life`]: sessions that make many calls, logs that see many changes
 //! * [`own_tables`]: plain SQL beside pushes on attached tables
+//! * [`typed`]: an app with typed tables against a model that knows both sides
 //! * [`common`]: what these share
 
 pub mod access;
@@ -16,3 +17,4 @@ pub mod hostile;
 pub mod long_life;
 pub mod own_tables;
 pub mod simulation;
+pub mod typed;

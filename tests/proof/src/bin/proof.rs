@@ -15,7 +15,7 @@ use sync_ext_harness::cluster::Cluster;
 use sync_ext_proof::common::tally::Tally;
 use sync_ext_proof::hostile::large;
 use sync_ext_proof::long_life::{churn, errors, session};
-use sync_ext_proof::{access, crash, hostile, own_tables, simulation};
+use sync_ext_proof::{access, crash, hostile, own_tables, simulation, typed};
 
 /// Steps of a history: long enough for tombstones to be purged and devices to
 /// fall silent and come back, short enough for many.
@@ -35,6 +35,9 @@ const ERRORS: u64 = 10_000;
 const OWN_TABLES: Duration = Duration::from_secs(180);
 /// Between comparisons of log and tables.
 const OWN_TABLES_ROUND: Duration = Duration::from_secs(5);
+const TYPED: Duration = Duration::from_secs(300);
+/// Steps of its histories: with more, the rows have seen everything.
+const TYPED_STEPS: usize = 200;
 /// Servers that simulations run on at a time.
 const SERVERS: u64 = 2;
 
@@ -46,13 +49,14 @@ struct Options {
 
 type Part = fn(&Options) -> Result<Tally>;
 
-const PARTS: [(&str, Part); 6] = [
+const PARTS: [(&str, Part); 7] = [
     ("simulation", simulate),
     ("access", access),
     ("crash", crash),
     ("hostile", hostile),
     ("long-life", long_life),
     ("own_tables", own_tables),
+    ("typed", typed),
 ];
 
 fn main() -> ExitCode {
@@ -152,6 +156,18 @@ fn hostile(options: &Options) -> Result<Tally> {
 fn own_tables(options: &Options) -> Result<Tally> {
     let mut cluster = own_tables::start("proof-own-tables")?;
     own_tables::run(&mut cluster, options.seed, OWN_TABLES, OWN_TABLES_ROUND)
+}
+
+fn typed(options: &Options) -> Result<Tally> {
+    let cluster = typed::start("proof-typed")?;
+    let (deadline, mut seed) = (Instant::now() + TYPED, options.seed);
+    let mut tally = Tally::default();
+    while Instant::now() < deadline {
+        tally.join(&typed::run(&cluster, seed, TYPED_STEPS)?);
+        seed += 1;
+    }
+    println!("  seeds: to {}, {TYPED_STEPS} steps each", seed - 1);
+    Ok(tally)
 }
 
 fn long_life(options: &Options) -> Result<Tally> {
