@@ -4,8 +4,9 @@
 //! A seeded history of plain SQL and of devices' pushes is played on a real server and on
 //! the model, one step after the other. After each step all rows, records and entries must
 //! be what the model says; of the server's own ops the hlc and opId, which cannot be
-//! foretold, are taken from the log, in the right form and order. (Sessions that meet are
-//! [`crate::own_tables`]'s.)
+//! foretold, are taken from the log, in the right form and order. Left out are batches in
+//! which a unique value moves from one updated row to another: Postgres chooses the order.
+//! (Sessions that meet are [`crate::own_tables`]'s.)
 //!
 //! * [`schema`]: the app's tables
 //! * [`rows`]: what Postgres makes of changes; [`statement`]: of SQL; [`apply`]: of pushes
