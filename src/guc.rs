@@ -5,6 +5,7 @@
 
 use std::ffi::{CStr, CString, IntoStringError};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
@@ -41,7 +42,11 @@ static MAX_PAGE_BYTES: GucSetting<i32> = GucSetting::<i32>::new(8 * 1024 * 1024)
 static MAX_CLOCK_DRIFT: GucSetting<i32> = GucSetting::<i32>::new(0);
 static RETENTION: GucSetting<i32> = GucSetting::<i32>::new(30 * 24 * 3600);
 static DEVICE_TTL: GucSetting<i32> = GucSetting::<i32>::new(90 * 24 * 3600);
-static NOTIFY: GucSetting<Notify> = GucSetting::<Notify>::new(Notify::Off);
+/// Hints cost nothing where the library is preloaded.
+static NOTIFY: [GucSetting<Notify>; 2] =
+    [GucSetting::<Notify>::new(Notify::Off), GucSetting::<Notify>::new(Notify::Hint)];
+static IS_PRELOADED: AtomicBool = AtomicBool::new(false);
+static NOTIFY_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(20);
 static NOTIFY_CHANNEL: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(DEFAULT_CHANNEL));
 const DEFAULT_CHANNEL: &CStr = c"sync_ext";
@@ -58,7 +63,7 @@ static MEMBERSHIP_FUNCTION: GucSetting<Option<CString>> = GucSetting::<Option<CS
 pub const MIN_RETENTION_SECONDS: i32 = 3600;
 
 /// The settings that callers may not set.
-const GUARDED: [&CStr; 17] = [
+const GUARDED: [&CStr; 18] = [
     c"sync_ext.max_ops_per_push",
     c"sync_ext.max_payload_bytes",
     c"sync_ext.max_payload_depth",
@@ -72,6 +77,7 @@ const GUARDED: [&CStr; 17] = [
     c"sync_ext.server_hlc",
     c"sync_ext.notify",
     c"sync_ext.notify_channel",
+    c"sync_ext.notify_interval",
     c"sync_ext.apply_lock_timeout",
     c"sync_ext.apply_wait",
     c"sync_ext.capture",
@@ -87,6 +93,8 @@ static REFUSED: OnceLock<&CStr> = OnceLock::new();
 /// instead of the hidden value, and a role that is bound by require_user would be free.
 /// So this is remembered.
 pub fn init() {
+    // Inherited by all processes.
+    IS_PRELOADED.store(store::server::is_preloading(), Ordering::Relaxed);
     let given = GUARDED.map(|name| (name, store::settings::is_given(name)));
     define();
     let refused = |(name, given): &(&CStr, bool)| *given && !store::settings::is_given(name);
@@ -202,6 +210,15 @@ fn define() {
         GucFlags::UNIT_MS,
     );
     define(
+        c"sync_ext.notify_interval",
+        c"Shortest time between two hints for a workspace, where a worker sends them.",
+        c"0: as soon as possible.",
+        &NOTIFY_INTERVAL,
+        0,
+        60_000,
+        GucFlags::UNIT_MS,
+    );
+    define(
         c"sync_ext.max_captured_rows",
         c"Largest number of rows of attached tables that a transaction may change.",
         c"A statement that changes more fails with SQLSTATE 54000.",
@@ -254,7 +271,7 @@ fn define() {
         c"sync_ext.notify",
         c"What a push sends to listeners when it commits.",
         c"off, hint (workspace and head) or changes (those of the push too, if they fit).",
-        &NOTIFY,
+        notify_setting(),
         GucContext::Suset,
         count,
     );
@@ -330,7 +347,15 @@ pub fn membership_function() -> Option<CString> {
 }
 
 pub fn notify() -> Notify {
-    NOTIFY.get()
+    notify_setting().get()
+}
+
+fn notify_setting() -> &'static GucSetting<Notify> {
+    &NOTIFY[usize::from(IS_PRELOADED.load(Ordering::Relaxed))]
+}
+
+pub fn notify_interval() -> Duration {
+    millis_of(&NOTIFY_INTERVAL)
 }
 
 pub fn notify_channel() -> String {

@@ -37,6 +37,7 @@ mod tests;
 pub extern "C-unwind" fn _PG_init() {
     guc::init();
     store::notify::init();
+    store::notifier::init();
     store::counters::init();
     capture::init();
 }

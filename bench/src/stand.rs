@@ -12,7 +12,7 @@ use crate::stage;
 
 /// fsync is on. No autovacuum and no checkpoint but the ones that the benchmark
 /// asks for, so that they fall on no side.
-pub const SETTINGS: [&str; 8] = [
+pub const SETTINGS: [&str; 10] = [
     "fsync=on",
     "shared_buffers=2GB",
     "min_wal_size=1GB",
@@ -21,6 +21,8 @@ pub const SETTINGS: [&str; 8] = [
     "autovacuum=off",
     "jit=off",
     "max_connections=50",
+    "shared_preload_libraries=sync_ext",
+    "sync_ext.notify=off",
 ];
 
 pub struct Stand {

@@ -13,8 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow, bail};
-use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::tls::NoTlsStream;
@@ -27,12 +26,6 @@ use crate::server::Gateway;
 
 const BACK_OFF: Duration = Duration::from_millis(100);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(5);
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Notice {
-    workspace_id: String,
-}
 
 /// A notification that only this gateway sends, to itself: it names no workspace.
 struct Sign {
@@ -84,8 +77,13 @@ async fn forward(
         let AsyncMessage::Notification(notification) = message? else { continue };
         if notification.payload() == sign.payload {
             sign.heard.notify_one();
-        } else if let Ok(notice) = serde_json::from_str::<Notice>(notification.payload()) {
-            hub.ring(&notice.workspace_id);
+            continue;
+        }
+        let Ok(notice) = serde_json::from_str::<Value>(notification.payload()) else { continue };
+        match notice.get("workspaceId") {
+            Some(Value::String(workspace_id)) => hub.ring(workspace_id),
+            Some(Value::Null) => hub.ring_all(),
+            _ => {}
         }
     }
     bail!("the connection was closed")

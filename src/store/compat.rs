@@ -43,6 +43,18 @@ pub unsafe fn primary_key_index(table: pg_sys::Relation) -> pg_sys::Oid {
     }
 }
 
+/// Whether the current user owns the database, or is a superuser.
+pub fn owns_database(database: pg_sys::Oid) -> bool {
+    // SAFETY: look-ups by oid.
+    unsafe {
+        let user = pg_sys::GetUserId();
+        #[cfg(feature = "pg15")]
+        return pg_sys::pg_database_ownercheck(database, user);
+        #[cfg(not(feature = "pg15"))]
+        pg_sys::object_ownercheck(pg_sys::DatabaseRelationId, database, user)
+    }
+}
+
 /// Which indexes need an entry for the new version of an updated row.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum IndexesToUpdate {

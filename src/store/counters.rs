@@ -94,8 +94,7 @@ thread_local! {
 /// Requests the memory while the server starts.
 #[expect(unexpected_cfgs, reason = "the macro asks for majors that we do not offer")]
 pub fn init() {
-    // SAFETY: a variable of this process.
-    if unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
+    if super::server::is_preloading() {
         pg_shmem_init!(SHARED = Shared(std::array::from_fn(|_| OfDatabase::default())));
         IS_SHARED.store(true, Ordering::Relaxed);
     }

@@ -54,7 +54,8 @@
 //!   written by statements ([`typed_write`], [`typed_query`], [`deferrable`])
 //! * [`server`]: the clock, the role of this server; [`settings`]: the origin of their
 //!   values; [`caller`]: the session's user and rights; [`notify`]: NOTIFY at commit;
-//!   [`counters`]: counts since the server started
+//!   [`notifier`]: hints off the path of commits; [`counters`]: counts since the server
+//!   started
 
 mod arena;
 pub mod attach;
@@ -76,6 +77,7 @@ pub mod log_writer;
 pub mod member;
 pub mod memory;
 pub mod mvcc;
+pub mod notifier;
 pub mod notify;
 pub mod record;
 pub mod registry;

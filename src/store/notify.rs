@@ -1,14 +1,16 @@
-//! NOTIFY at commit: one for each workspace that a transaction has pushed to.
+//! Telling listeners of a commit: once for each workspace that a transaction has pushed to.
 //!
-//! Notifications are kept until the transaction ends, and passed to Postgres
-//! immediately before its commit: after everything of this extension that may fail,
-//! because a notification takes a lock for all databases that is held until the commit
-//! is done. A rolled-back savepoint removes its notifications.
+//! What is to be told is kept until the transaction ends. Where a worker serves the
+//! database, hints are posted for it after the commit. Everything else is passed to
+//! Postgres immediately before the commit: after everything of this extension that may
+//! fail, because a notification takes a lock for all databases that is held until the
+//! commit is done. A rolled-back savepoint removes what it was to tell.
 
 use std::cell::RefCell;
 
 use pgrx::{IntoDatum, direct_function_call, pg_guard, pg_sys};
 
+use super::notifier;
 use sync_ext_core::rules::op::Version;
 use sync_ext_core::wire::notice::{Changes, payload};
 
@@ -67,7 +69,12 @@ unsafe extern "C-unwind" fn at_transaction(
 ) {
     use pg_sys::XactEvent::*;
     match event {
-        XACT_EVENT_PRE_COMMIT => PENDING.take().iter().for_each(send),
+        XACT_EVENT_PRE_COMMIT => PENDING.with_borrow_mut(|pending| pending.retain(is_for_later)),
+        XACT_EVENT_COMMIT => {
+            for one in PENDING.take() {
+                notifier::post(&one.workspace_id, one.head);
+            }
+        }
         // A prepared transaction cannot notify; otherwise Postgres would refuse to
         // prepare it.
         XACT_EVENT_PRE_PREPARE | XACT_EVENT_ABORT => PENDING.with_borrow_mut(Vec::clear),
@@ -98,14 +105,26 @@ unsafe extern "C-unwind" fn at_subtransaction(
     });
 }
 
-fn send(one: &Pending) {
-    let payload = payload(&one.workspace_id, one.head, &one.changes);
-    // SAFETY: pg_notify takes two texts; the transaction is still active, and Postgres
-    // processes its notifications after this callback.
+/// Whether a hint can be posted after the commit. Else Postgres is told now.
+fn is_for_later(one: &Pending) -> bool {
+    if one.changes == Changes::Unasked {
+        if notifier::is_served(&one.channel) {
+            return true;
+        }
+        notifier::want();
+    }
+    send(&one.channel, &payload(&one.workspace_id, one.head, &one.changes));
+    false
+}
+
+/// In a transaction.
+pub(super) fn send(channel: &str, payload: &str) {
+    // SAFETY: pg_notify takes two texts; Postgres processes the notifications of a
+    // transaction after the callbacks before its commit.
     unsafe {
         direct_function_call::<()>(
             pg_sys::pg_notify,
-            &[one.channel.as_str().into_datum(), payload.into_datum()],
+            &[channel.into_datum(), payload.into_datum()],
         );
     }
 }

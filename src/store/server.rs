@@ -52,6 +52,12 @@ pub fn require_origin() -> Result<()> {
     }
 }
 
+/// While the server starts, and loads the libraries of shared_preload_libraries.
+pub fn is_preloading() -> bool {
+    // SAFETY: a variable of this process.
+    unsafe { pg_sys::process_shared_preload_libraries_in_progress }
+}
+
 /// Makes a misspelt setting an error instead of ignoring it.
 pub fn reserve_settings(prefix: &'static CStr) {
     // SAFETY: keeps a copy of a NUL-terminated name.

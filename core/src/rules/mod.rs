@@ -11,6 +11,7 @@
 //! * [`capture`]: changes of typed rows; [`apply`]: pushes to them
 //! * [`repair`]: rows compared with records
 //! * [`server_op`]: the stamps of ops that the server makes
+//! * [`hints`]: which workspaces have changed, until somebody tells
 //! * [`history`]: proofs, and when a device must start from a snapshot
 //! * [`retention`]: how far GC may read and what it purges
 
@@ -23,6 +24,7 @@ pub mod attach_notice;
 pub mod attached;
 pub mod batch;
 pub mod capture;
+pub mod hints;
 pub mod history;
 pub mod merge;
 pub mod op;

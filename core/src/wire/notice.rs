@@ -56,6 +56,9 @@ impl Changes {
     }
 }
 
+/// Everything may have changed.
+pub const EVERYTHING: &str = "{\"workspaceId\":null}";
+
 /// `{"workspaceId","serverVersion"}`, with changes also `"changes"`: null if the whole
 /// would be too large.
 pub fn payload(workspace_id: &str, head: Version, changes: &Changes) -> String {

@@ -1,4 +1,5 @@
 //! Drivers of other languages, and notifications.
 
 mod drivers;
+mod hints;
 mod notify;

@@ -27,8 +27,9 @@ const DOCUMENTS: [(&str, &str, usize); 10] = [
 
 #[test]
 fn documents_print_what_they_say() {
-    let cluster =
-        Cluster::start("readme", &["fsync=off", "shared_preload_libraries=sync_ext"]).unwrap();
+    // A worker would send hints of its own in between.
+    let settings = ["fsync=off", "shared_preload_libraries=sync_ext", "sync_ext.notify=off"];
+    let cluster = Cluster::start("readme", &settings).unwrap();
     let accepts = std::env::var_os("SYNC_EXT_ACCEPT").is_some();
     let counts = DOCUMENTS.map(|(path, database, _)| {
         Document::read(path).unwrap().execute(&cluster, database, accepts).unwrap()
