@@ -98,6 +98,8 @@ begin
     from pg_catalog.pg_extension as e
     join pg_catalog.pg_namespace as n on n.oid operator(pg_catalog.=) e.extnamespace
     where e.extname operator(pg_catalog.=) 'sync_ext';
+    -- A purge that a crash takes back is done again.
+    perform pg_catalog.set_config('synchronous_commit', 'off', true);
     execute statement into reply using workspace_id, retention, batch_size;
     -- Commit after each batch, so that other sessions wait for one batch at most.
     commit;

@@ -50,6 +50,7 @@ static NOTIFY_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(20);
 static NOTIFY_CHANNEL: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(DEFAULT_CHANNEL));
 const DEFAULT_CHANNEL: &CStr = c"sync_ext";
+static GC_LOCK_TIME: GucSetting<i32> = GucSetting::<i32>::new(3);
 static APPLY_LOCK_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(50);
 static APPLY_WAIT: GucSetting<i32> = GucSetting::<i32>::new(5000);
 static CAPTURE: GucSetting<bool> = GucSetting::<bool>::new(true);
@@ -63,7 +64,7 @@ static MEMBERSHIP_FUNCTION: GucSetting<Option<CString>> = GucSetting::<Option<CS
 pub const MIN_RETENTION_SECONDS: i32 = 3600;
 
 /// The settings that callers may not set.
-const GUARDED: [&CStr; 18] = [
+const GUARDED: [&CStr; 19] = [
     c"sync_ext.max_ops_per_push",
     c"sync_ext.max_payload_bytes",
     c"sync_ext.max_payload_depth",
@@ -78,6 +79,7 @@ const GUARDED: [&CStr; 18] = [
     c"sync_ext.notify",
     c"sync_ext.notify_channel",
     c"sync_ext.notify_interval",
+    c"sync_ext.gc_lock_time",
     c"sync_ext.apply_lock_timeout",
     c"sync_ext.apply_wait",
     c"sync_ext.capture",
@@ -190,6 +192,15 @@ fn define() {
         1,
         i32::MAX,
         seconds,
+    );
+    define(
+        c"sync_ext.gc_lock_time",
+        c"Longest time for which a call of sync_gc or sync_drop_workspace holds a workspace.",
+        c"0: as long as its batch takes.",
+        &GC_LOCK_TIME,
+        0,
+        i32::MAX,
+        GucFlags::UNIT_MS,
     );
     define(
         c"sync_ext.apply_lock_timeout",
@@ -323,6 +334,11 @@ pub fn device_ttl_micros() -> i64 {
 
 pub fn require_user() -> bool {
     REQUIRE_USER.get()
+}
+
+/// 0 if it is not limited.
+pub fn gc_lock_time() -> Duration {
+    millis_of(&GC_LOCK_TIME)
 }
 
 pub fn apply_lock_timeout() -> Duration {

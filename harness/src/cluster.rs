@@ -123,6 +123,8 @@ impl Cluster {
         server.arg("-D").arg(self.data_dir());
         server.args(["-p", &self.port.to_string(), "-c", "listen_addresses="]);
         server.arg("-k").arg(&self.socket_dir);
+        // How much GC does in a call must not depend on the time.
+        server.args(["-c", "sync_ext.gc_lock_time=0"]);
         for setting in &self.settings {
             server.args(["-c", setting]);
         }

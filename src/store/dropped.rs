@@ -55,12 +55,12 @@ impl Erased {
     }
 }
 
-/// Deletes up to `budget` rows of a dropped workspace, not counting devices, and
-/// finally its row here. No session writes its rows any more, and only acknowledgements
+/// Deletes up to `budget` rows of a dropped workspace, not counting devices, while `goes_on`,
+/// and finally its row here. No session writes its rows any more, and only acknowledgements
 /// in progress can hold some. The lock on its row here lets one call at a time erase a
 /// workspace; other calls skip it. Rows are read with a snapshot taken after the lock,
 /// so that rows deleted by its last holder are not seen.
-pub fn erase(workspace_key: i64, budget: usize) -> Result<Erased> {
+pub fn erase(workspace_key: i64, budget: usize, goes_on: impl Fn() -> bool) -> Result<Erased> {
     let mut erased = Erased::default();
     let table = Table::open(&TABLE, Access::Write)?;
     let index = table.index(&BY_KEY)?;
@@ -75,10 +75,11 @@ pub fn erase(workspace_key: i64, budget: usize) -> Result<Erased> {
     drop(before);
     let snapshot = &MvccSnapshot::latest();
 
-    let delete = |table, index, budget| delete_rows(table, index, workspace_key, budget, snapshot);
+    let delete =
+        |table, index, budget| delete_rows(table, index, workspace_key, budget, &goes_on, snapshot);
     erased.entries = delete(&log::TABLE, &log::BY_VERSION, budget)?;
     erased.records = delete(&record::TABLE, &record::BY_NAME, budget - erased.entries)?;
-    if erased.entries + erased.records == budget {
+    if erased.entries + erased.records == budget || !goes_on() {
         erased.has_more = true;
         return Ok(erased);
     }
@@ -96,6 +97,7 @@ fn delete_rows(
     index: &'static IndexShape,
     workspace_key: i64,
     budget: usize,
+    goes_on: &dyn Fn() -> bool,
     snapshot: &MvccSnapshot,
 ) -> Result<usize> {
     let table = Table::open(table, Access::Write)?;
@@ -104,6 +106,7 @@ fn delete_rows(
     scan.seek(&[Key::Int8(workspace_key)]);
     let mut deleted = 0;
     while deleted < budget
+        && goes_on()
         && let Some(row) = scan.next().map(|row| row.id())
     {
         row_lock::delete(&table, row, snapshot)?;

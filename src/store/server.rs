@@ -41,6 +41,27 @@ pub fn pause(time: Duration) {
     check_interrupts();
 }
 
+/// Whether another session waits for something that this transaction has locked.
+pub fn is_waited_for() -> bool {
+    // SAFETY: the lock of its own that a transaction with an xid has; whoever waits for a
+    // row of it waits for this lock.
+    unsafe {
+        let xid = pg_sys::GetCurrentTransactionIdIfAny();
+        if xid == pg_sys::InvalidTransactionId {
+            return false;
+        }
+        let tag = pg_sys::LOCKTAG {
+            locktag_field1: xid.into_inner(),
+            locktag_field2: 0,
+            locktag_field3: 0,
+            locktag_field4: 0,
+            locktag_type: pg_sys::LockTagType::LOCKTAG_TRANSACTION as u8,
+            locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
+        };
+        pg_sys::LockHasWaiters(&tag, pg_sys::ExclusiveLock as pg_sys::LOCKMODE, false)
+    }
+}
+
 /// An error in a session that replays changes of another server.
 pub fn require_origin() -> Result<()> {
     // SESSION_REPLICATION_ROLE_REPLICA in commands/trigger.h.

@@ -1,5 +1,7 @@
 //! `sync_gc`: purges entries that no active device needs.
 
+use std::time::Instant;
+
 use super::Result;
 use super::caller::{Caller, Permit};
 use super::workspaces::erase_all_dropped;
@@ -37,16 +39,21 @@ pub fn gc(
         retention: retention_micros(retention)?,
         device_ttl: guc::device_ttl_micros(),
     };
-    let mut run = Run { deadlines, budget, tally: GcReply::default() };
+    let mut run = Run { deadlines, budget, locked_at: None, tally: GcReply::default() };
     match permit {
         Some(permit) => run.visit_for(&permit)?,
         None => {
             let has_more_to_erase = run.continue_erasing()?;
             for id in due(&deadlines)? {
+                if run.must_let_go() {
+                    run.tally.has_more = true;
+                    break;
+                }
                 if let Locked::Row(locked) = workspace::lock(&id, Wait::Skip)? {
                     run.visit(locked)?;
                 }
-                // The budget is used up, and there is more: lock no other workspace.
+                // The budget or the time is used up, and there is more: lock no other
+                // workspace.
                 if run.tally.has_more {
                     break;
                 }
@@ -120,8 +127,13 @@ struct Run {
     deadlines: Deadlines,
     /// The entries that this call may still read.
     budget: usize,
+    /// When it locked its first workspace. All stay locked until the transaction ends.
+    locked_at: Option<Instant>,
     tally: GcReply,
 }
+
+/// So many entries are read in any case: GC must keep up with pushes that always wait.
+const UNDISTURBED: usize = 100;
 
 impl Run {
     /// Erases rows of dropped workspaces, with half of the budget, so that neither they
@@ -144,7 +156,18 @@ impl Run {
         self.visit(locked)
     }
 
+    /// Whether others have waited for long enough, or may be waiting. A call makes some
+    /// progress whatever the time is.
+    fn must_let_go(&self) -> bool {
+        let (limit, scanned) = (guc::gc_lock_time(), self.tally.scanned);
+        let Some(locked_at) = self.locked_at.filter(|_| !limit.is_zero() && scanned > 0) else {
+            return false;
+        };
+        locked_at.elapsed() >= limit || scanned % UNDISTURBED == 0 && server::is_waited_for()
+    }
+
     fn visit(&mut self, locked: LockedWorkspace) -> Result<()> {
+        self.locked_at.get_or_insert_with(Instant::now);
         self.tally.workspaces += 1;
         let key = locked.workspace.key;
         let deadlines = self.deadlines;
@@ -187,7 +210,7 @@ impl Run {
             if self.deadlines.is_young(entry.created_at()?) {
                 return Ok(progress);
             }
-            if self.budget == 0 {
+            if self.budget == 0 || self.must_let_go() {
                 self.tally.has_more = true;
                 return Ok(progress);
             }

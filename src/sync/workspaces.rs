@@ -1,7 +1,10 @@
 //! `sync_create_workspace`, `sync_drop_workspace`, `sync_list_workspaces`.
 
+use std::time::Instant;
+
 use super::Result;
 use super::caller::{Caller, Permit, members_are_elsewhere, role_of};
+use crate::guc;
 use crate::store::dropped::{self, Erased};
 use crate::store::mvcc::MvccSnapshot;
 use crate::store::workspace::{self, Workspace};
@@ -42,11 +45,13 @@ pub fn drop_workspace(workspace_id: Option<&str>, batch_size: Option<i32>) -> Re
         permit.renew(&MvccSnapshot::fresh())?;
         return Ok(Reply::of(&DropReply { dropped: false, rows_erased: 0, has_more: false }));
     };
+    // Who waits for the workspace waits until all this is committed.
+    let (locked_at, limit) = (Instant::now(), guc::gc_lock_time());
     permit.renew(&locked.snapshot)?;
     let key = locked.workspace.key;
     dropped::detach(locked)?;
     server::end_command();
-    let erased = dropped::erase(key, budget)?;
+    let erased = dropped::erase(key, budget, || limit.is_zero() || locked_at.elapsed() < limit)?;
     server::end_command();
     let (rows_erased, has_more) = (erased.rows(), erased.has_more);
     Ok(Reply::of(&DropReply { dropped: true, rows_erased, has_more }))
@@ -65,7 +70,7 @@ pub fn erase_all_dropped(budget: usize) -> Result<Erased> {
             total.has_more = true;
             break;
         }
-        let erased = dropped::erase(key, left)?;
+        let erased = dropped::erase(key, left, || true)?;
         total.entries += erased.entries;
         total.records += erased.records;
         total.devices += erased.devices;

@@ -49,6 +49,65 @@ fn gc_skips_a_locked_workspace_and_waits_for_a_named_one() {
     assert_eq!(waiting.join().unwrap()["scanned"], 3, "with the head that it waited for");
 }
 
+/// A log of so many entries that are due.
+fn long_log(client: &mut Client, entries: u64) {
+    for from in (0..entries).step_by(1000) {
+        let ops: Vec<String> = (from..from + 1000).map(|n| put(n, "a", n + 1)).collect();
+        push(client, "w", &ops);
+    }
+    age(client);
+}
+
+#[test]
+fn a_call_ends_when_it_has_held_a_workspace_for_long_enough() {
+    let mut stage = Stage::new();
+    long_log(&mut stage.admin, 20_000);
+    stage.admin.batch_execute("set sync_ext.gc_lock_time = '1ms'").unwrap();
+    let mut scanned = Vec::new();
+    loop {
+        let reply = gc(&mut stage.admin, "w");
+        scanned.push(reply["scanned"].as_i64().unwrap());
+        if reply["hasMore"] == false {
+            break;
+        }
+    }
+    assert_eq!(scanned.iter().sum::<i64>(), 19_999);
+    assert!(scanned.len() > 2 && scanned.iter().all(|some| *some > 0), "{scanned:?}");
+}
+
+#[test]
+fn dropping_a_workspace_holds_it_no_longer() {
+    let mut stage = Stage::new();
+    long_log(&mut stage.admin, 20_000);
+    let mut holder = stage.session();
+    holder.batch_execute("set sync_ext.gc_lock_time = '1ms'").unwrap();
+    let dropped = call(&mut holder, "select sync_drop_workspace('w', 1000000)::text", &[]).unwrap();
+    let dropped: Value = serde_json::from_str(&dropped).unwrap();
+    let erased = dropped["rowsErased"].as_i64().unwrap();
+    assert!(erased > 0 && erased < 20_000 && dropped["hasMore"] == true, "{dropped}");
+    let gc = "select sync_gc(batch_size => 1000000) ->> 'hasMore'";
+    assert_eq!(call(&mut holder, gc, &[]).unwrap(), "false");
+    until(&mut stage.admin, "select count(*)::text from sync_ext.change_log", "0");
+}
+
+#[test]
+fn gc_lets_go_of_a_workspace_that_somebody_waits_for() {
+    let mut stage = Stage::new();
+    long_log(&mut stage.admin, 2_000);
+    let mut collector = stage.session();
+    collector.batch_execute("set sync_ext.gc_lock_time = '1min'").unwrap();
+    let mut transaction = collector.transaction().unwrap();
+    let first = "select sync_gc('w', batch_size => 500) ->> 'scanned'";
+    assert_eq!(call(&mut transaction, first, &[]).unwrap(), "500");
+    let pushing =
+        stage.blocked(pid(&mut transaction), |pusher| push(pusher, "w", &[put(70_001, "c", 1)]));
+    let reply = gc(&mut transaction, "w");
+    assert_eq!((&reply["scanned"], &reply["hasMore"]), (&100.into(), &true.into()));
+    transaction.commit().unwrap();
+    assert_eq!(pushing.join().unwrap(), [2_001]);
+    assert_eq!(gc(&mut collector, "w")["scanned"], 1_400);
+}
+
 #[test]
 fn gc_that_waited_for_a_push_reads_what_it_pushed() {
     let mut stage = Stage::new();

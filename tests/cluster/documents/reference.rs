@@ -135,6 +135,10 @@ fn documented_settings(reference: &str) -> BTreeSet<String> {
 }
 
 fn settings(client: &mut Client) -> BTreeSet<String> {
+    // The server has some that differ.
+    let defaults = "select set_config(name, coalesce(boot_val, ''), false) from pg_settings
+                     where name like 'sync\\_ext.%'";
+    client.batch_execute(defaults).unwrap();
     let sql = "select name || ' ' || current_setting(name) from pg_settings
                 where name like 'sync\\_ext.%'";
     names(client, sql)

@@ -134,4 +134,4 @@ set sync_ext.max_ops_per_push = 1000000;
 \echo :LAST_ERROR_SQLSTATE
 reset role;
 drop role settings_tester;
-select name, setting, unit, context from pg_settings where name like 'sync\_ext.%' order by 1;
+select name, boot_val, unit, context from pg_settings where name like 'sync\_ext.%' order by 1;
