@@ -1,13 +1,47 @@
 //! Who a request speaks for: the user in the header that the authentication in front
 //! sets.
 
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
+use axum::http::request::Parts;
+use tokio::time::Instant;
 
 use crate::config::Config;
+use crate::database::Argument;
 use crate::failure::Failure;
+use crate::server::Gateway;
 
-/// The request's user; `None` for a trusted one.
-pub fn user(headers: &HeaderMap, config: &Config) -> Result<Option<String>, Failure> {
+/// Who makes a request.
+#[derive(Clone)]
+pub struct Caller {
+    pub gateway: Arc<Gateway>,
+    /// `None` for a trusted one.
+    pub user: Option<String>,
+    /// When its authentication ends, if that is known.
+    pub until: Option<Instant>,
+}
+
+impl FromRequestParts<Arc<Gateway>> for Caller {
+    type Rejection = Failure;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        gateway: &Arc<Gateway>,
+    ) -> Result<Caller, Failure> {
+        let user = user(&parts.headers, &gateway.config)?;
+        Ok(Caller { gateway: gateway.clone(), user, until: None })
+    }
+}
+
+impl Caller {
+    pub async fn call(&self, sql: &str, arguments: &[Argument<'_>]) -> Result<String, Failure> {
+        self.gateway.database.call(self.user.as_deref(), sql, arguments).await
+    }
+}
+
+fn user(headers: &HeaderMap, config: &Config) -> Result<Option<String>, Failure> {
     let name = &config.user_header;
     let mut values = headers.get_all(name).iter();
     let user = match (values.next(), values.next()) {

@@ -12,15 +12,16 @@ use serde_json::value::RawValue;
 use tokio_postgres::types::Type;
 
 use crate::body;
-use crate::caller::user;
+use crate::caller::Caller;
 use crate::database::Argument;
 use crate::failure::Failure;
 use crate::server::Gateway;
 
+pub const LIST_WORKSPACES: &str = "select sync_list_workspaces()::text";
+
 /// A request for a workspace.
 pub struct Call {
-    pub gateway: Arc<Gateway>,
-    pub user: Option<String>,
+    pub caller: Caller,
     pub workspace_id: String,
 }
 
@@ -31,10 +32,10 @@ impl FromRequestParts<Arc<Gateway>> for Call {
         parts: &mut Parts,
         gateway: &Arc<Gateway>,
     ) -> Result<Call, Failure> {
-        let user = user(&parts.headers, &gateway.config)?;
+        let caller = Caller::from_request_parts(parts, gateway).await?;
         let Path(workspace_id) =
             Path::from_request_parts(parts, gateway).await.map_err(Failure::request)?;
-        Ok(Call { gateway: gateway.clone(), user, workspace_id })
+        Ok(Call { caller, workspace_id })
     }
 }
 
@@ -66,7 +67,7 @@ impl Call {
     async fn run(&self, sql: &str, arguments: &[Argument<'_>]) -> Result<String, Failure> {
         let mut all: Vec<Argument<'_>> = vec![(&self.workspace_id, Type::TEXT)];
         all.extend_from_slice(arguments);
-        self.gateway.database.call(self.user.as_deref(), sql, &all).await
+        self.caller.call(sql, &all).await
     }
 
     pub async fn pull(&self, pull: &Pull) -> Result<String, Failure> {
@@ -83,7 +84,7 @@ impl Call {
 }
 
 /// The arguments of sync_pull. One that is absent has the function's default.
-#[derive(Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Pull {
     #[serde(default = "zero")]

@@ -4,9 +4,11 @@
 //! one: the memory of a stream does not depend on the number of changes.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::future::select_all;
 use tokio::sync::watch;
 
 #[derive(Default)]
@@ -19,19 +21,25 @@ pub struct Hub {
 #[derive(Default)]
 struct Rooms {
     bells: HashMap<String, watch::Sender<()>>,
+    streams: usize,
     closed: bool,
 }
 
 impl Hub {
-    /// `None` once the hub is closed.
-    pub fn subscribe(self: &Arc<Hub>, workspace_id: &str) -> Option<Subscription> {
+    /// A stream's place in the rooms of its workspaces; `None` once the hub is closed.
+    pub fn subscribe<'w>(
+        self: &Arc<Hub>,
+        workspace_ids: impl IntoIterator<Item = &'w str>,
+    ) -> Option<Subscription> {
         let mut rooms = self.rooms();
         if rooms.closed {
             return None;
         }
-        let bell = rooms.bells.entry(workspace_id.to_owned()).or_default().subscribe();
-        let (hub, workspace_id) = (self.clone(), workspace_id.to_owned());
-        Some(Subscription { hub, workspace_id, bell: Some(bell) })
+        rooms.streams += 1;
+        let enter =
+            |id: &str| (id.to_owned(), rooms.bells.entry(id.to_owned()).or_default().subscribe());
+        let bells = workspace_ids.into_iter().map(enter).collect();
+        Some(Subscription { hub: self.clone(), bells })
     }
 
     /// Something was pushed to a workspace.
@@ -56,7 +64,7 @@ impl Hub {
     }
 
     pub fn streams(&self) -> usize {
-        self.rooms().bells.values().map(watch::Sender::receiver_count).sum()
+        self.rooms().streams
     }
 
     pub fn is_listening(&self) -> bool {
@@ -68,37 +76,60 @@ impl Hub {
     }
 }
 
-/// A stream's place; left when dropped.
+impl Rooms {
+    /// Under the lock: of two that leave at the same time, one is the last.
+    fn leave(&mut self, (workspace_id, bell): (String, watch::Receiver<()>)) {
+        drop(bell);
+        if self.bells.get(&workspace_id).is_some_and(|bell| bell.receiver_count() == 0) {
+            self.bells.remove(&workspace_id);
+        }
+    }
+}
+
+/// A stream's place, with a bell for each of its workspaces; left when dropped.
 pub struct Subscription {
     hub: Arc<Hub>,
-    workspace_id: String,
-    /// None only while this is dropped.
-    bell: Option<watch::Receiver<()>>,
+    bells: Vec<(String, watch::Receiver<()>)>,
 }
 
 impl Subscription {
-    /// Waits until it rings, if it has not since the last time; false when the
-    /// hub is closed.
-    pub async fn rung(&mut self) -> bool {
-        match &mut self.bell {
-            Some(bell) => bell.changed().await.is_ok(),
-            None => false,
+    /// Waits until a bell rings that has not been heard; its workspace's number, or `None`
+    /// when the hub is closed. A ring is heard once.
+    pub async fn rung(&mut self) -> Option<usize> {
+        if self.bells.is_empty() {
+            return None;
         }
+        let bells = self.bells.iter_mut().map(|(_, bell)| Box::pin(bell.changed()));
+        let (rung, number, _) = pin!(select_all(bells)).await;
+        rung.ok().map(|()| number)
+    }
+
+    /// Whether the bell of that workspace has rung and was not heard; now it is.
+    pub fn hear(&mut self, number: usize) -> bool {
+        let bell = &mut self.bells[number].1;
+        let rung = bell.has_changed().unwrap_or(false);
+        if rung {
+            bell.mark_unchanged();
+        }
+        rung
+    }
+
+    /// Follows that workspace no longer; the later ones move up.
+    pub fn leave(&mut self, number: usize) {
+        let left = self.bells.remove(number);
+        self.hub.rooms().leave(left);
     }
 
     pub fn is_closed(&self) -> bool {
-        self.bell.as_ref().is_none_or(|bell| bell.has_changed().is_err())
+        self.bells.iter().any(|(_, bell)| bell.has_changed().is_err())
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
         let mut rooms = self.hub.rooms();
-        // Under the lock: of two that leave at the same time, one is the last.
-        self.bell = None;
-        if rooms.bells.get(&self.workspace_id).is_some_and(|bell| bell.receiver_count() == 0) {
-            rooms.bells.remove(&self.workspace_id);
-        }
+        rooms.streams -= 1;
+        self.bells.drain(..).for_each(|left| rooms.leave(left));
     }
 }
 
@@ -112,7 +143,7 @@ mod tests {
     #[test]
     fn what_nobody_waits_for_is_forgotten() {
         let hub = Arc::new(Hub::default());
-        let (first, second) = (hub.subscribe("w"), hub.subscribe("w"));
+        let (first, second) = (hub.subscribe(["w"]), hub.subscribe(["w"]));
         drop(first);
         assert_eq!(hub.streams(), 1);
         drop(second);
@@ -124,7 +155,7 @@ mod tests {
     #[test]
     fn of_those_who_leave_at_once_one_is_the_last() {
         let hub = Arc::new(Hub::default());
-        let rooms = || (0..500).map(|room| hub.subscribe(&room.to_string())).collect();
+        let rooms = || (0..500).map(|room| hub.subscribe([&*room.to_string()])).collect();
         let ready = Barrier::new(2);
         // One after the other, side by side with the other thread.
         let leave = |subscriptions: Vec<Option<Subscription>>| {
@@ -144,15 +175,21 @@ mod tests {
     #[tokio::test]
     async fn rings_that_come_while_nobody_looks_are_one() {
         let hub = Arc::new(Hub::default());
-        let mut waiting = hub.subscribe("w").unwrap();
-        let mut other = hub.subscribe("v").unwrap();
+        let mut waiting = hub.subscribe(["w", "u"]).unwrap();
+        let mut other = hub.subscribe(["v"]).unwrap();
         hub.ring("w");
         hub.ring("w");
-        assert!(waiting.rung().await);
+        assert_eq!(waiting.rung().await, Some(0));
+        assert!(!waiting.hear(0));
+        hub.ring("u");
+        assert!(waiting.hear(1) && !waiting.hear(1));
+        waiting.leave(0);
         hub.ring_all();
-        assert!(waiting.rung().await && other.rung().await);
+        assert_eq!((waiting.rung().await, other.rung().await), (Some(0), Some(0)));
+        assert_eq!(hub.streams(), 2);
         hub.close();
-        assert!(!waiting.rung().await && !other.rung().await);
-        assert!(hub.subscribe("w").is_none());
+        assert!(waiting.is_closed());
+        assert_eq!((waiting.rung().await, other.rung().await), (None, None));
+        assert!(hub.subscribe(["w"]).is_none());
     }
 }

@@ -6,7 +6,8 @@
 //! * [`body`]: the body of a request, within its limits
 //! * [`caller`]: who a request speaks for
 //! * [`calls`]: push, pull, snapshot, cursor, exchange
-//! * [`live`]: a stream of changes
+//! * [`live`]: streams of changes
+//! * [`follow`]: pulls for a stream where something is new
 //! * [`hub`]: which streams wait for which workspace
 //! * [`listen`]: the one connection that receives notifications of commits
 //! * [`database`]: a call in a transaction of its own
@@ -19,6 +20,7 @@ mod config;
 mod connections;
 mod database;
 mod failure;
+mod follow;
 mod hub;
 mod listen;
 mod live;

@@ -11,3 +11,4 @@ mod faults;
 mod live;
 mod meetings;
 mod readme;
+mod several;
