@@ -15,6 +15,7 @@ use crate::body;
 use crate::caller::Caller;
 use crate::database::Argument;
 use crate::failure::Failure;
+use crate::lobby::Place;
 use crate::server::Gateway;
 
 pub const LIST_WORKSPACES: &str = "select sync_list_workspaces()::text";
@@ -51,6 +52,9 @@ impl FromRequest<Arc<Gateway>> for Posted {
     async fn from_request(request: Request, gateway: &Arc<Gateway>) -> Result<Posted, Failure> {
         let (mut parts, body) = request.into_parts();
         let body = body::read(&parts.headers, body, &gateway.config).await;
+        if let Some(place) = parts.extensions.get::<Arc<Place>>() {
+            place.work();
+        }
         let call = Call::from_request_parts(&mut parts, gateway).await?;
         Ok(Posted { call, body: body? })
     }

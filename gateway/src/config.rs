@@ -1,14 +1,19 @@
 //! Options, from the command line and the environment.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use axum::http::HeaderName;
+use axum::http::{HeaderName, HeaderValue};
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::sync::Semaphore;
+use tokio_postgres::config::SslMode;
+use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::level_filters::LevelFilter;
 use tracing::warn;
+
+use crate::tls;
 
 /// For standard streams, the runtime, the listening sockets, name resolution.
 const OWN_FILES: usize = 32;
@@ -30,6 +35,11 @@ pub struct Config {
     #[arg(long, env = "LISTEN_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     listen_database_url: Option<String>,
 
+    /// File of root certificates (PEM) for a database URL with sslmode=require
+    /// [default: those of the system]
+    #[arg(long, env = "GATEWAY_DATABASE_CA", value_name = "FILE")]
+    database_ca: Option<PathBuf>,
+
     /// Address to serve at; port 0 takes any free port
     #[arg(
         long,
@@ -48,6 +58,10 @@ pub struct Config {
     #[arg(long, env = "GATEWAY_TRUSTED", value_name = "ON|OFF", default_value = "off",
         value_parser = on_or_off, action = clap::ArgAction::Set)]
     pub trusted: bool,
+
+    /// Origins of other sites whose pages may call, separated by commas; * for any
+    #[arg(long, env = "GATEWAY_ALLOW_ORIGIN", value_name = "ORIGINS", value_delimiter = ',')]
+    pub allow_origin: Vec<HeaderValue>,
 
     /// Channel of notifications, as sync_ext.notify_channel
     #[arg(long, env = "GATEWAY_CHANNEL", value_name = "NAME", default_value = "sync_ext")]
@@ -126,6 +140,11 @@ impl Config {
         database(url, "sync_ext_gateway listen", self.database_timeout)
     }
 
+    /// TLS for one of them.
+    pub fn tls(&self, database: &tokio_postgres::Config) -> Result<MakeRustlsConnect> {
+        tls::to_database(database.get_ssl_mode(), self.database_ca.as_deref())
+    }
+
     /// Lowers the number of connections where the file limit is low: calls that have been
     /// accepted still need connections to the database.
     pub fn fit_file_limit(&mut self) -> Result<()> {
@@ -147,7 +166,13 @@ impl Config {
 
 /// Not a parser of clap's, whose errors repeat the value: a URL may hold a password.
 fn database(url: &str, name: &str, patience: Duration) -> Result<tokio_postgres::Config> {
+    // As verify-full, require checks the server's certificate.
+    let url = url.replace("sslmode=verify-full", "sslmode=require");
     let mut config: tokio_postgres::Config = url.parse().context("the URL of a database")?;
+    if config.get_ssl_mode() == SslMode::Prefer {
+        // Whoever can intercept a connection can also refuse it TLS.
+        config.ssl_mode(SslMode::Disable);
+    }
     // The kernel then ends, too, what waits on a machine that has gone. It counts
     // in whole seconds, and refuses 0.
     let patience = Duration::from_secs(patience.as_secs().max(1));

@@ -6,43 +6,58 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::Request;
 use axum::serve::Listener;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_io_timeout::TimeoutStream;
 
 use crate::config::Config;
+use crate::lobby::{Lobby, Place};
 
 /// Serves until `stop`, then finishes the requests that have begun.
-pub async fn serve(mut listener: TcpListener, routes: Router, config: &Config, stop: impl Future) {
+pub async fn serve(
+    mut listener: TcpListener,
+    routes: Router,
+    lobby: Arc<Lobby>,
+    config: &Config,
+    stop: impl Future,
+) {
     let mut http = http1::Builder::new();
     // Runs from the last answer on, so that it closes idle connections too.
     http.timer(TokioTimer::new()).header_read_timeout(config.header_timeout);
-    let service = TowerToHyperService::new(routes);
-    let places = Arc::new(Semaphore::new(config.max_connections));
+    let routes = TowerToHyperService::new(routes);
     let connections = GracefulShutdown::new();
     let mut stop = pin!(stop);
     loop {
-        // Take the place first: a connection that waits in the kernel's queue needs no
-        // file. axum handles accept errors: it waits a second when files run out.
+        // axum handles accept errors: it waits a second when files run out.
         let accepted = async {
-            let place = places.clone().acquire_owned().await;
-            (place, Listener::accept(&mut listener).await)
+            let (tcp, _) = Listener::accept(&mut listener).await;
+            (tcp, Place::new(&lobby).await)
         };
-        let (place, (tcp, _)) = tokio::select! {
+        let (tcp, place) = tokio::select! {
             _ = &mut stop => break,
             accepted = accepted => accepted,
         };
+        let (routes, here) = (routes.clone(), place.clone());
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(here.clone());
+            routes.call(request)
+        });
         let io = TokioIo::new(with_write_timeout(tcp, config));
-        let connection = connections.watch(http.serve_connection(io, service.clone()));
+        let connection = connections.watch(http.serve_connection(io, service));
         tokio::spawn(async move {
             // Errors here are the client's: a timeout, a reset, invalid HTTP.
-            let _ = connection.await;
-            drop(place);
+            tokio::select! {
+                _ = connection => {}
+                () = place.given_up() => {}
+            }
+            place.close();
         });
     }
     drop(listener);

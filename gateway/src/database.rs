@@ -5,7 +5,6 @@ use std::time::Duration;
 use anyhow::Result;
 use deadpool_postgres::{Client, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use tokio::time::timeout;
-use tokio_postgres::NoTls;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::config::Config;
@@ -19,6 +18,10 @@ pub type Argument<'a> = (&'a (dyn ToSql + Sync), Type);
 /// harmless: an op is recognized by its opId.
 const TRIES: u32 = 4;
 
+/// A connection keeps a buffer as large as the largest reply that it has read: after a
+/// reply of more bytes it is closed.
+const LARGE: usize = 4 << 20;
+
 pub struct Database {
     pool: Pool,
     call_timeout: Duration,
@@ -27,7 +30,9 @@ pub struct Database {
 impl Database {
     pub fn new(config: &Config) -> Result<Database> {
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_config(config.database()?, NoTls, recycling);
+        let database = config.database()?;
+        let tls = config.tls(&database)?;
+        let manager = Manager::from_config(database, tls, recycling);
         let patience = Some(config.database_timeout);
         let pool = Pool::builder(manager)
             .max_size(config.pool_size)
@@ -62,7 +67,12 @@ impl Database {
     ) -> Result<String, Failure> {
         let mut client = self.pool.get().await?;
         match timeout(self.call_timeout, run(&mut client, user, sql, arguments)).await {
-            Ok(answer) => answer,
+            Ok(answer) => {
+                if answer.as_ref().is_ok_and(|reply| reply.len() > LARGE) {
+                    drop(Object::take(client));
+                }
+                answer
+            }
             Err(_) => {
                 // Back in the pool, it would make the next call wait as long.
                 drop(Object::take(client));

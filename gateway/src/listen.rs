@@ -14,11 +14,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
-use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::types::Type;
-use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, Socket};
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, Socket};
 use tracing::{info, warn};
 
 use crate::hub::Hub;
@@ -59,7 +59,8 @@ pub async fn run(gateway: Arc<Gateway>, database: Config) {
 /// Listens until the connection ends.
 async fn listen(gateway: &Gateway, database: &Config) -> Result<Infallible> {
     let patience = gateway.config.database_timeout;
-    let (client, connection) = timeout(patience, database.connect(NoTls)).await??;
+    let tls = gateway.config.tls(database)?;
+    let (client, connection) = timeout(patience, database.connect(tls)).await??;
     let sign = Sign::new();
     tokio::select! {
         ended = forward(connection, &gateway.hub, &sign) => ended,
@@ -69,7 +70,7 @@ async fn listen(gateway: &Gateway, database: &Config) -> Result<Infallible> {
 
 /// Drives the connection, and rings for each notification.
 async fn forward(
-    mut connection: Connection<Socket, NoTlsStream>,
+    mut connection: Connection<Socket, impl AsyncRead + AsyncWrite + Unpin>,
     hub: &Hub,
     sign: &Sign,
 ) -> Result<Infallible> {

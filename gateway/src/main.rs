@@ -3,6 +3,8 @@
 //! * [`config`]: options, from the command line and the environment
 //! * [`server`]: the routes, and the life of the process
 //! * [`connections`]: their number and their timeouts
+//! * [`lobby`]: which connection gives its place up
+//! * [`tls`]: to the database
 //! * [`body`]: the body of a request, within its limits
 //! * [`caller`]: who a request speaks for
 //! * [`calls`]: push, pull, snapshot, cursor, exchange
@@ -24,7 +26,9 @@ mod follow;
 mod hub;
 mod listen;
 mod live;
+mod lobby;
 mod server;
+mod tls;
 
 use clap::Parser;
 use tracing_subscriber::filter::Targets;

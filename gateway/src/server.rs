@@ -1,30 +1,38 @@
 //! The routes, and the life of the process.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
+use axum::middleware::from_fn;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
+use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::warn;
 
 use crate::config::Config;
 use crate::database::Database;
 use crate::failure::Failure;
 use crate::hub::Hub;
+use crate::lobby::{self, Lobby};
 use crate::{calls, connections, listen, live};
+
+/// How long a browser remembers what a page of another site may do.
+const PREFLIGHT_AGE: Duration = Duration::from_secs(3600);
 
 pub struct Gateway {
     pub config: Arc<Config>,
     pub database: Database,
     pub hub: Arc<Hub>,
+    pub lobby: Arc<Lobby>,
 }
 
 /// Serves until SIGTERM or Ctrl-C.
@@ -33,7 +41,13 @@ pub async fn run(config: Config) -> Result<()> {
     let hub = Arc::new(Hub::default());
     let database = Database::new(&config)?;
     let listen_database = config.listen_database()?;
-    let gateway = Arc::new(Gateway { config: config.clone(), database, hub: hub.clone() });
+    let lobby = Lobby::new(config.max_connections);
+    let gateway = Arc::new(Gateway {
+        config: config.clone(),
+        database,
+        hub: hub.clone(),
+        lobby: lobby.clone(),
+    });
 
     let address = &config.address;
     let listener =
@@ -55,7 +69,7 @@ pub async fn run(config: Config) -> Result<()> {
         told.notify_one();
     });
     tokio::select! {
-        () = connections::serve(listener, routes(gateway), &config, stop) => {}
+        () = connections::serve(listener, routes(gateway), lobby, &config, stop) => {}
         () = async { stopping.notified().await; tokio::time::sleep(config.stop_timeout).await } => {
             warn!("stopped with calls under way");
         }
@@ -64,7 +78,8 @@ pub async fn run(config: Config) -> Result<()> {
 }
 
 fn routes(gateway: Arc<Gateway>) -> Router {
-    Router::new()
+    let origins = gateway.config.allow_origin.clone();
+    let routes = Router::new()
         .route("/workspaces/{id}/push", post(calls::push))
         .route("/workspaces/{id}/pull", post(calls::pull))
         .route("/workspaces/{id}/snapshot", post(calls::snapshot))
@@ -75,7 +90,31 @@ fn routes(gateway: Arc<Gateway>) -> Router {
         .route("/health", get(health))
         .fallback(async || Failure::not_found())
         .method_not_allowed_fallback(async || Failure::method_not_allowed())
-        .with_state(gateway)
+        .layer(from_fn(lobby::keep))
+        .with_state(gateway);
+    match cors(&origins) {
+        Some(cors) => routes.layer(cors),
+        None => routes,
+    }
+}
+
+/// For pages of other sites. Those of the listed origins may use the cookies of their
+/// visitors; if any origin may call, none may use them.
+fn cors(origins: &[HeaderValue]) -> Option<CorsLayer> {
+    if origins.is_empty() {
+        return None;
+    }
+    let is_any = origins.iter().any(|origin| origin == "*");
+    let origins =
+        if is_any { AllowOrigin::any() } else { AllowOrigin::list(origins.iter().cloned()) };
+    let cors = CorsLayer::new()
+        .allow_origin(origins)
+        .allow_credentials(!is_any)
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+        .allow_headers([AUTHORIZATION, CONTENT_TYPE, HeaderName::from_static("last-event-id")])
+        .expose_headers([RETRY_AFTER])
+        .max_age(PREFLIGHT_AGE);
+    Some(cors)
 }
 
 /// 503 while no notifications arrive; changes then reach streams late, but correctly.
