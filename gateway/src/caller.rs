@@ -1,5 +1,5 @@
-//! Who a request speaks for: the user in the header that the authentication in front
-//! sets.
+//! Who a request speaks for: the user of its token, or in the header that the
+//! authentication in front sets.
 
 use std::sync::Arc;
 
@@ -30,8 +30,15 @@ impl FromRequestParts<Arc<Gateway>> for Caller {
         parts: &mut Parts,
         gateway: &Arc<Gateway>,
     ) -> Result<Caller, Failure> {
-        let user = user(&parts.headers, &gateway.config)?;
-        Ok(Caller { gateway: gateway.clone(), user, until: None })
+        let (user, until) = match &gateway.tokens {
+            None => (user(&parts.headers, &gateway.config)?, None),
+            Some(tokens) => match tokens.verify(&parts.headers).await? {
+                Some(verified) => (Some(verified.user), Some(verified.until)),
+                None if gateway.config.trusted => (None, None),
+                None => return Err(Failure::user_required("There is no token.".into())),
+            },
+        };
+        Ok(Caller { gateway: gateway.clone(), user, until })
     }
 }
 

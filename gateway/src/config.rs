@@ -13,7 +13,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::level_filters::LevelFilter;
 use tracing::warn;
 
-use crate::tls;
+use crate::{tls, token};
 
 /// For standard streams, the runtime, the listening sockets, name resolution.
 const OWN_FILES: usize = 32;
@@ -21,7 +21,8 @@ const OWN_FILES: usize = 32;
 /// Serves sync_ext over HTTP: calls pass through, changes arrive as server-sent events.
 /// Prints its URL when it serves, and logs to standard error.
 ///
-/// It authenticates nobody: a proxy in front must set the user header.
+/// Tokens name the users where a secret or keys are set; otherwise a proxy in front must
+/// authenticate and set the user header.
 #[derive(Parser)]
 #[command(version)]
 pub struct Config {
@@ -53,7 +54,10 @@ pub struct Config {
     #[arg(long, env = "GATEWAY_USER_HEADER", value_name = "NAME", default_value = "x-user-id")]
     pub user_header: HeaderName,
 
-    /// Whether a request without the user header is trusted: on or off. Needs
+    #[command(flatten)]
+    pub tokens: token::Options,
+
+    /// Whether a request without a user is trusted: on or off. Needs
     /// sync_ext.require_user off
     #[arg(long, env = "GATEWAY_TRUSTED", value_name = "ON|OFF", default_value = "off",
         value_parser = on_or_off, action = clap::ArgAction::Set)]
@@ -190,7 +194,7 @@ fn files_left(files: usize, pool_size: usize) -> usize {
     files.saturating_sub(OWN_FILES).saturating_sub(pool_size.saturating_mul(2))
 }
 
-fn seconds(text: &str) -> Result<Duration> {
+pub fn seconds(text: &str) -> Result<Duration> {
     let duration = Duration::try_from_secs_f64(text.parse()?)?;
     if duration.is_zero() {
         bail!("must be above 0");

@@ -36,6 +36,16 @@ impl Failure {
         Failure::new(StatusCode::UNAUTHORIZED, "28000", "no user is given", Some(detail))
     }
 
+    pub fn token_refused(detail: String) -> Failure {
+        Failure::new(StatusCode::UNAUTHORIZED, "28000", "the token is refused", Some(detail))
+    }
+
+    /// No key of tokens could be read yet.
+    pub fn no_keys() -> Failure {
+        let message = "the keys of tokens cannot be read";
+        Failure::new(StatusCode::SERVICE_UNAVAILABLE, "08001", message, None)
+    }
+
     pub fn too_large(limit: usize) -> Failure {
         let detail = Some(format!("A body has at most {limit} bytes."));
         Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "54000", "request is too large", detail)
@@ -165,6 +175,11 @@ impl IntoResponse for Failure {
             response
                 .headers_mut()
                 .insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
         }
         response
     }

@@ -7,6 +7,8 @@
 //! * [`tls`]: to the database
 //! * [`body`]: the body of a request, within its limits
 //! * [`caller`]: who a request speaks for
+//! * [`token`]: tokens that name users (JWT)
+//! * [`keys`]: the keys that these are signed with
 //! * [`calls`]: push, pull, snapshot, cursor, exchange
 //! * [`live`]: streams of changes
 //! * [`follow`]: pulls for a stream where something is new
@@ -24,11 +26,13 @@ mod database;
 mod failure;
 mod follow;
 mod hub;
+mod keys;
 mod listen;
 mod live;
 mod lobby;
 mod server;
 mod tls;
+mod token;
 
 use clap::Parser;
 use tracing_subscriber::filter::Targets;

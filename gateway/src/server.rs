@@ -23,6 +23,7 @@ use crate::database::Database;
 use crate::failure::Failure;
 use crate::hub::Hub;
 use crate::lobby::{self, Lobby};
+use crate::token::Tokens;
 use crate::{calls, connections, listen, live};
 
 /// How long a browser remembers what a page of another site may do.
@@ -31,6 +32,8 @@ const PREFLIGHT_AGE: Duration = Duration::from_secs(3600);
 pub struct Gateway {
     pub config: Arc<Config>,
     pub database: Database,
+    /// Where tokens name the users.
+    pub tokens: Option<Tokens>,
     pub hub: Arc<Hub>,
     pub lobby: Arc<Lobby>,
 }
@@ -45,6 +48,7 @@ pub async fn run(config: Config) -> Result<()> {
     let gateway = Arc::new(Gateway {
         config: config.clone(),
         database,
+        tokens: Tokens::new(&config.tokens)?,
         hub: hub.clone(),
         lobby: lobby.clone(),
     });
@@ -54,6 +58,12 @@ pub async fn run(config: Config) -> Result<()> {
         TcpListener::bind(address).await.with_context(|| format!("cannot bind {address}"))?;
     println!("http://{}", listener.local_addr()?);
     tokio::spawn(listen::run(gateway.clone(), listen_database));
+    let with_keys = gateway.clone();
+    tokio::spawn(async move {
+        if let Some(tokens) = &with_keys.tokens {
+            tokens.keep_keys().await;
+        }
+    });
 
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

@@ -16,3 +16,4 @@ mod origins;
 mod readme;
 mod several;
 mod tls;
+mod tokens;

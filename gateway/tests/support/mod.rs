@@ -5,6 +5,7 @@
 
 pub mod devices;
 pub mod gate;
+pub mod issuer;
 pub mod kills;
 pub mod process;
 pub mod stand;

@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use serde_json::Value;
 use sync_ext_harness::batch::versions;
+use ureq::Body;
+use ureq::http::Response;
 
 use super::process::{Answer, Door, PATIENCE, agent};
 
@@ -78,11 +80,15 @@ impl Live {
             let body = response.body_mut().read_to_string().map_err(|_| None)?;
             return Err(Some(Answer { status, body }));
         }
+        Ok(Live::of(response))
+    }
+
+    pub fn of(response: Response<Body>) -> Live {
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         let reader = BufReader::new(response.into_body().into_reader());
         let (sender, said) = channel();
         thread::spawn(move || read(reader, &sender));
-        Ok(Live { said })
+        Live { said }
     }
 
     pub fn said(&self) -> Said {
