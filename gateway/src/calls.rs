@@ -26,6 +26,12 @@ pub struct Call {
     pub workspace_id: String,
 }
 
+/// In the path, which may name a member too.
+#[derive(Deserialize)]
+struct Workspace {
+    id: String,
+}
+
 impl FromRequestParts<Arc<Gateway>> for Call {
     type Rejection = Failure;
 
@@ -34,15 +40,15 @@ impl FromRequestParts<Arc<Gateway>> for Call {
         gateway: &Arc<Gateway>,
     ) -> Result<Call, Failure> {
         let caller = Caller::from_request_parts(parts, gateway).await?;
-        let Path(workspace_id) =
+        let Path(Workspace { id }) =
             Path::from_request_parts(parts, gateway).await.map_err(Failure::request)?;
-        Ok(Call { caller, workspace_id })
+        Ok(Call { caller, workspace_id: id })
     }
 }
 
 /// A call with its body.
 pub struct Posted {
-    call: Call,
+    pub call: Call,
     body: String,
 }
 
@@ -61,14 +67,18 @@ impl FromRequest<Arc<Gateway>> for Posted {
 }
 
 impl Posted {
-    fn arguments<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+    pub fn is_empty(&self) -> bool {
+        self.body.is_empty()
+    }
+
+    pub fn arguments<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         serde_json::from_str(&self.body).map_err(Failure::request)
     }
 }
 
 impl Call {
     /// Calls a function whose first argument is the workspace.
-    async fn run(&self, sql: &str, arguments: &[Argument<'_>]) -> Result<String, Failure> {
+    pub async fn run(&self, sql: &str, arguments: &[Argument<'_>]) -> Result<String, Failure> {
         let mut all: Vec<Argument<'_>> = vec![(&self.workspace_id, Type::TEXT)];
         all.extend_from_slice(arguments);
         self.caller.call(sql, &all).await
@@ -131,7 +141,7 @@ pub struct Exchange {
     proof: Option<String>,
 }
 
-type Answer = Result<([(HeaderName, &'static str); 1], String), Failure>;
+pub type Answer = Result<([(HeaderName, &'static str); 1], String), Failure>;
 
 pub async fn push(Posted { call, body }: Posted) -> Answer {
     json(call.run("select sync_push($1, $2::json)::text", &[(&body, Type::TEXT)]).await)
@@ -176,6 +186,6 @@ pub async fn exchange(posted: Posted) -> Answer {
     json(posted.call.run(sql, &arguments).await)
 }
 
-fn json(reply: Result<String, Failure>) -> Answer {
+pub fn json(reply: Result<String, Failure>) -> Answer {
     Ok(([(CONTENT_TYPE, "application/json")], reply?))
 }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use deadpool_postgres::{Client, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{
+    Client, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Status,
+};
 use tokio::time::timeout;
 use tokio_postgres::types::{ToSql, Type};
 
@@ -41,6 +43,10 @@ impl Database {
             .runtime(Runtime::Tokio1)
             .build()?;
         Ok(Database { pool, call_timeout: config.call_timeout })
+    }
+
+    pub fn pool(&self) -> Status {
+        self.pool.status()
     }
 
     /// Calls a function as `user`, or as a trusted caller, and returns its reply.

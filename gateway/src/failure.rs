@@ -10,6 +10,9 @@ use deadpool_postgres::PoolError;
 use serde::Serialize;
 use tracing::{error, warn};
 
+/// Of 55000, what no later try changes.
+const STAYS_SO: [&str; 2] = ["workspace must keep an owner", "members are kept elsewhere"];
+
 #[derive(Debug, Serialize)]
 pub struct Failure {
     #[serde(skip)]
@@ -118,7 +121,7 @@ impl From<tokio_postgres::Error> for Failure {
     fn from(error: tokio_postgres::Error) -> Failure {
         let Some(raised) = error.as_db_error() else { return Failure::connection_lost(&error) };
         let code = raised.code().code();
-        let status = status(code);
+        let status = status(code, raised.message());
         if status == StatusCode::INTERNAL_SERVER_ERROR {
             // The detail may quote a row, and rows hold payloads. The server logs it.
             return Failure::internal(code, raised.message());
@@ -143,8 +146,12 @@ impl From<PoolError> for Failure {
     }
 }
 
-fn status(code: &str) -> StatusCode {
+/// The message is fixed where it is sync_ext's. Others raise some of these codes too.
+fn status(code: &str, message: &str) -> StatusCode {
     match code {
+        "42704" if message == "workspace does not exist" => StatusCode::NOT_FOUND,
+        "42710" if message == "workspace already exists" => StatusCode::CONFLICT,
+        "55000" if STAYS_SO.contains(&message) => StatusCode::CONFLICT,
         "54000" | "54001" => StatusCode::BAD_REQUEST,
         "42501" => StatusCode::FORBIDDEN,
         // "snapshot expired" and "version is above the head": the client has to do
@@ -201,15 +208,30 @@ mod tests {
             (503, &["53100", "53200", "53300", "57014", "57P01", "08000", "08006"]),
         ] {
             for code in codes {
-                assert_eq!(status(code).as_u16(), status_of, "{code}");
+                assert_eq!(status(code, "message").as_u16(), status_of, "{code}");
             }
+        }
+    }
+
+    #[test]
+    fn the_state_of_workspaces_and_members_has_its_status() {
+        for (status_of, code, message) in [
+            (404, "42704", "workspace does not exist"),
+            (409, "42710", "workspace already exists"),
+            (409, "55000", "workspace must keep an owner"),
+            (409, "55000", "members are kept elsewhere"),
+            (500, "42704", "type \"mood\" does not exist"),
+            (500, "42710", "role \"mood\" already exists"),
+        ] {
+            assert_eq!(status(code, message).as_u16(), status_of, "{message}");
         }
     }
 
     #[test]
     fn what_may_succeed_later_says_when() {
         for (code, retry_after) in [("SX002", Some("1")), ("55000", Some("1")), ("SX001", None)] {
-            let response = Failure::new(status(code), code, "message", None).into_response();
+            let response =
+                Failure::new(status(code, "message"), code, "message", None).into_response();
             let header = response.headers().get(header::RETRY_AFTER);
             assert_eq!(header.map(|value| value.to_str().unwrap()), retry_after, "{code}");
         }

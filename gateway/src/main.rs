@@ -10,16 +10,21 @@
 //! * [`token`]: tokens that name users (JWT)
 //! * [`keys`]: the keys that these are signed with
 //! * [`calls`]: push, pull, snapshot, cursor, exchange
+//! * [`admin`]: workspaces, members, status
 //! * [`live`]: streams of changes
 //! * [`follow`]: pulls for a stream where something is new
 //! * [`hub`]: which streams wait for which workspace
 //! * [`listen`]: the one connection that receives notifications of commits
 //! * [`database`]: a call in a transaction of its own
+//! * [`metrics`]: what it does, in numbers
+//! * [`page`], [`chart`]: the status page
 //! * [`failure`]: SQLSTATEs as HTTP answers
 
+mod admin;
 mod body;
 mod caller;
 mod calls;
+mod chart;
 mod config;
 mod connections;
 mod database;
@@ -30,6 +35,8 @@ mod keys;
 mod listen;
 mod live;
 mod lobby;
+mod metrics;
+mod page;
 mod server;
 mod tls;
 mod token;

@@ -8,9 +8,9 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::IntoResponse;
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,8 +23,9 @@ use crate::database::Database;
 use crate::failure::Failure;
 use crate::hub::Hub;
 use crate::lobby::{self, Lobby};
+use crate::metrics::Metrics;
 use crate::token::Tokens;
-use crate::{calls, connections, listen, live};
+use crate::{admin, calls, connections, listen, live, metrics, page};
 
 /// How long a browser remembers what a page of another site may do.
 const PREFLIGHT_AGE: Duration = Duration::from_secs(3600);
@@ -36,6 +37,7 @@ pub struct Gateway {
     pub tokens: Option<Tokens>,
     pub hub: Arc<Hub>,
     pub lobby: Arc<Lobby>,
+    pub metrics: Metrics,
 }
 
 /// Serves until SIGTERM or Ctrl-C.
@@ -51,6 +53,7 @@ pub async fn run(config: Config) -> Result<()> {
         tokens: Tokens::new(&config.tokens)?,
         hub: hub.clone(),
         lobby: lobby.clone(),
+        metrics: Metrics::default(),
     });
 
     let address = &config.address;
@@ -58,11 +61,14 @@ pub async fn run(config: Config) -> Result<()> {
         TcpListener::bind(address).await.with_context(|| format!("cannot bind {address}"))?;
     println!("http://{}", listener.local_addr()?);
     tokio::spawn(listen::run(gateway.clone(), listen_database));
-    let with_keys = gateway.clone();
+    let kept = gateway.clone();
     tokio::spawn(async move {
-        if let Some(tokens) = &with_keys.tokens {
-            tokens.keep_keys().await;
-        }
+        let keys = async {
+            if let Some(tokens) = &kept.tokens {
+                tokens.keep_keys().await;
+            }
+        };
+        tokio::join!(keys, kept.metrics.keep_history());
     });
 
     let (mut terminate, mut interrupt) =
@@ -97,9 +103,21 @@ fn routes(gateway: Arc<Gateway>) -> Router {
         .route("/workspaces/{id}/exchange", post(calls::exchange))
         .route("/workspaces/{id}/live", get(live::of_workspace))
         .route("/live", get(live::of_workspaces))
+        .route("/workspaces", get(admin::list))
+        .route("/workspaces/{id}", put(admin::create).delete(admin::drop))
+        .route("/workspaces/{id}/members", get(admin::members))
+        .route(
+            "/workspaces/{id}/members/{user}",
+            put(admin::set_member).delete(admin::remove_member),
+        )
+        .route("/workspaces/{id}/status", get(admin::status))
+        .route("/workspaces/{id}/explain", get(admin::explain))
+        .route("/status", get(page::show))
+        .route("/metrics", get(metrics::show))
         .route("/health", get(health))
         .fallback(async || Failure::not_found())
         .method_not_allowed_fallback(async || Failure::method_not_allowed())
+        .layer(from_fn_with_state(gateway.clone(), metrics::measure))
         .layer(from_fn(lobby::keep))
         .with_state(gateway);
     match cors(&origins) {

@@ -4,10 +4,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod admin;
 mod bodies;
 mod calls;
 mod connections;
 mod faults;
+mod figures;
 mod flood;
 mod live;
 mod meetings;

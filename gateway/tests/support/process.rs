@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use ureq::Agent;
+use ureq::http::Request;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_sync_ext_gateway");
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -193,6 +194,28 @@ impl Door {
             request = request.header("x-user-id", user);
         }
         self.request(request.call())
+    }
+
+    /// The same for who accepts this type.
+    pub fn get_as(&self, path: &str, user: Option<&str>, accept: &str) -> Answer {
+        let mut request = self.agent.get(format!("{}{path}", self.url)).header("accept", accept);
+        if let Some(user) = user {
+            request = request.header("x-user-id", user);
+        }
+        self.request(request.call())
+    }
+
+    /// Any method, with a body unless it is empty.
+    pub fn send(&self, method: &str, path: &str, user: Option<&str>, body: &str) -> Answer {
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.url));
+        if let Some(user) = user {
+            request = request.header("x-user-id", user);
+        }
+        if body.is_empty() {
+            return self.request(self.agent.run(request.body(()).unwrap()));
+        }
+        let request = request.header("content-type", "application/json");
+        self.request(self.agent.run(request.body(body.to_owned()).unwrap()))
     }
 
     fn request(&self, sent: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Answer {

@@ -1,0 +1,239 @@
+//! What the gateway does, in numbers: for Prometheus, and for the status page.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderName, Method};
+use axum::middleware::Next;
+use axum::response::Response;
+use tokio::time::{Instant, interval, timeout};
+
+use crate::server::Gateway;
+
+/// Upper bounds of the buckets, in seconds; above the last one is one more.
+const BOUNDS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// How often the history gets a sample, and for how long they are kept: ten minutes.
+pub const STEP: Duration = Duration::from_secs(5);
+const SAMPLES: usize = 120;
+const PROBE: Duration = Duration::from_secs(1);
+
+#[derive(Default)]
+pub struct Metrics {
+    requests: Mutex<BTreeMap<Kind, Durations>>,
+    /// Of all requests together, up to then.
+    history: Mutex<VecDeque<Durations>>,
+}
+
+/// Few: paths are those of the routes, not of the requests.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Kind {
+    method: &'static str,
+    path: String,
+    status: u16,
+}
+
+#[derive(Clone, Default)]
+pub struct Durations {
+    /// How many took as long as each bucket says, the last one longer than all.
+    buckets: [u64; BOUNDS.len() + 1],
+    seconds: f64,
+}
+
+impl Durations {
+    fn add(&mut self, seconds: f64) {
+        let bucket = BOUNDS.partition_point(|bound| *bound < seconds);
+        self.buckets[bucket] += 1;
+        self.seconds += seconds;
+    }
+
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    fn add_all(&mut self, other: &Durations) {
+        for (mine, others) in self.buckets.iter_mut().zip(other.buckets) {
+            *mine += others;
+        }
+        self.seconds += other.seconds;
+    }
+
+    fn since(&self, earlier: &Durations) -> Durations {
+        let mut since = self.clone();
+        for (mine, others) in since.buckets.iter_mut().zip(earlier.buckets) {
+            *mine -= others;
+        }
+        since.seconds -= earlier.seconds;
+        since
+    }
+
+    /// The bound that this share of the requests stayed below; 0 without requests.
+    pub fn quantile(&self, share: f64) -> f64 {
+        let (mut below, wanted) = (0, (self.count() as f64 * share).ceil() as u64);
+        if wanted == 0 {
+            return 0.0;
+        }
+        let bucket = self.buckets.iter().position(|count| {
+            below += count;
+            below >= wanted
+        });
+        BOUNDS[bucket.unwrap_or(BOUNDS.len()).min(BOUNDS.len() - 1)]
+    }
+}
+
+impl Metrics {
+    /// Takes samples as long as the gateway runs.
+    pub async fn keep_history(&self) {
+        let mut ticks = interval(STEP);
+        loop {
+            ticks.tick().await;
+            self.sample();
+        }
+    }
+
+    fn sample(&self) {
+        let mut all = Durations::default();
+        locked(&self.requests).values().for_each(|durations| all.add_all(durations));
+        let mut history = locked(&self.history);
+        if history.len() > SAMPLES {
+            history.pop_front();
+        }
+        history.push_back(all);
+    }
+
+    /// What was done in each step, the newest last.
+    pub fn history(&self) -> Vec<Durations> {
+        let history = locked(&self.history);
+        history.iter().zip(history.iter().skip(1)).map(|(from, to)| to.since(from)).collect()
+    }
+
+    fn add(&self, kind: Kind, elapsed: Duration) {
+        locked(&self.requests).entry(kind).or_default().add(elapsed.as_secs_f64());
+    }
+
+    fn write_requests(&self, text: &mut String) {
+        let name = "sync_ext_gateway_request_duration_seconds";
+        head(text, name, "histogram", "Time until an answer begins.");
+        for (kind, durations) in locked(&self.requests).iter() {
+            let Kind { method, path, status } = kind;
+            let labels = format!("method=\"{method}\",path=\"{path}\",status=\"{status}\"");
+            let mut below = 0;
+            for (bound, count) in BOUNDS.iter().zip(durations.buckets) {
+                below += count;
+                let _ = writeln!(text, "{name}_bucket{{{labels},le=\"{bound}\"}} {below}");
+            }
+            let count = durations.count();
+            let _ = writeln!(text, "{name}_bucket{{{labels},le=\"+Inf\"}} {count}");
+            let _ = writeln!(text, "{name}_sum{{{labels}}} {}", durations.seconds);
+            let _ = writeln!(text, "{name}_count{{{labels}}} {count}");
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn head(text: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+}
+
+/// Measures a request until its answer begins: a stream is answered at once.
+pub async fn measure(
+    State(gateway): State<Arc<Gateway>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let (method, path) = (name(request.method()), path.unwrap_or("none").to_owned());
+    let begin = Instant::now();
+    let response = next.run(request).await;
+    let status = response.status().as_u16();
+    gateway.metrics.add(Kind { method, path, status }, begin.elapsed());
+    response
+}
+
+/// Anybody can make up methods.
+fn name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        _ => "other",
+    }
+}
+
+/// In the text format of Prometheus.
+pub async fn show(
+    State(gateway): State<Arc<Gateway>>,
+) -> ([(HeaderName, &'static str); 1], String) {
+    let pool = gateway.database.pool();
+    let used = pool.size.saturating_sub(pool.available);
+    let (hub, lobby) = (&gateway.hub, &gateway.lobby);
+    let is_up = is_database_up(&gateway).await;
+    let mut text = String::new();
+    gateway.metrics.write_requests(&mut text);
+    for (name, kind, help, value) in [
+        ("streams", "gauge", "Open streams.", hub.streams() as u64),
+        ("connections", "gauge", "Open connections of clients.", lobby.open() as u64),
+        ("connections_max", "gauge", "Their maximum.", gateway.config.max_connections as u64),
+        (
+            "connections_given_up_total",
+            "counter",
+            "Connections closed at the maximum, while no request was at work on them.",
+            lobby.given_up(),
+        ),
+        ("pool_used", "gauge", "Connections to the database in use.", used as u64),
+        ("pool_max", "gauge", "Their maximum.", pool.max_size as u64),
+        ("pool_waiting", "gauge", "Calls that wait for one.", pool.waiting as u64),
+        ("listening", "gauge", "Whether notifications arrive.", hub.is_listening().into()),
+        ("database_up", "gauge", "Whether the database answers.", is_up.into()),
+    ] {
+        let name = format!("sync_ext_gateway_{name}");
+        head(&mut text, &name, kind, help);
+        let _ = writeln!(text, "{name} {value}");
+    }
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
+}
+
+/// A busy pool says nothing of the database: who listens hears from it all the time.
+async fn is_database_up(gateway: &Gateway) -> bool {
+    let probe = gateway.database.call(None, "select ''", &[]);
+    gateway.hub.is_listening() || timeout(PROBE, probe).await.is_ok_and(|answer| answer.is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_bounds_of_buckets() {
+        let mut durations = Durations::default();
+        assert_eq!(durations.quantile(0.5), 0.0);
+        for seconds in [0.0004, 0.002, 0.002, 60.0] {
+            durations.add(seconds);
+        }
+        assert_eq!(
+            [0.25, 0.5, 0.75, 1.0].map(|share| durations.quantile(share)),
+            [0.0005, 0.0025, 0.0025, 10.0]
+        );
+    }
+
+    #[test]
+    fn history_is_of_each_step_and_bounded() {
+        let metrics = Metrics::default();
+        let kind = || Kind { method: "GET", path: "/health".into(), status: 200 };
+        for count in 0..SAMPLES + 10 {
+            (0..count).for_each(|_| metrics.add(kind(), Duration::from_millis(3)));
+            metrics.sample();
+        }
+        let counts: Vec<u64> = metrics.history().iter().map(Durations::count).collect();
+        assert_eq!(counts, (10..SAMPLES as u64 + 10).collect::<Vec<u64>>());
+    }
+}
