@@ -144,6 +144,22 @@ install_neighbours() {
   link_all "$bin" "$tree/bin"
 }
 
+# For the test of the gateway behind nginx. Unpacked only: the package would start a server.
+unpack_nginx() {
+  local to=$root/target/tools
+  command -v nginx >/dev/null && return
+  refresh_lists
+  apt-cache show nginx >/dev/null 2>&1 || return 0
+  say "unpacking nginx"
+  mkdir -p "$to/bin"
+  rm -rf "$to/nginx"
+  mkdir "$to/nginx"
+  (cd "$to/nginx" && apt-get download -qq nginx && dpkg -x nginx_*.deb .)
+  if "$to/nginx/usr/sbin/nginx" -v 2>/dev/null; then
+    ln -sf ../nginx/usr/sbin/nginx "$to/bin/nginx"
+  fi
+}
+
 # Drivers of other languages, those that tests/clients names.
 install_clients() {
   local from=$root/tests/clients to=$root/target/clients
@@ -177,6 +193,7 @@ case "${1:-}" in
     pg=$(choose_pg) run=$(run_dir)
     install_neighbours
     install_clients
+    unpack_nginx
     exit
     ;;
 esac

@@ -8,6 +8,7 @@ mod admin;
 mod bodies;
 mod calls;
 mod connections;
+mod deploy;
 mod faults;
 mod figures;
 mod flood;
