@@ -71,17 +71,19 @@ impl Durations {
         since
     }
 
-    /// The bound that this share of the requests stayed below; 0 without requests.
+    /// What this share of the requests stayed below, as if those of a bucket were spread
+    /// evenly in it; 0 without requests.
     pub fn quantile(&self, share: f64) -> f64 {
-        let (mut below, wanted) = (0, (self.count() as f64 * share).ceil() as u64);
-        if wanted == 0 {
-            return 0.0;
-        }
-        let bucket = self.buckets.iter().position(|count| {
+        let (mut below, wanted) = (0.0, self.count() as f64 * share);
+        for (bucket, bound) in BOUNDS.iter().enumerate() {
+            let count = self.buckets[bucket] as f64;
+            if count > 0.0 && below + count >= wanted {
+                let from = if bucket == 0 { 0.0 } else { BOUNDS[bucket - 1] };
+                return from + (bound - from) * (wanted - below) / count;
+            }
             below += count;
-            below >= wanted
-        });
-        BOUNDS[bucket.unwrap_or(BOUNDS.len()).min(BOUNDS.len() - 1)]
+        }
+        if below < wanted { BOUNDS[BOUNDS.len() - 1] } else { 0.0 }
     }
 }
 
@@ -213,16 +215,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantiles_are_bounds_of_buckets() {
+    fn quantiles_lie_within_their_bucket() {
         let mut durations = Durations::default();
         assert_eq!(durations.quantile(0.5), 0.0);
-        for seconds in [0.0004, 0.002, 0.002, 60.0] {
+        for seconds in [0.3, 0.6, 0.6, 60.0] {
             durations.add(seconds);
         }
-        assert_eq!(
-            [0.25, 0.5, 0.75, 1.0].map(|share| durations.quantile(share)),
-            [0.0005, 0.0025, 0.0025, 10.0]
-        );
+        let quantiles = [0.25, 0.5, 0.75, 1.0].map(|share| durations.quantile(share));
+        assert_eq!(quantiles, [0.5, 0.75, 1.0, 10.0]);
     }
 
     #[test]

@@ -174,8 +174,8 @@ fn gateway(html: &mut String, gateway: &Gateway) -> fmt::Result {
     let (median, p95) = (series(&|step| step.quantile(0.5)), series(&|step| step.quantile(0.95)));
     let rate = chart::lines("Requests", &[("now", rates)], |rate| format!("{rate:.1}/s"));
     let latency =
-        chart::lines("Time to an answer", &[("median below", median), ("95 % below", p95)], |s| {
-            format!("{} ms", s * 1000.0)
+        chart::lines("Time to an answer", &[("median", median), ("95 % below", p95)], |s| {
+            format!("{:.1} ms", s * 1000.0)
         });
     write!(html, "</div><div class=\"row wide\">{rate}{latency}</div>")
 }
@@ -191,7 +191,7 @@ fn of_workspaces(html: &mut String, mut workspaces: Vec<Workspace>) -> fmt::Resu
     )?;
     for workspace in &workspaces {
         let waits = match (&workspace.pinned_by, workspace.pinned_at) {
-            (Some(device), Some(at)) => format!("{} at {at}", Text(device)),
+            (Some(device), Some(at)) => format!("{} at {}", Text(device), grouped(at)),
             _ => "<span class=\"dim\">no device</span>".into(),
         };
         write!(html, "<tr><td class=\"text\">{}</td>", Text(&workspace.workspace_id))?;
@@ -202,9 +202,9 @@ fn of_workspaces(html: &mut String, mut workspaces: Vec<Workspace>) -> fmt::Resu
             workspace.graves,
             workspace.log_rows,
         ] {
-            write!(html, "<td>{number}</td>")?;
+            write!(html, "<td>{}</td>", grouped(number))?;
         }
-        let (size, garbage) = (bytes(workspace.log_bytes), workspace.garbage_waiting);
+        let (size, garbage) = (bytes(workspace.log_bytes), grouped(workspace.garbage_waiting));
         write!(html, "<td>{size}</td><td>{garbage}</td><td class=\"text\">{waits}</td></tr>")?;
     }
     html.write_str("</table></div>")?;
@@ -218,7 +218,7 @@ fn of_devices(html: &mut String, workspaces: &[Workspace]) -> fmt::Result {
     devices.sort_by_key(|(_, device)| (!device.pins_gc, -device.lag));
     devices.truncate(MOST_DEVICES);
     write!(html, "<h2>Devices {}</h2>", shown(devices.len(), count))?;
-    table(html, "~Device|~User|~Workspace|Cursor|~Lag|Last heard of|~State")?;
+    table(html, "~Device|~User|~Workspace|Cursor|Lag|~|Last heard of|~State")?;
     let most = devices.iter().map(|(_, device)| device.lag).max().unwrap_or(0).max(1);
     for (workspace, device) in devices {
         let state = match (device.pins_gc, device.active) {
@@ -229,14 +229,14 @@ fn of_devices(html: &mut String, workspaces: &[Workspace]) -> fmt::Result {
         write!(
             html,
             "<tr><td class=\"text\">{}</td><td class=\"text\">{}</td><td class=\"text\">{}</td>\
-             <td>{}</td><td class=\"text\"><span class=\"bar\" style=\"width:{}px\"></span>{}</td>\
-             <td>{}</td><td class=\"text\">{state}</td></tr>",
+             <td>{}</td><td>{}</td><td class=\"text\"><span class=\"bar\" \
+             style=\"width:{}px\"></span></td><td>{}</td><td class=\"text\">{state}</td></tr>",
             Text(&device.device_id),
             Text(device.user_id.as_deref().unwrap_or("")),
             Text(&workspace.workspace_id),
-            device.last_seen_version,
+            grouped(device.last_seen_version),
+            grouped(device.lag),
             device.lag.max(0) * 80 / most,
-            device.lag,
             age(device.heartbeat_age_seconds),
         )?;
     }
@@ -299,6 +299,19 @@ fn table(html: &mut String, columns: &str) -> fmt::Result {
 fn shown(shown: usize, all: usize) -> String {
     let count = if shown < all { format!("{shown} of {all}") } else { all.to_string() };
     format!("<span class=\"dim\">{count}</span>")
+}
+
+/// Thousands apart.
+fn grouped(number: i64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (at, digit) in digits.char_indices() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            grouped.push('\u{202f}');
+        }
+        grouped.push(digit);
+    }
+    grouped
 }
 
 fn bytes(bytes: i64) -> String {
