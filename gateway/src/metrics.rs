@@ -72,18 +72,18 @@ impl Durations {
     }
 
     /// What this share of the requests stayed below, as if those of a bucket were spread
-    /// evenly in it; 0 without requests.
-    pub fn quantile(&self, share: f64) -> f64 {
+    /// evenly in it; `None` without requests.
+    pub fn quantile(&self, share: f64) -> Option<f64> {
         let (mut below, wanted) = (0.0, self.count() as f64 * share);
-        for (bucket, bound) in BOUNDS.iter().enumerate() {
-            let count = self.buckets[bucket] as f64;
+        for (bucket, count) in self.buckets.iter().map(|count| *count as f64).enumerate() {
             if count > 0.0 && below + count >= wanted {
                 let from = if bucket == 0 { 0.0 } else { BOUNDS[bucket - 1] };
-                return from + (bound - from) * (wanted - below) / count;
+                let to = BOUNDS[bucket.min(BOUNDS.len() - 1)];
+                return Some(from + (to - from) * (wanted - below) / count);
             }
             below += count;
         }
-        if below < wanted { BOUNDS[BOUNDS.len() - 1] } else { 0.0 }
+        None
     }
 }
 
@@ -217,12 +217,12 @@ mod tests {
     #[test]
     fn quantiles_lie_within_their_bucket() {
         let mut durations = Durations::default();
-        assert_eq!(durations.quantile(0.5), 0.0);
+        assert_eq!(durations.quantile(0.5), None);
         for seconds in [0.3, 0.6, 0.6, 60.0] {
             durations.add(seconds);
         }
         let quantiles = [0.25, 0.5, 0.75, 1.0].map(|share| durations.quantile(share));
-        assert_eq!(quantiles, [0.5, 0.75, 1.0, 10.0]);
+        assert_eq!(quantiles, [0.5, 0.75, 1.0, 10.0].map(Some));
     }
 
     #[test]

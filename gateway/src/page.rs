@@ -169,8 +169,8 @@ fn gateway(html: &mut String, gateway: &Gateway) -> fmt::Result {
         write!(html, "<p class=\"card\"><b>{value}</b><span class=\"dim\">{name}</span></p>")?;
     }
     let history = gateway.metrics.history();
-    let series = |of: &dyn Fn(&Durations) -> f64| history.iter().map(of).collect::<Vec<f64>>();
-    let rates = series(&|step| step.count() as f64 / STEP.as_secs_f64());
+    let series = |of: &dyn Fn(&Durations) -> Option<f64>| history.iter().map(of).collect();
+    let rates = series(&|step| Some(step.count() as f64 / STEP.as_secs_f64()));
     let (median, p95) = (series(&|step| step.quantile(0.5)), series(&|step| step.quantile(0.95)));
     let rate = chart::lines("Requests", &[("now", rates)], |rate| format!("{rate:.1}/s"));
     let latency =
