@@ -44,7 +44,7 @@ fn nginx_passes_streams_on_at_once() {
     for _ in 0..STREAMS {
         streams.arg(nginx.url("/live?workspace=team"));
     }
-    let mut streams = streams.stdout(Stdio::piped()).spawn().unwrap();
+    let mut streams = streams.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     gateway.until_streams(STREAMS as u64);
     let mut lines = BufReader::new(streams.stdout.take().unwrap()).lines();
     for id in 1..=3 {

@@ -24,6 +24,7 @@ fn tokens_name_the_users() {
     a_claim_and_a_cookie_may_be_chosen(&stand);
     tokens_by_keys_of_a_file(&stand);
     keys_that_change_are_read_again(&stand);
+    keys_over_https_are_those_of_who_is_certified(&stand);
     a_stream_ends_with_its_token(&stand);
     without_keys_nobody_is_refused_for_good(&stand);
 }
@@ -172,6 +173,20 @@ fn keys_that_change_are_read_again(stand: &Stand) {
     refused(pull(&often, &by_old), "Its key is unknown.");
     assert_eq!(pull(&often, &by_new).status, 200);
     assert!(often.log().contains("no keys"), "{}", often.log());
+}
+
+fn keys_over_https_are_those_of_who_is_certified(stand: &Stand) {
+    let key = Key::new("key", ES256);
+    let (publisher, certificate) = Publisher::over_tls(&[&key]);
+    let file = std::env::temp_dir().join(format!("roots-{}.pem", std::process::id()));
+    fs::write(&file, certificate).unwrap();
+    let token = key.sign(&claims(json!({})));
+    let keys = ("GATEWAY_JWT_KEYS", &*publisher.url);
+    // Where the system's roots are.
+    let gateway = start(stand, &[keys, ("SSL_CERT_FILE", file.to_str().unwrap())]);
+    assert_eq!(pull(&gateway, &token).status, 200);
+    fs::remove_file(&file).unwrap();
+    assert_eq!(pull(&start(stand, &[keys]), &token).code(), "08001");
 }
 
 fn a_stream_ends_with_its_token(stand: &Stand) {

@@ -1,8 +1,8 @@
 //! Who issues tokens, and publishes its keys.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -10,7 +10,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256};
+use rcgen::{
+    CertifiedKey, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, generate_simple_self_signed,
+};
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
 /// A key pair with its name.
@@ -72,7 +77,7 @@ pub fn claims(changes: Value) -> Value {
     json!(all)
 }
 
-/// Serves a set of keys over HTTP.
+/// Serves a set of keys over HTTP, or HTTPS.
 pub struct Publisher {
     pub url: String,
     shown: Arc<Mutex<Option<String>>>,
@@ -81,8 +86,28 @@ pub struct Publisher {
 
 impl Publisher {
     pub fn of(keys: &[&Key]) -> Publisher {
+        Publisher::start(keys, None)
+    }
+
+    /// With a certificate of its own, which it returns (PEM).
+    pub fn over_tls(keys: &[&Key]) -> (Publisher, String) {
+        let names = ["localhost".to_owned()];
+        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();
+        let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], key)
+            .unwrap();
+        (Publisher::start(keys, Some(Arc::new(config))), cert.pem())
+    }
+
+    fn start(keys: &[&Key], tls: Option<Arc<ServerConfig>>) -> Publisher {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/keys", listener.local_addr().unwrap());
+        let port = listener.local_addr().unwrap().port();
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://localhost:{port}/keys");
         let (shown, reads) =
             (Arc::new(Mutex::new(Some(set_of(keys)))), Arc::<AtomicUsize>::default());
         let publisher = Publisher { url, shown: shown.clone(), reads: reads.clone() };
@@ -90,7 +115,13 @@ impl Publisher {
             for stream in listener.incoming() {
                 reads.fetch_add(1, Ordering::SeqCst);
                 let text = shown.lock().unwrap().clone();
-                answer(stream.unwrap(), text);
+                match &tls {
+                    None => answer(stream.unwrap(), text),
+                    Some(tls) => {
+                        let connection = ServerConnection::new(tls.clone()).unwrap();
+                        answer(StreamOwned::new(connection, stream.unwrap()), text);
+                    }
+                }
             }
         });
         publisher
@@ -106,13 +137,19 @@ impl Publisher {
     }
 }
 
-fn answer(mut stream: TcpStream, text: Option<String>) {
-    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-    while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+fn answer(stream: impl Read + Write, text: Option<String>) {
+    let mut stream = BufReader::new(stream);
+    let mut line = String::new();
+    while line != "\r\n" {
+        line.clear();
+        if !stream.read_line(&mut line).is_ok_and(|length| length > 0) {
+            return;
+        }
+    }
     let (status, text) = text.map_or(("503 Down", String::new()), |text| ("200 OK", text));
     let length = text.len();
     let _ = write!(
-        stream,
+        stream.get_mut(),
         "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{text}"
     );
 }
