@@ -174,7 +174,7 @@ fn database(url: &str, name: &str, patience: Duration) -> Result<tokio_postgres:
     let url = url.replace("sslmode=verify-full", "sslmode=require");
     let mut config: tokio_postgres::Config = url.parse().context("the URL of a database")?;
     if config.get_ssl_mode() == SslMode::Prefer {
-        // Whoever can intercept a connection can also refuse it TLS.
+        // It protects from nobody: who can intercept a connection can also refuse it TLS.
         config.ssl_mode(SslMode::Disable);
     }
     // The kernel then ends, too, what waits on a machine that has gone. It counts
