@@ -81,7 +81,6 @@ impl Followed {
             }
             answer => {
                 let page = answer?;
-                // Not when it is sent: its bell may ring before.
                 self.has_more = page.end.has_more;
                 (self.retry_at, self.back_off) = (None, BACK_OFF);
                 Ok(Some(page))

@@ -40,7 +40,8 @@ fn nginx_passes_streams_on_at_once() {
     until("nginx serves", || nginx.ask("/workspaces", &ann).starts_with("200"));
 
     let mut streams = nginx.curl();
-    streams.args(["--parallel", "--parallel-max", "20", "--header", &ann]);
+    // Events that do not come would be waited for.
+    streams.args(["--max-time", "60", "--parallel", "--parallel-max", "20", "--header", &ann]);
     for _ in 0..STREAMS {
         streams.arg(nginx.url("/live?workspace=team"));
     }
