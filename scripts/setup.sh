@@ -158,6 +158,12 @@ unpack_nginx() {
   if "$to/nginx/usr/sbin/nginx" -v 2>/dev/null; then
     ln -sf ../nginx/usr/sbin/nginx "$to/bin/nginx"
   fi
+# The pooling proxy that the gateway is tested through; a test prints that it has not
+# found it.
+install_bouncer() {
+  [ -x /usr/sbin/pgbouncer ] && return
+  command -v apt-cache >/dev/null && apt-cache show pgbouncer >/dev/null 2>&1 || return 0
+  install_packages pgbouncer
 }
 
 # Drivers of other languages, those that tests/clients names.
@@ -192,6 +198,7 @@ case "${1:-}" in
   tests)
     pg=$(choose_pg) run=$(run_dir)
     install_neighbours
+    install_bouncer
     install_clients
     unpack_nginx
     exit

@@ -144,7 +144,8 @@ pub struct Exchange {
 pub type Answer = Result<([(HeaderName, &'static str); 1], String), Failure>;
 
 pub async fn push(Posted { call, body }: Posted) -> Answer {
-    json(call.run("select sync_push($1, $2::json)::text", &[(&body, Type::TEXT)]).await)
+    let Caller { gateway, user, .. } = call.caller;
+    json(gateway.pushes.push(call.workspace_id, user, body).await)
 }
 
 pub async fn pull(posted: Posted) -> Answer {

@@ -75,6 +75,11 @@ pub struct Config {
     #[arg(long, env = "GATEWAY_POOL_SIZE", value_name = "COUNT", default_value = "16")]
     pub pool_size: usize,
 
+    /// Maximum number of pushes that are stored in one transaction; 1 stores each in its own
+    #[arg(long, env = "GATEWAY_GROUP_MAX", value_name = "COUNT", default_value = "64",
+        value_parser = clap::value_parser!(u16).range(1..))]
+    pub group_max: u16,
+
     /// Seconds to wait for a database connection, and for a sign of life of the listening
     /// one; above 0
     #[arg(long, env = "GATEWAY_DATABASE_TIMEOUT", value_name = "SECONDS", default_value = "10",

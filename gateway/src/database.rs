@@ -18,7 +18,7 @@ pub type Argument<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// Attempts for a call that conflicts with another transaction. Pushing again is
 /// harmless: an op is recognized by its opId.
-const TRIES: u32 = 4;
+pub const TRIES: u32 = 4;
 
 /// A connection keeps a buffer as large as the largest reply that it has read: after a
 /// reply of more bytes it is closed.
@@ -26,7 +26,7 @@ const LARGE: usize = 4 << 20;
 
 pub struct Database {
     pool: Pool,
-    call_timeout: Duration,
+    pub call_timeout: Duration,
 }
 
 impl Database {
@@ -47,6 +47,10 @@ impl Database {
 
     pub fn pool(&self) -> Status {
         self.pool.status()
+    }
+
+    pub async fn connection(&self) -> Result<Object, Failure> {
+        Ok(self.pool.get().await?)
     }
 
     /// Calls a function as `user`, or as a trusted caller, and returns its reply.
@@ -71,7 +75,7 @@ impl Database {
         sql: &str,
         arguments: &[Argument<'_>],
     ) -> Result<String, Failure> {
-        let mut client = self.pool.get().await?;
+        let mut client = self.connection().await?;
         match timeout(self.call_timeout, run(&mut client, user, sql, arguments)).await {
             Ok(answer) => {
                 if answer.as_ref().is_ok_and(|reply| reply.len() > LARGE) {

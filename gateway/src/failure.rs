@@ -13,7 +13,7 @@ use tracing::{error, warn};
 /// Of 55000, what no later try changes.
 const STAYS_SO: [&str; 2] = ["workspace must keep an owner", "members are kept elsewhere"];
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Failure {
     #[serde(skip)]
     pub status: StatusCode,
@@ -85,7 +85,7 @@ impl Failure {
         Failure::new(StatusCode::INTERNAL_SERVER_ERROR, code, "internal error", None)
     }
 
-    fn connection_lost(error: &tokio_postgres::Error) -> Failure {
+    pub fn connection_lost(error: &tokio_postgres::Error) -> Failure {
         warn!(error = error as &dyn Error, "connection lost");
         let message = "the connection to the database was lost";
         Failure::new(StatusCode::SERVICE_UNAVAILABLE, "08006", message, None)
@@ -100,7 +100,7 @@ impl Failure {
 
     /// Another transaction interfered: the same call may succeed now.
     pub fn is_conflict(&self) -> bool {
-        matches!(self.code.as_str(), "40001" | "40P01")
+        is_conflict(&self.code)
     }
 
     /// Not the request's fault: it may succeed later.
@@ -144,6 +144,10 @@ impl From<PoolError> for Failure {
         let message = "the database cannot be reached";
         Failure::new(StatusCode::SERVICE_UNAVAILABLE, "08001", message, None)
     }
+}
+
+pub fn is_conflict(code: &str) -> bool {
+    matches!(code, "40001" | "40P01")
 }
 
 /// The message is fixed where it is sync_ext's. Others raise some of these codes too.

@@ -13,6 +13,8 @@
 //! * [`admin`]: workspaces, members, status
 //! * [`live`]: streams of changes
 //! * [`follow`]: pulls for a stream where something is new
+//! * [`pushes`]: which pushes wait for which workspace
+//! * [`group`]: pushes of one workspace in one transaction
 //! * [`hub`]: which streams wait for which workspace
 //! * [`listen`]: the one connection that receives notifications of commits
 //! * [`database`]: a call in a transaction of its own
@@ -30,6 +32,7 @@ mod connections;
 mod database;
 mod failure;
 mod follow;
+mod group;
 mod hub;
 mod keys;
 mod listen;
@@ -37,6 +40,7 @@ mod live;
 mod lobby;
 mod metrics;
 mod page;
+mod pushes;
 mod server;
 mod tls;
 mod token;

@@ -24,6 +24,7 @@ use crate::failure::Failure;
 use crate::hub::Hub;
 use crate::lobby::{self, Lobby};
 use crate::metrics::Metrics;
+use crate::pushes::Pushes;
 use crate::token::Tokens;
 use crate::{admin, calls, connections, listen, live, metrics, page};
 
@@ -32,7 +33,8 @@ const PREFLIGHT_AGE: Duration = Duration::from_secs(3600);
 
 pub struct Gateway {
     pub config: Arc<Config>,
-    pub database: Database,
+    pub database: Arc<Database>,
+    pub pushes: Arc<Pushes>,
     /// Where tokens name the users.
     pub tokens: Option<Tokens>,
     pub hub: Arc<Hub>,
@@ -44,12 +46,14 @@ pub struct Gateway {
 pub async fn run(config: Config) -> Result<()> {
     let config = Arc::new(config);
     let hub = Arc::new(Hub::default());
-    let database = Database::new(&config)?;
+    let database = Arc::new(Database::new(&config)?);
+    let pushes = Arc::new(Pushes::new(&config, database.clone()));
     let listen_database = config.listen_database()?;
     let lobby = Lobby::new(config.max_connections);
     let gateway = Arc::new(Gateway {
         config: config.clone(),
         database,
+        pushes,
         tokens: Tokens::new(&config.tokens)?,
         hub: hub.clone(),
         lobby: lobby.clone(),
@@ -149,6 +153,7 @@ fn cors(origins: &[HeaderValue]) -> Option<CorsLayer> {
 async fn health(State(gateway): State<Arc<Gateway>>) -> impl IntoResponse {
     let (listening, streams) = (gateway.hub.is_listening(), gateway.hub.streams());
     let status = if listening { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = json!({"listening": listening, "streams": streams}).to_string();
+    let waiting = gateway.pushes.waiting();
+    let body = json!({"listening": listening, "streams": streams, "waiting": waiting}).to_string();
     (status, [(CONTENT_TYPE, "application/json")], body)
 }

@@ -6,12 +6,14 @@ mod support;
 
 mod admin;
 mod bodies;
+mod bouncer;
 mod calls;
 mod connections;
 mod deploy;
 mod faults;
 mod figures;
 mod flood;
+mod groups;
 mod live;
 mod meetings;
 mod memory;

@@ -3,8 +3,11 @@
 
 #![allow(dead_code, reason = "each program uses some of it")]
 
+pub mod bouncer;
+pub mod crowd;
 pub mod devices;
 pub mod gate;
+pub mod groups;
 pub mod issuer;
 pub mod kills;
 pub mod process;

@@ -152,6 +152,11 @@ impl Door {
         until("streams begin or end", || self.health()["streams"] == count);
     }
 
+    /// Pushes that wait for another one of their workspace.
+    pub fn until_waiting(&self, count: usize) {
+        until("pushes wait", || self.health()["waiting"] == count);
+    }
+
     fn health(&self) -> Value {
         self.request(self.agent.get(format!("{}/health", self.url)).call()).json()
     }
