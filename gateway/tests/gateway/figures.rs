@@ -80,10 +80,10 @@ fn the_pool_shows_who_waits(cluster: &Cluster) {
     push(&mut transaction, "team", &[put(1, "a", 1)]);
     thread::scope(|scope| {
         let door = &*stand.gateway;
-        for id in [2, 3] {
-            scope.spawn(move || door.post(PUSH, None, &format!("[{}]", put(id, "b", id))));
-        }
+        scope.spawn(move || door.post(PUSH, None, &format!("[{}]", put(2, "b", 1))));
         until_a_push_waits(&mut stand.admin);
+        // One to the same workspace would wait for the first, not for a connection.
+        scope.spawn(move || door.post("/workspaces/other/pull", None, "{}"));
         until("a call waits for the pool", || gauge(door, "pool_waiting") == 1.0);
         assert_eq!([gauge(door, "pool_used"), gauge(door, "pool_max")], [1.0, 1.0]);
         transaction.commit().unwrap();
