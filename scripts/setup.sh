@@ -158,6 +158,8 @@ unpack_nginx() {
   if "$to/nginx/usr/sbin/nginx" -v 2>/dev/null; then
     ln -sf ../nginx/usr/sbin/nginx "$to/bin/nginx"
   fi
+}
+
 # The pooling proxy that the gateway is tested through; a test prints that it has not
 # found it.
 install_bouncer() {
