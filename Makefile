@@ -1,7 +1,7 @@
 # Set-up is part of every verb; PG=15|16|17|18 chooses the Postgres to use.
 
 .PHONY: help demo test test-all proof mutations mutations-table mutants bench bench-quick bench-growth profile gateway \
-  gateway-figures install package golden fmt clean
+  gateway-figures gateway-soak install package golden fmt clean
 
 help:
 	@echo 'make demo      replay a real op log on a throw-away cluster; then push to typed tables'
@@ -15,7 +15,8 @@ help:
 	@echo 'make bench     sync_ext beside plain SQL and its peers; bench-quick for less,'
 	@echo '               bench-growth for logs of up to ten million entries'
 	@echo 'make gateway   the gateway beside a throw-away cluster, until Ctrl-C;'
-	@echo '               gateway-figures for how long an edit takes from device to device'
+	@echo '               gateway-figures for how long an edit takes from device to device,'
+	@echo '               gateway-soak for 2,000 streams while the database restarts (5 minutes)'
 	@echo 'make profile   where the time of a push and a pull goes, by perf'
 	@echo 'make install   build and install into the Postgres of PG_CONFIG (default: pg_config)'
 	@echo 'make package   build the installable files under target/release'
@@ -63,6 +64,9 @@ gateway:
 
 gateway-figures:
 	@scripts/gateway.sh figures
+
+gateway-soak:
+	@scripts/gateway.sh soak
 
 install:
 	@scripts/install.sh

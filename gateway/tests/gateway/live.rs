@@ -340,7 +340,7 @@ fn a_slow_client_holds_up_nobody(stand: &mut Stand) {
     let _slow = ask(&gateway);
     let live = Live::open(&gateway, &format!("{TEAM}?pageLimit=2"), None);
     gateway.until_streams(2);
-    let memory = peak_kb(&gateway);
+    let memory = gateway.memory("VmHWM");
 
     let large = "x".repeat(100_000);
     for id in (1..=OPS).step_by(20) {
@@ -349,7 +349,7 @@ fn a_slow_client_holds_up_nobody(stand: &mut Stand) {
         push(&mut stand.admin, "team", &ops);
     }
     assert_eq!(live.versions_until(OPS as i64), (1..=OPS as i64).collect::<Vec<i64>>());
-    let grown = peak_kb(&gateway) - memory;
+    let grown = gateway.memory("VmHWM") - memory;
     assert!(grown < 8_000, "16 MB to be read made the gateway grow by {grown} kB");
 }
 
@@ -377,10 +377,4 @@ fn it_is_cut_off_and_resumes(stand: &Stand) {
     let resumed = Live::resume(&gateway, &path, None, &last.to_string());
     let missed: Vec<i64> = (last + 1..=OPS as i64).collect();
     assert_eq!(resumed.versions_until(OPS as i64), missed);
-}
-
-fn peak_kb(gateway: &Gateway) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }

@@ -1,11 +1,10 @@
 //! Memory that large replies took goes back to the system.
 
-use std::fs;
 use std::thread;
 
 use sync_ext_harness::cluster::Cluster;
 
-use crate::support::process::{Gateway, until};
+use crate::support::process::until;
 use crate::support::stand::{SERVER, Stand};
 
 const MB: u64 = 1024;
@@ -22,7 +21,7 @@ fn memory_of_large_replies_is_given_back() {
                       'hlc', 'h', 'clock', 1)))
                   from generate_series(1, 500) n))::text";
     stand.admin.batch_execute(fill).unwrap();
-    let before = kb(&stand.gateway, "VmRSS:");
+    let before = stand.gateway.memory("VmRSS");
     thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
@@ -32,7 +31,7 @@ fn memory_of_large_replies_is_given_back() {
             });
         }
     });
-    let (peak, at_end) = (kb(&stand.gateway, "VmHWM:"), kb(&stand.gateway, "VmRSS:"));
+    let (peak, at_end) = (stand.gateway.memory("VmHWM"), stand.gateway.memory("VmRSS"));
     println!(
         "three replies of 100 MB at once: {} MB before, {} MB at most, {} MB at their end",
         before / MB,
@@ -40,11 +39,5 @@ fn memory_of_large_replies_is_given_back() {
         at_end / MB,
     );
     // The connections to the database end beside their answers.
-    until("the memory is given back", || kb(&stand.gateway, "VmRSS:") < before + 50 * MB);
-}
-
-fn kb(gateway: &Gateway, name: &str) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    until("the memory is given back", || stand.gateway.memory("VmRSS") < before + 50 * MB);
 }

@@ -1,9 +1,10 @@
-//! What the tests and the benchmark share: the gateway as a process, clients of
+//! What the tests and the benchmarks share: the gateway as a process, clients of
 //! its calls and its streams, devices that sync through it.
 
 #![allow(dead_code, reason = "each program uses some of it")]
 
 pub mod bouncer;
+pub mod connection;
 pub mod crowd;
 pub mod devices;
 pub mod gate;

@@ -105,6 +105,14 @@ impl Gateway {
         self.process.id()
     }
 
+    /// Its memory in kB, by its name in `/proc`: `VmRSS`, or `VmHWM` for the most so far.
+    pub fn memory(&self, name: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let mut lines = status.lines().filter_map(|line| line.split_once(':'));
+        let (_, size) = lines.find(|(key, _)| *key == name).unwrap();
+        size.trim_end_matches("kB").trim().parse().unwrap()
+    }
+
     /// What it has logged so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()

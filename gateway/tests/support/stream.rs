@@ -1,7 +1,7 @@
 //! A client of server-sent events.
 
 use std::io::{BufRead, BufReader};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::Instant;
 
@@ -87,7 +87,8 @@ impl Live {
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         let reader = BufReader::new(response.into_body().into_reader());
         let (sender, said) = channel();
-        thread::spawn(move || read(reader, &sender));
+        // Nobody reads on when the receiver is gone; the connection is closed with the reader.
+        thread::spawn(move || read(reader, |said| sender.send((said, Instant::now())).is_ok()));
         Live { said }
     }
 
@@ -138,13 +139,13 @@ impl Live {
     }
 }
 
-fn read(reader: impl BufRead, sender: &Sender<(Said, Instant)>) {
-    let send = |said| sender.send((said, Instant::now()));
+/// Reads a stream to its end, or until `hear` returns false.
+pub fn read(reader: impl BufRead, mut hear: impl FnMut(Said) -> bool) {
     let mut event = Event::default();
     let mut data = Vec::new();
     for line in reader.lines() {
         let Ok(line) = line else {
-            let _ = send(Said::End { whole: false });
+            hear(Said::End { whole: false });
             return;
         };
         let said = match line.split_once(':') {
@@ -167,10 +168,9 @@ fn read(reader: impl BufRead, sender: &Sender<(Said, Instant)>) {
             }
             None => panic!("a line without a field: {line}"),
         };
-        if send(said).is_err() {
-            // Nobody reads on; the connection is closed with the reader.
+        if !hear(said) {
             return;
         }
     }
-    let _ = send(Said::End { whole: data.is_empty() });
+    hear(Said::End { whole: data.is_empty() });
 }
