@@ -31,7 +31,8 @@ struct Load {
     workspaces: usize,
     time: Duration,
     stops: &'static [Stop],
-    /// In seconds: streams end at this age, and their clients connect again.
+    /// In seconds: streams end at this age, and their clients connect again, all at once. The
+    /// memory is first read after a few such times, because they enlarge it.
     stream_age: &'static str,
     /// Whether the time is long enough to judge the memory.
     bounds_memory: bool,
@@ -144,7 +145,8 @@ fn run(cluster: &mut Cluster, gateway: Gateway, load: &Load) -> Result<()> {
         soak.is_over.store(true, SeqCst);
         soak.tell(stored.len(), time);
         println!(
-            "  the gateway's memory: {early} kB after {:.0} s, {peak} kB at most, {late} kB at the end",
+            "  the gateway's memory: {early} kB after {:.0} s, {peak} kB at most, \
+             {late} kB at the end",
             (load.time / 5).as_secs_f64()
         );
         if load.bounds_memory {
