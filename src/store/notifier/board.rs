@@ -194,11 +194,15 @@ pub fn must_step_aside() -> bool {
 pub fn end() {
     // SAFETY: a variable of this process.
     let me = unsafe { pg_sys::MyProcPid };
-    if let Some(place) = BOARD.exclusive().place(this_database())
-        && place.worker == me
-    {
-        (place.worker, place.latch, place.sleeps) = (0, 0, false);
-    }
+    let mut board = BOARD.exclusive();
+    let Some(place) = board.place(this_database()).filter(|place| place.worker == me) else {
+        return;
+    };
+    (place.worker, place.latch, place.sleeps) = (0, 0, false);
+    // Postgres tells the launcher that started this process, which may be gone.
+    let latch = board.launcher;
+    drop(board);
+    wake(latch);
 }
 
 /// This process' database wants no worker.
