@@ -67,13 +67,13 @@ fn serve(channel: &str, settings: Option<String>) -> bool {
     let mut looked = Instant::now();
     loop {
         board::take(&mut taken);
-        let pause = if taken.is_empty() {
-            PERIOD.saturating_sub(looked.elapsed())
+        let goes_on = if taken.is_empty() {
+            BackgroundWorker::wait_latch(Some(PERIOD.saturating_sub(looked.elapsed())))
         } else {
             tell(channel, &taken);
-            guc::notify_interval()
+            wait_out(guc::notify_interval())
         };
-        if !pause.is_zero() && !BackgroundWorker::wait_latch(Some(pause)) {
+        if !goes_on {
             return true;
         }
         if BackgroundWorker::sighup_received() {
@@ -96,6 +96,21 @@ fn serve(channel: &str, settings: Option<String>) -> bool {
             }
         }
     }
+}
+
+/// Waits for an interval, whatever else wakes this process; false if it must end.
+fn wait_out(interval: Duration) -> bool {
+    let begun = Instant::now();
+    while let Some(left) = interval.checked_sub(begun.elapsed()).filter(|left| !left.is_zero())
+        && !board::must_step_aside()
+    {
+        // Less than a millisecond would be none.
+        let left = left.max(Duration::from_millis(1));
+        if !BackgroundWorker::wait_latch(Some(left)) {
+            return false;
+        }
+    }
+    true
 }
 
 fn tell(channel: &str, taken: &Taken) {
