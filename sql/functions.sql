@@ -76,7 +76,7 @@ as 'MODULE_PATHNAME', 'sync_gc_wrapper';
 create procedure sync_gc_all(
   workspace_id text default null,
   retention interval default null,
-  batch_size integer default 1000,
+  batch_size integer default 100,
   time_budget interval default interval '1 minute',
   pause interval default interval '5 milliseconds'
 )
