@@ -1,0 +1,38 @@
+/** An error of a call, of the server or of this package. */
+export class SyncError extends Error {
+  override readonly name = 'SyncError';
+  /** An SQLSTATE, or a word of this package in capitals. */
+  readonly code: string;
+  /** The HTTP status, if there was an answer. */
+  readonly status: number | undefined;
+  readonly detail: string | undefined;
+  readonly hint: string | undefined;
+  /** Milliseconds to wait before the next try, if the server named them. */
+  readonly retryAfter: number | undefined;
+
+  constructor(code: string, message: string, more: Partial<Pick<SyncError, 'status' | 'detail' | 'hint' | 'retryAfter'>> & ErrorOptions = {}) {
+    super(message, more);
+    this.code = code;
+    this.status = more.status;
+    this.detail = more.detail;
+    this.hint = more.hint;
+    this.retryAfter = more.retryAfter;
+  }
+
+  /** What to do about it:
+   * - `later`: the same call may succeed later;
+   * - `content`: the ops of a push are at fault, fewer may pass;
+   * - `snapshot`: it begins again;
+   * - `pull`: pull first;
+   * - `login`: who calls is not known any more;
+   * - `stop`: nothing helps but somebody who changes something. */
+  get remedy(): 'later' | 'content' | 'snapshot' | 'pull' | 'login' | 'stop' {
+    const { code, status } = this;
+    if (status === 401 || code.startsWith('28')) return 'login';
+    if (code === 'SX001') return 'snapshot';
+    if (code === 'SX003') return 'pull';
+    if (status === 413 || /^(22P0[25]|22021|54)/.test(code)) return 'content';
+    if (status === 403 || status === 404 || code.startsWith('22')) return 'stop';
+    return 'later';
+  }
+}

@@ -1,0 +1,511 @@
+import { pauseAfter } from './backoff.ts';
+import { Device, type DeviceEvents } from './device.ts';
+import { SyncError } from './error.ts';
+import { type Follower, Live, sleep } from './live.ts';
+import { Emitter, Observable } from './observable.ts';
+import { Server, type ServerOptions } from './server.ts';
+import { type Conflict, type Key, type Run, type State, type Store, type Tx, keyOf } from './store/store.ts';
+import { type Message, Tabs } from './tabs.ts';
+import type { Op, Payload } from './wire.ts';
+
+export interface TableOptions {
+  /** The server's table allows patches: edits of different fields by two users are merged. */
+  patches?: boolean;
+  /** `merge` (the default): the last edit wins, and who lost is told. `ask`: an edit is stored only
+   * if nobody else has edited the same since, else its user decides. */
+  conflicts?: 'merge' | 'ask';
+  /** The fields that this version of the app knows; others are kept, but not shown. */
+  fields?: string[];
+}
+
+export interface SyncOptions extends ServerOptions {
+  workspace: string;
+  /** The tables of the app that are synced, by name. */
+  tables: string[] | { [name: string]: TableOptions };
+  /** Who works here: a store never mixes what two users may see. */
+  user?: string;
+  /** The server's tables that are pulled; by default all, also those that the app does not know. */
+  filter?: string[];
+  /** Whether changes of others are told at once, by a stream; default true. */
+  live?: boolean;
+  /** Milliseconds between two pulls without a stream; default 30,000. */
+  pollInterval?: number;
+  /** So many pending ops are told by the event `queueFull`; default 10,000. */
+  queueLimit?: number;
+  /** The maximum number of ops a push (500) and of records a page (1,000). */
+  pushLimit?: number;
+  pageLimit?: number;
+}
+
+export interface Status {
+  /** `stopped`: not started, or by `stop`. `starting`. `syncing`: calls are under way. `live`: a
+   * stream tells what is new. `polling`: pulls do. `waiting`: a call failed, another follows.
+   * `unauthorized`: the server wants other headers. `refused`: the server refuses this user or
+   * workspace, or finds the client wrong: nothing more until `retry`. `storage`: the browser's
+   * database fails. */
+  phase: 'stopped' | 'starting' | 'syncing' | 'live' | 'polling' | 'waiting' | 'unauthorized' | 'refused' | 'storage';
+  /** The server answered the last call. */
+  online: boolean;
+  /** This tab talks to the server; else another one does. */
+  isLeader: boolean;
+  /** Ops that the server does not hold for good yet. */
+  pending: number;
+  /** Conflicts that nobody has resolved; of these, edits that the server refused. */
+  conflicts: number;
+  failed: number;
+  /** Milliseconds since 1970. */
+  lastSynced: number | null;
+  /** While the first records arrive, or all anew: how many have, and which share it is. */
+  progress: { records: number; share: number | null } | null;
+  error: { code: string; message: string } | null;
+}
+
+export interface SyncEvents extends DeviceEvents {
+  error: { code: string; message: string };
+  /** A failed call is repeated after so many milliseconds. */
+  retry: { failures: number; wait: number };
+  queueFull: { pending: number };
+  /** The stream is connected, or not any more. */
+  stream: { isConnected: boolean };
+  run: Run;
+  status: Status;
+}
+
+/** A conflict, and what its user can do about it. */
+export interface OpenConflict extends Conflict {
+  /** The record becomes what this user wanted, by a new edit. */
+  keepMine(): Promise<void>;
+  /** The record stays as it is. */
+  keepTheirs(): Promise<void>;
+  /** The record becomes the value, null to delete it. */
+  merge(value: Payload | null): Promise<void>;
+}
+
+/** After a push its ops come back by the stream; if not within so many milliseconds, by a pull. */
+const STREAM_PATIENCE = 10_000;
+/** What was refused for now is pushed again after so many milliseconds. */
+const RETRY = 60_000;
+/** Acknowledging follows changes, one call for those of so many milliseconds. */
+const ACKNOWLEDGE_EVERY = 30_000;
+/** An idle leader looks so often whether something is due. */
+const IDLE = 600_000;
+const COUNT_AFTER = 100;
+
+const lives = new Map<string, { headers: unknown; live: Live }[]>();
+
+/** One stream for all stores of the page that name the same server in the same way. */
+function liveOf({ url, headers }: SyncOptions, server: Server): Live {
+  const known = lives.get(url) ?? [];
+  lives.set(url, known);
+  let entry = known.find((other) => other.headers === headers);
+  if (!entry) known.push(entry = { headers, live: new Live(server) });
+  return entry.live;
+}
+
+/** One store, kept in step with its workspace. */
+export class Sync {
+  readonly status = new Observable<Status>({
+    phase: 'stopped',
+    online: false,
+    isLeader: false,
+    pending: 0,
+    conflicts: 0,
+    failed: 0,
+    lastSynced: null,
+    progress: null,
+    error: null,
+  });
+  readonly #events = new Emitter<SyncEvents>();
+  readonly #options: SyncOptions;
+  readonly #store: Store;
+  readonly #device: Device;
+  readonly #live: Live;
+  readonly tables: ReadonlyMap<string, TableOptions>;
+  #tabs: Tabs | undefined;
+  #turn: Promise<unknown> = Promise.resolve();
+  #wake: () => void = () => {};
+  /** After a failure only time, the network or the app's `retry` begins another round. */
+  #isResting = false;
+  /** A stream serves this workspace, or tries to; it is connected. */
+  #isFollowing = false;
+  #isConnected = false;
+  /** The first pull or snapshot is not complete. */
+  #isFirst = false;
+  #pullAt = 0;
+  #acknowledgeAt = 0;
+  /** Ops wait for something on the server. */
+  #isBlocked = false;
+  #alarm: ReturnType<typeof setTimeout> | undefined;
+  #counting: ReturnType<typeof setTimeout> | undefined;
+  #run: Run = { at: 0, took: 0, pushed: 0, pulled: 0 };
+
+  constructor(options: SyncOptions, makeStore: (sync: Sync) => Store) {
+    const { tables, workspace, user, filter, pushLimit = 500, pageLimit = 1000 } = options;
+    this.#options = options;
+    this.tables = new Map(Array.isArray(tables) ? tables.map((name) => [name, {}]) : Object.entries(tables));
+    const server = new Server(options);
+    this.#store = makeStore(this);
+    this.#live = liveOf(options, server);
+    this.#device = new Device(this.#store, server, {
+      workspace,
+      user: user ?? null,
+      filter: filter?.toSorted() ?? null,
+      tables: [...this.tables.keys()],
+      rulesOf: (name) => {
+        const { patches = false, conflicts = 'merge' } = this.tables.get(name) ?? {};
+        return { patches, conditional: conflicts === 'ask' };
+      },
+      tell: (event, detail) => this.#tell(event, detail),
+      now: Date.now,
+      pushLimit,
+      pageLimit,
+    });
+  }
+
+  on<E extends keyof SyncEvents>(event: E, listener: (detail: SyncEvents[E]) => void): () => void {
+    return this.#events.on(event, listener);
+  }
+
+  /** Begins. Resolves once the store is ready: from then on, what it has is shown and kept in step. */
+  async start(): Promise<void> {
+    if (this.#tabs) return;
+    this.#set({ phase: 'starting', error: null });
+    this.#tabs = new Tabs(this.#store.name, {
+      lead: (signal) => this.#lead(signal),
+      receive: (message) => this.#receive(message),
+      status: () => this.status.value,
+    });
+    try {
+      await this.#device.open();
+    } catch (error) {
+      this.#fail(error);
+      this.stop();
+      throw error;
+    }
+    this.#tabs.start();
+    this.#count();
+  }
+
+  /** Ends all calls. What the app writes is kept, and pushed after the next start. */
+  stop(): void {
+    this.#tabs?.stop();
+    this.#tabs = undefined;
+    this.#set({ isLeader: false, online: false, phase: 'stopped' });
+  }
+
+  /** Synchronizes now, also after a refusal. */
+  retry(): void {
+    this.#isResting = false;
+    this.#wake();
+    this.#tabs?.send({ type: 'retry' });
+  }
+
+  /** The ops that the server does not hold for good, in the order in which they were made. */
+  async pending(): Promise<Op[]> {
+    return await this.#store.read(async (tx) => (await tx.outbox()).map(({ op }) => op));
+  }
+
+  /** Takes a pending op back, with the patches that build on it. If it was sent, the server may
+   * have it. */
+  async discard({ tableName, pk, stamp }: Op): Promise<void> {
+    await this.#store.transaction(async (tx) => {
+      const [was] = await tx.known([keyOf(tableName, pk)]);
+      const entries = was!.entries.filter(({ op }) => op.stamp.opId !== stamp.opId && op.base?.opId !== stamp.opId);
+      await tx.save([{ was: was!, entries }]);
+    });
+    this.#count();
+  }
+
+  async conflicts(): Promise<OpenConflict[]> {
+    const conflicts = await this.#store.read((tx) => tx.conflicts());
+    return conflicts.map((conflict) => ({
+      ...conflict,
+      keepMine: () => this.#resolve(conflict, () => conflict.mine),
+      keepTheirs: () => this.#resolve(conflict),
+      merge: (value: Payload | null) => this.#resolve(conflict, () => value),
+    }));
+  }
+
+  async #resolve({ tableName, pk }: Conflict, value?: () => Payload | null): Promise<void> {
+    const key = keyOf(tableName, pk);
+    await this.#store.transaction(async (tx) => {
+      await tx.removeConflict(key);
+      if (!value) return;
+      const state = await this.#device.state(tx);
+      await this.#device.record(tx, state, await tx.known([key]), new Map([[key, value()]]));
+    });
+    this.captured();
+  }
+
+  /** All that helps to find out what is wrong: no payload but those of pending ops. */
+  async export(): Promise<unknown> {
+    return await this.#store.read(async (tx) => ({
+      status: this.status.value,
+      state: await tx.state(),
+      outbox: await tx.outbox(),
+      conflicts: await tx.conflicts(),
+      runs: await tx.runs(),
+      records: (await tx.syncedKeys()).length,
+    }));
+  }
+
+  /** Forgets the user: all records, and the app's rows. Fails while ops are pending, unless they
+   * are to be lost. */
+  async logout({ discardPending = false } = {}): Promise<void> {
+    this.#tabs?.send({ type: 'logout' });
+    this.stop();
+    await this.#store.transaction(async (tx) => {
+      const pending = (await tx.outbox()).length;
+      if (pending > 0 && !discardPending) {
+        throw new SyncError('PENDING', `${pending} edits have not reached the server`);
+      }
+      await tx.clear([...this.tables.keys()]);
+    });
+    this.#count();
+  }
+
+  /** For a store: what the app has written, in its transaction. */
+  async capture(tx: Tx, state: State | undefined, known: Parameters<Device['record']>[2], values: Map<Key, Payload | null>): Promise<void> {
+    const present = state ?? await this.#device.state(tx);
+    if (!state) await tx.setState(present);
+    await this.#device.record(tx, present, known, values);
+  }
+
+  /** For a store: the transaction of a capture is complete. */
+  captured(): void {
+    this.#count();
+    this.#wakeUnlessResting();
+    this.#tabs?.send({ type: 'captured' });
+  }
+
+  #wakeUnlessResting(): void {
+    if (!this.#isResting) this.#wake();
+  }
+
+  #receive(message: Message): void {
+    if (message.type === 'captured') this.#wakeUnlessResting();
+    else if (message.type === 'retry') {
+      this.#isResting = false;
+      this.#wake();
+    } else if (message.type === 'logout') this.stop();
+    else if (message.type === 'event') this.#events.emit(message.name as 'run', message.detail as Run);
+    else if (message.type === 'leader') {
+      const { pending, conflicts, failed } = this.status.value;
+      this.#set({ ...message.status as Status, pending, conflicts, failed, isLeader: false });
+    }
+    if (message.type !== 'logout') this.#count();
+  }
+
+  #set(change: Partial<Status>): void {
+    const old = this.status.value;
+    const isNews = Object.entries(change).some(([name, value]) => old[name as keyof Status] !== value);
+    if (!isNews) return;
+    this.status.set({ ...old, ...change });
+    this.#events.emit('status', this.status.value);
+    if (this.status.value.isLeader) this.#tabs?.announce();
+  }
+
+  /** Of what the device does. */
+  #tell<E extends keyof DeviceEvents>(event: E, detail: DeviceEvents[E]): void {
+    if (event === 'pushed') this.#run.pushed += (detail as DeviceEvents['pushed']).ops.length;
+    if (event === 'pulled') {
+      const { changes, cursor, head } = detail as DeviceEvents['pulled'];
+      this.#run.pulled += changes;
+      if (this.#isFirst) {
+        const records = (this.status.value.progress?.records ?? 0) + changes;
+        this.#set({ progress: { records, share: cursor / head } });
+      }
+    }
+    if (event === 'progress') {
+      const { received, stored } = detail as DeviceEvents['progress'];
+      this.#set({ progress: { records: received, share: stored > 0 ? stored / received : null } });
+    }
+    if (event === 'captured') this.#events.emit(event, detail as SyncEvents[E]);
+    else this.#emit(event, detail as SyncEvents[E]);
+  }
+
+  /** Tells this tab's listeners and those of others. */
+  #emit<E extends keyof SyncEvents>(name: E, detail: SyncEvents[E]): void {
+    this.#events.emit(name, detail);
+    this.#tabs?.send({ type: 'event', name, detail });
+  }
+
+  /** Counts soon what is pending, once for many changes. */
+  #count(): void {
+    this.#counting ??= setTimeout(() => {
+      this.#store.read(async (tx) => [await tx.outbox(), await tx.conflicts()] as const).then(([outbox, open]) => {
+        const { queueLimit = 10_000 } = this.#options;
+        if (outbox.length >= queueLimit && this.status.value.pending < queueLimit) {
+          this.#events.emit('queueFull', { pending: outbox.length });
+        }
+        const failed = open.filter(({ kind }) => kind === 'refused').length;
+        this.#set({ pending: outbox.length, conflicts: open.length, failed });
+      }, (error) => this.#fail(error)).finally(() => {
+        this.#counting = undefined;
+      });
+    }, COUNT_AFTER);
+  }
+
+  /** One call, or event, at a time. */
+  async #inTurn<T>(body: () => Promise<T>): Promise<T> {
+    const turn = this.#turn.then(body);
+    this.#turn = turn.catch(() => {});
+    return await turn;
+  }
+
+  async #lead(signal: AbortSignal): Promise<void> {
+    this.#set({ isLeader: true });
+    const leave = new AbortController();
+    globalThis.addEventListener?.('online', () => this.retry(), { signal: leave.signal });
+    let unfollow: (() => void) | undefined;
+    this.#isFollowing = false;
+    this.#pullAt = 0;
+    for (let failures = 0; !signal.aborted;) {
+      let wait: number;
+      const woken = this.#woken();
+      try {
+        await this.#inTurn(() => this.#round(signal));
+        failures = 0;
+        if (this.#options.live !== false && !this.#isFollowing) {
+          unfollow?.();
+          unfollow = this.#live.follow(this.#follower(signal));
+          this.#isFollowing = true;
+        }
+        wait = await this.#due();
+        this.#isResting = false;
+      } catch (error) {
+        if (signal.aborted) break;
+        this.#pullAt = 0;
+        const isLate = error instanceof SyncError && error.code === 'LATE';
+        wait = isLate ? 0 : this.#fail(error, ++failures);
+        this.#isResting = !isLate;
+      }
+      await Promise.race([woken, sleep(wait, signal)]);
+    }
+    unfollow?.();
+    leave.abort();
+    clearTimeout(this.#alarm);
+    this.#alarm = undefined;
+    this.#isConnected = false;
+    this.#set({ isLeader: false });
+  }
+
+  /** Pushes, and pulls and acknowledges if that is due. */
+  async #round(signal: AbortSignal): Promise<void> {
+    this.#run = { at: Date.now(), took: 0, pushed: 0, pulled: 0 };
+    const { isComplete } = await this.#device.read();
+    this.#isFirst = !isComplete;
+    const pulls = !this.#isConnected || Date.now() >= this.#pullAt;
+    if (pulls) this.#set({ phase: 'syncing' });
+    try {
+      await this.#device.push(signal);
+      if (pulls) {
+        await this.#device.pull(signal);
+        this.#pullAt = Infinity;
+      }
+      if (Date.now() >= this.#acknowledgeAt) {
+        this.#acknowledgeAt = Date.now() + ACKNOWLEDGE_EVERY;
+        await this.#device.acknowledge(signal);
+      }
+    } catch (error) {
+      this.#run.error = String(error);
+      throw error;
+    } finally {
+      await this.#log();
+    }
+    const phase = this.#isConnected ? 'live' : 'polling';
+    this.#set({ phase, online: true, error: null, progress: null, lastSynced: Date.now() });
+  }
+
+  async #log(): Promise<void> {
+    const run = this.#run;
+    if (run.pushed + run.pulled === 0 && !run.error) return;
+    run.took = Date.now() - run.at;
+    this.#emit('run', run);
+    this.#count();
+    await this.#store.transaction((tx) => tx.log(run));
+  }
+
+  /** Milliseconds until something is due without being asked for. */
+  async #due(): Promise<number> {
+    const outbox = await this.#store.read((tx) => tx.outbox());
+    const { pollInterval = 30_000 } = this.#options;
+    const now = Date.now();
+    if (outbox.some(({ answered }) => answered !== undefined)) this.#pullAt = Math.min(this.#pullAt, now + STREAM_PATIENCE);
+    this.#isBlocked = outbox.some(({ answered }) => answered === undefined);
+    const next = [IDLE, this.#pullAt - now];
+    if (!this.#isConnected) next.push(pollInterval);
+    if (this.#isBlocked) next.push(RETRY);
+    return Math.max(0, Math.min(...next));
+  }
+
+  /** After an event another round follows: at once if ops wait for what it may have brought, else
+   * when it may be acknowledged. */
+  #soon(): void {
+    this.#count();
+    if (this.#isBlocked) this.#wakeUnlessResting();
+    this.#alarm ??= setTimeout(() => {
+      this.#alarm = undefined;
+      this.#wakeUnlessResting();
+    }, Math.max(0, this.#acknowledgeAt - Date.now()));
+  }
+
+  #woken(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wake = resolve;
+    });
+  }
+
+  #follower(signal: AbortSignal): Follower {
+    const leave = () => {
+      this.#isFollowing = false;
+      this.#isConnected = false;
+      this.#pullAt = 0;
+      this.#wakeUnlessResting();
+    };
+    return {
+      workspace: this.#options.workspace,
+      filter: this.#options.filter?.toSorted() ?? null,
+      position: () => this.#device.read(),
+      receive: async (reply, position) => {
+        if (signal.aborted) return false;
+        const goesOn = await this.#inTurn(() => this.#device.receive(reply, position)).catch((error) => {
+          this.#fail(error);
+          return false;
+        });
+        if (!goesOn) leave();
+        // What waited for something on the server may pass now; what is settled is counted.
+        else if (reply.changes.length > 0) this.#soon();
+        return goesOn;
+      },
+      refused: (error) => {
+        leave();
+        this.#fail(error);
+      },
+      connected: (isConnected, error) => {
+        if (signal.aborted || isConnected === this.#isConnected) return;
+        this.#isConnected = isConnected;
+        this.#emit('stream', { isConnected });
+        if (isConnected) this.#set({ phase: 'live', online: true, error: null });
+        else if (error?.code === 'NETWORK') this.#wakeUnlessResting();
+      },
+    };
+  }
+
+  /** Tells of an error. Returns how long to wait. */
+  #fail(error: unknown, failures = 1): number {
+    const { code, message } = error instanceof SyncError ? error : { code: (error as Error).name, message: String(error) };
+    const remedy = error instanceof SyncError ? error.remedy : 'storage';
+    const phase = { stop: 'refused', login: 'unauthorized', storage: 'storage' } as const;
+    this.#set({
+      phase: phase[remedy as keyof typeof phase] ?? 'waiting',
+      online: error instanceof SyncError && error.status !== undefined,
+      error: { code, message },
+    });
+    this.#emit('error', { code, message });
+    if (remedy === 'stop') return Infinity;
+    const wait = pauseAfter(failures, error instanceof SyncError ? error.retryAfter : 0);
+    this.#emit('retry', { failures, wait });
+    return wait;
+  }
+}
