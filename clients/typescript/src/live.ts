@@ -137,10 +137,11 @@ class Stream {
   }
 }
 
+/** Waits so many milliseconds, or for the signal. */
 export async function sleep(time: number, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return;
   await new Promise<void>((resolve) => {
-    const timer = setTimeout(end, time);
+    const timer = time < Infinity ? setTimeout(end, time) : undefined;
     function end() {
       clearTimeout(timer);
       signal.removeEventListener('abort', end);

@@ -362,7 +362,8 @@ export class Sync {
     this.#pullAt = 0;
     for (let failures = 0; !signal.aborted;) {
       let wait: number;
-      const woken = this.#woken();
+      const rest = new AbortController();
+      this.#wake = () => rest.abort();
       try {
         await this.#inTurn(() => this.#round(signal));
         failures = 0;
@@ -380,7 +381,7 @@ export class Sync {
         wait = isLate ? 0 : this.#fail(error, ++failures);
         this.#isResting = !isLate;
       }
-      await Promise.race([woken, sleep(wait, signal)]);
+      await sleep(wait, AbortSignal.any([signal, rest.signal]));
     }
     unfollow?.();
     leave.abort();
@@ -448,12 +449,6 @@ export class Sync {
       this.#alarm = undefined;
       this.#wakeUnlessResting();
     }, Math.max(0, this.#acknowledgeAt - Date.now()));
-  }
-
-  #woken(): Promise<void> {
-    return new Promise((resolve) => {
-      this.#wake = resolve;
-    });
   }
 
   #follower(signal: AbortSignal): Follower {
