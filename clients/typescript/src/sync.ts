@@ -115,6 +115,8 @@ export class Sync {
     progress: null,
     error: null,
   });
+  /** The conflicts that nobody has resolved; one list as long as they stay the same. */
+  readonly openConflicts = new Observable<OpenConflict[]>([]);
   readonly #events = new Emitter<SyncEvents>();
   readonly #options: SyncOptions;
   readonly #store: Store;
@@ -217,7 +219,10 @@ export class Sync {
   }
 
   async conflicts(): Promise<OpenConflict[]> {
-    const conflicts = await this.#store.read((tx) => tx.conflicts());
+    return this.#open(await this.#store.read((tx) => tx.conflicts()));
+  }
+
+  #open(conflicts: Conflict[]): OpenConflict[] {
     return conflicts.map((conflict) => ({
       ...conflict,
       keepMine: () => this.#resolve(conflict, () => conflict.mine),
@@ -320,6 +325,7 @@ export class Sync {
       const { received, stored } = detail as DeviceEvents['progress'];
       this.#set({ progress: { records: received, share: stored > 0 ? stored / received : null } });
     }
+    if (event === 'conflict') this.#count();
     if (event === 'captured') this.#events.emit(event, detail as SyncEvents[E]);
     else this.#emit(event, detail as SyncEvents[E]);
   }
@@ -333,16 +339,17 @@ export class Sync {
   /** Counts soon what is pending, once for many changes. */
   #count(): void {
     this.#counting ??= setTimeout(() => {
+      this.#counting = undefined;
       this.#store.read(async (tx) => [await tx.outbox(), await tx.conflicts()] as const).then(([outbox, open]) => {
         const { queueLimit = 10_000 } = this.#options;
         if (outbox.length >= queueLimit && this.status.value.pending < queueLimit) {
           this.#events.emit('queueFull', { pending: outbox.length });
         }
+        const idsOf = (conflicts: Conflict[]) => conflicts.map(({ id }) => id).join();
+        if (idsOf(open) !== idsOf(this.openConflicts.value)) this.openConflicts.set(this.#open(open));
         const failed = open.filter(({ kind }) => kind === 'refused').length;
         this.#set({ pending: outbox.length, conflicts: open.length, failed });
-      }, (error) => this.#fail(error)).finally(() => {
-        this.#counting = undefined;
-      });
+      }, (error) => this.#fail(error));
     }, COUNT_AFTER);
   }
 
