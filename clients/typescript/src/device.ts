@@ -53,12 +53,15 @@ export class Device {
   readonly #store: Store;
   readonly #server: Server;
   readonly #options: DeviceOptions;
+  /** Halved while a reply is too large. */
+  #pageLimit: number;
   #clock: Clock | undefined;
 
   constructor(store: Store, server: Server, options: DeviceOptions) {
     this.#store = store;
     this.#server = server;
     this.#options = options;
+    this.#pageLimit = options.pageLimit;
   }
 
   /** Makes the device, or meets the one that the store has. Rows that were there before become
@@ -82,6 +85,7 @@ export class Device {
       }
       state.tables = tables;
       await tx.setState(state);
+      for (const { op } of await tx.outbox()) this.#author(state).observe(op.stamp.hlc);
       for (const table of added) await this.#showTable(tx, state, table);
       return state;
     });
@@ -243,14 +247,26 @@ export class Device {
   async pull(signal: AbortSignal): Promise<void> {
     for (let hasMore = true; hasMore;) {
       await this.#finishSnapshot(signal);
-      const { workspace, pageLimit } = this.#options;
       const call = await this.#begin();
       const { cursor, proof, filter: tables } = call;
-      const body = { cursor, proof, tables, latest: true, pageLimit };
-      const reply = await this.#server.call<PullReply>(workspace, 'pull', body, signal);
+      const reply = await this.#page<PullReply>('pull', { cursor, proof, tables, latest: true }, signal);
       await this.#answered(call, (tx, state) => this.#applyPage(tx, state, reply));
       hasMore = reply.hasMore || reply.requiresSnapshot;
       if (!reply.requiresSnapshot) this.#tellPulled(reply);
+    }
+  }
+
+  /** A call that is answered with a page, a smaller one if the server cannot send it. */
+  async #page<Reply>(name: string, body: object, signal: AbortSignal): Promise<Reply> {
+    for (;;) {
+      const pageLimit = this.#pageLimit;
+      try {
+        return await this.#server.call<Reply>(this.#options.workspace, name, { ...body, pageLimit }, signal);
+      } catch (error) {
+        const isTooLarge = error instanceof SyncError && error.remedy === 'content' && pageLimit > 1;
+        if (!isTooLarge) throw error;
+        this.#pageLimit = Math.floor(pageLimit / 2);
+      }
     }
   }
 
@@ -340,11 +356,9 @@ export class Device {
         await this.#swap();
         continue;
       }
-      const { workspace, pageLimit } = this.#options;
-      const body = { pageToken: snapshot.nextPageToken, tables, pageLimit };
       let reply: SnapshotReply;
       try {
-        reply = await this.#server.call<SnapshotReply>(workspace, 'snapshot', body, signal);
+        reply = await this.#page('snapshot', { pageToken: snapshot.nextPageToken, tables }, signal);
       } catch (error) {
         const isOver = error instanceof SyncError
           && (error.remedy === 'snapshot' || (error.code === '22023' && snapshot.pages > 0));

@@ -50,6 +50,8 @@ export interface Status {
   isLeader: boolean;
   /** Ops that the server does not hold for good yet. */
   pending: number;
+  /** Of these, ops that the server refuses for now, like one whose parent row is missing there. */
+  blocked: number;
   /** Conflicts that nobody has resolved; of these, edits that the server refused. */
   conflicts: number;
   failed: number;
@@ -109,6 +111,7 @@ export class Sync {
     online: false,
     isLeader: false,
     pending: 0,
+    blocked: 0,
     conflicts: 0,
     failed: 0,
     lastSynced: null,
@@ -290,8 +293,8 @@ export class Sync {
     } else if (message.type === 'logout') this.stop();
     else if (message.type === 'event') this.#events.emit(message.name as 'run', message.detail as Run);
     else if (message.type === 'leader') {
-      const { pending, conflicts, failed } = this.status.value;
-      this.#set({ ...message.status as Status, pending, conflicts, failed, isLeader: false });
+      const { pending, blocked, conflicts, failed } = this.status.value;
+      this.#set({ ...message.status as Status, pending, blocked, conflicts, failed, isLeader: false });
     }
     if (message.type !== 'logout') this.#count();
   }
@@ -338,8 +341,9 @@ export class Sync {
         if (outbox.length >= queueLimit && this.status.value.pending < queueLimit) {
           this.#events.emit('queueFull', { pending: outbox.length });
         }
+        const blocked = outbox.filter(({ retry }) => retry !== undefined).length;
         const failed = open.filter(({ kind }) => kind === 'refused').length;
-        this.#set({ pending: outbox.length, conflicts: open.length, failed });
+        this.#set({ pending: outbox.length, blocked, conflicts: open.length, failed });
       }, (error) => this.#fail(error)).finally(() => {
         this.#counting = undefined;
       });
