@@ -55,6 +55,8 @@ export class Device {
   readonly #options: DeviceOptions;
   /** Halved while a reply is too large. */
   #pageLimit: number;
+  /** Of the state that was opened. */
+  #deviceId: string | undefined;
   #clock: Clock | undefined;
 
   constructor(store: Store, server: Server, options: DeviceOptions) {
@@ -69,11 +71,13 @@ export class Device {
   async open(): Promise<State> {
     const { workspace, user, filter, tables } = this.#options;
     return await this.#store.transaction(async (tx) => {
-      const state = await this.state(tx);
+      const old = await tx.state();
+      const state = !old || old.isClosed ? this.#newState() : old;
       if (state.workspace !== workspace) {
         throw new SyncError('OTHER_WORKSPACE', `the store holds the workspace ${state.workspace}`);
       }
       if (state.user !== user) throw new SyncError('OTHER_USER', 'the store holds the records of another user');
+      this.#deviceId = state.deviceId;
       const added = tables.filter((table) => !state.tables.includes(table));
       const isOther = !isEqual(filter, state.filter);
       if (isOther || state.tables.some((table) => !tables.includes(table))) {
@@ -91,10 +95,22 @@ export class Device {
     });
   }
 
-  /** The state, made if there is none. */
-  async state(tx: Tx): Promise<State> {
+  /** The state, made if there is none: before the first start, or if the browser has thrown the
+   * records away. */
+  async state(tx: Tx, state?: State): Promise<State> {
+    state ??= await tx.state();
+    if (state && this.#deviceId && (state.isClosed || state.deviceId !== this.#deviceId)) {
+      throw new SyncError('LOGGED_OUT', 'the user has logged out, in another tab');
+    }
+    if (state && !state.isClosed) return state;
+    const made = this.#newState();
+    if (this.#deviceId) this.#deviceId = made.deviceId;
+    return made;
+  }
+
+  #newState(): State {
     const { workspace, user, filter } = this.#options;
-    return await tx.state() ?? {
+    return {
       workspace,
       user,
       deviceId: newId(this.#options.now()),
@@ -124,7 +140,7 @@ export class Device {
         } catch (error) {
           const message = (error as Error).message;
           const finding: Finding = { kind: 'refused', mine: null, error: { code: 'INVALID_RECORD', message } };
-          await this.#find(tx, keyOf(tableName, pk), finding);
+          await this.#find(tx, keyOf(tableName, pk), keyOf(tableName, pk), finding);
         }
       }
       await this.record(tx, state, await tx.known([...values.keys()]), values);
@@ -212,7 +228,7 @@ export class Device {
       for (const i of byKey.get(was.key)!) {
         const answered = answer({ synced, entries }, ops[i]!, results[i]!, was, state.cursor, author);
         ({ synced, entries } = answered);
-        if (answered.finding) await this.#find(tx, was.key, answered.finding, ops[i]);
+        if (answered.finding) await this.#find(tx, was.key, ops[i]!.stamp.opId, answered.finding, ops[i]);
       }
       changes.push(synced === was.synced ? { was, entries } : { was, synced: synced!, entries });
     }
@@ -230,15 +246,18 @@ export class Device {
     await tx.save(changes);
   }
 
-  async #find(tx: Tx, key: Key, finding: Finding, op?: Op): Promise<void> {
-    const parts = partsOf(key);
-    const known = await tx.conflictOf(key);
-    // Edits that build on one that was not stored are refused after it: one conflict with all.
-    if (known?.kind === 'changed' && known.mine && op?.operation === 'patch') {
-      finding.mine = { ...known.mine, ...op.payload };
+  async #find(tx: Tx, key: Key, id: string, finding: Finding, op?: Op): Promise<void> {
+    const { tableName, pk } = partsOf(key);
+    if (finding.kind === 'changed') {
+      // Edits that build on one that was not stored are refused after it: one conflict for all.
+      const isSame = (other: Conflict) => (
+        other.kind === 'changed' && other.tableName === tableName && other.pk === pk && other.id !== id
+      );
+      const known = (await tx.conflicts()).find(isSame);
+      if (known) await tx.removeConflict(known.id);
+      if (known?.mine && op?.operation === 'patch') finding.mine = { ...known.mine, ...op.payload };
     }
-    const at = this.#options.now();
-    const conflict: Conflict = { id: newId(at), ...parts, ...finding, at };
+    const conflict: Conflict = { id, tableName, pk, ...finding, at: this.#options.now() };
     await tx.putConflict(conflict);
     this.#options.tell('conflict', conflict);
   }
@@ -310,7 +329,7 @@ export class Device {
           && change.stamp.deviceId !== state.deviceId && this.#isOwn(state, before)) {
           const [mine, theirs] = [before.payload, synced.payload];
           if (!isEqual(mine, theirs) && isEqual(see(synced, was.entries).payload, theirs)) {
-            await this.#find(tx, was.key, { kind: 'overwritten', mine, theirs });
+            await this.#find(tx, was.key, change.overwrote, { kind: 'overwritten', mine, theirs });
           }
         }
       }
@@ -339,7 +358,8 @@ export class Device {
       if (dropped.length > 0) {
         const mine = wanted(dropped.at(-1)!.op, was);
         const error = { code: 'BASE_MISSING', message: 'the record that it edits is not on the server' };
-        await this.#find(tx, was.key, { kind: 'refused', mine, theirs: was.synced?.payload, error });
+        const { opId } = dropped.at(-1)!.op.stamp;
+        await this.#find(tx, was.key, opId, { kind: 'refused', mine, theirs: was.synced?.payload, error });
       }
       changes.push({ was, entries });
     }
@@ -417,7 +437,8 @@ export class Device {
     );
     const taken = async ({ key, synced: old }: Known, now: Known['synced']) => {
       if (!state.historyLost || !old || !isTaken(old, now, isOwn)) return;
-      await this.#find(tx, key, { kind: 'restored', mine: old.payload, theirs: now?.payload ?? null });
+      const finding: Finding = { kind: 'restored', mine: old.payload, theirs: now?.payload ?? null };
+      await this.#find(tx, key, old.newest!, finding);
     };
     let stored = 0;
     for (let page = 0; page < pages; page++) {

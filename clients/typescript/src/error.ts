@@ -34,7 +34,7 @@ export class SyncError extends Error {
     if (status === 413 || /^(22P0[25]|22021|54001)$/.test(code)) return 'content';
     // Other limits are of the moment.
     if (code === '54000' && /^(reply is too large|too many ops)/.test(this.message)) return 'content';
-    if (status === 403 || status === 404 || code.startsWith('22')) return 'stop';
+    if (code === 'LOGGED_OUT' || status === 403 || status === 404 || code.startsWith('22')) return 'stop';
     return 'later';
   }
 }

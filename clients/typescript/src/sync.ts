@@ -3,8 +3,9 @@ import { Device, type DeviceEvents } from './device.ts';
 import { SyncError } from './error.ts';
 import { type Follower, Live, sleep } from './live.ts';
 import { Emitter, Observable } from './observable.ts';
+import type { Entry } from './rules/view.ts';
 import { Server, type ServerOptions } from './server.ts';
-import { type Conflict, type Key, type Run, type State, type Store, type Tx, keyOf } from './store/store.ts';
+import { type Conflict, type Key, type Known, type Run, type State, type Store, type Tx, keyOf } from './store/store.ts';
 import { type Message, Tabs } from './tabs.ts';
 import type { Op, Payload } from './wire.ts';
 
@@ -92,6 +93,11 @@ const ACKNOWLEDGE_EVERY = 30_000;
 /** An idle leader looks so often whether something is due. */
 const IDLE = 600_000;
 const COUNT_AFTER = 100;
+
+/** A complete pull settles it. */
+function isUnsettled({ answered, waits }: Entry): boolean {
+  return answered !== undefined || waits === true;
+}
 
 const lives = new Map<string, { headers: unknown; live: Live }[]>();
 
@@ -223,19 +229,19 @@ export class Sync {
     const conflicts = await this.#store.read((tx) => tx.conflicts());
     return conflicts.map((conflict) => ({
       ...conflict,
-      keepMine: () => this.#resolve(conflict, () => conflict.mine),
+      keepMine: () => this.#resolve(conflict, conflict.mine),
       keepTheirs: () => this.#resolve(conflict),
-      merge: (value: Payload | null) => this.#resolve(conflict, () => value),
+      merge: (value: Payload | null) => this.#resolve(conflict, value),
     }));
   }
 
-  async #resolve({ tableName, pk }: Conflict, value?: () => Payload | null): Promise<void> {
+  async #resolve({ id, tableName, pk }: Conflict, value?: Payload | null): Promise<void> {
     const key = keyOf(tableName, pk);
     await this.#store.transaction(async (tx) => {
-      await tx.removeConflict(key);
-      if (!value) return;
+      await tx.removeConflict(id);
+      if (value === undefined) return;
       const state = await this.#device.state(tx);
-      await this.#device.record(tx, state, await tx.known([key]), new Map([[key, value()]]));
+      await this.#device.record(tx, state, await tx.known([key]), new Map([[key, value]]));
     });
     this.captured();
   }
@@ -255,22 +261,24 @@ export class Sync {
   /** Forgets the user: all records, and the app's rows. Fails while ops are pending, unless they
    * are to be lost. */
   async logout({ discardPending = false } = {}): Promise<void> {
-    this.#tabs?.send({ type: 'logout' });
-    this.stop();
     await this.#store.transaction(async (tx) => {
       const pending = (await tx.outbox()).length;
       if (pending > 0 && !discardPending) {
         throw new SyncError('PENDING', `${pending} edits have not reached the server`);
       }
+      const state = await this.#device.state(tx);
       await tx.clear([...this.tables.keys()]);
+      await tx.setState({ ...state, isClosed: true });
     });
+    this.#tabs?.send({ type: 'logout' });
+    this.stop();
     this.#count();
   }
 
   /** For a store: what the app has written, in its transaction. */
-  async capture(tx: Tx, state: State | undefined, known: Parameters<Device['record']>[2], values: Map<Key, Payload | null>): Promise<void> {
-    const present = state ?? await this.#device.state(tx);
-    if (!state) await tx.setState(present);
+  async capture(tx: Tx, state: State | undefined, known: Known[], values: Map<Key, Payload | null>): Promise<void> {
+    const present = await this.#device.state(tx, state);
+    if (present !== state) await tx.setState(present);
     await this.#device.record(tx, present, known, values);
   }
 
@@ -279,6 +287,12 @@ export class Sync {
     this.#count();
     this.#wakeUnlessResting();
     this.#tabs?.send({ type: 'captured' });
+  }
+
+  /** For a store: it cannot be opened. */
+  blocked(): void {
+    const message = 'another tab holds an older version of the database open';
+    this.#set({ phase: 'storage', error: { code: 'BLOCKED', message } });
   }
 
   #wakeUnlessResting(): void {
@@ -292,7 +306,7 @@ export class Sync {
       this.#wake();
     } else if (message.type === 'logout') this.stop();
     else if (message.type === 'event') this.#events.emit(message.name as 'run', message.detail as Run);
-    else if (message.type === 'leader') {
+    else if (message.type === 'leader' && !this.#tabs?.isLeader) {
       const { pending, blocked, conflicts, failed } = this.status.value;
       this.#set({ ...message.status as Status, pending, blocked, conflicts, failed, isLeader: false });
     }
@@ -368,6 +382,7 @@ export class Sync {
       let wait: number;
       const rest = new AbortController();
       this.#wake = () => rest.abort();
+      this.#isResting = false;
       try {
         await this.#inTurn(() => this.#round(signal));
         failures = 0;
@@ -377,7 +392,6 @@ export class Sync {
           this.#isFollowing = true;
         }
         wait = await this.#due();
-        this.#isResting = false;
       } catch (error) {
         if (signal.aborted) break;
         this.#pullAt = 0;
@@ -400,6 +414,7 @@ export class Sync {
     this.#run = { at: Date.now(), took: 0, pushed: 0, pulled: 0 };
     const { isComplete } = await this.#device.read();
     this.#isFirst = !isComplete;
+    if (this.#isConnected && this.#pullAt > 0 && !(await this.#isUnsettled())) this.#pullAt = Infinity;
     const pulls = !this.#isConnected || Date.now() >= this.#pullAt;
     if (pulls) this.#set({ phase: 'syncing' });
     try {
@@ -418,6 +433,7 @@ export class Sync {
     } finally {
       await this.#log();
     }
+    signal.throwIfAborted();
     const phase = this.#isConnected ? 'live' : 'polling';
     this.#set({ phase, online: true, error: null, progress: null, lastSynced: Date.now() });
   }
@@ -431,12 +447,16 @@ export class Sync {
     await this.#store.transaction((tx) => tx.log(run));
   }
 
+  async #isUnsettled(): Promise<boolean> {
+    return (await this.#store.read((tx) => tx.outbox())).some(isUnsettled);
+  }
+
   /** Milliseconds until something is due without being asked for. */
   async #due(): Promise<number> {
     const outbox = await this.#store.read((tx) => tx.outbox());
     const { pollInterval = 30_000 } = this.#options;
     const now = Date.now();
-    if (outbox.some(({ answered }) => answered !== undefined)) this.#pullAt = Math.min(this.#pullAt, now + STREAM_PATIENCE);
+    if (outbox.some(isUnsettled)) this.#pullAt = Math.min(this.#pullAt, now + STREAM_PATIENCE);
     this.#isBlocked = outbox.some(({ answered }) => answered === undefined);
     const next = [IDLE, this.#pullAt - now];
     if (!this.#isConnected) next.push(pollInterval);
