@@ -21,7 +21,7 @@ export class SyncError extends Error {
 
   /** What to do about it:
    * - `later`: the same call may succeed later;
-   * - `content`: the ops of a push are at fault, fewer may pass;
+   * - `content`: fewer ops, or a smaller page, may pass;
    * - `snapshot`: it begins again;
    * - `pull`: pull first;
    * - `login`: who calls is not known any more;
@@ -31,8 +31,10 @@ export class SyncError extends Error {
     if (status === 401 || code.startsWith('28')) return 'login';
     if (code === 'SX001') return 'snapshot';
     if (code === 'SX003') return 'pull';
-    if (status === 413 || /^(22P0[25]|22021|54)/.test(code)) return 'content';
-    if (status === 403 || status === 404 || code.startsWith('22')) return 'stop';
+    if (status === 413 || /^(22P0[25]|22021|54001)$/.test(code)) return 'content';
+    // Other limits are of the moment.
+    if (code === '54000' && /^(reply is too large|too many ops)/.test(this.message)) return 'content';
+    if (code === 'LOGGED_OUT' || status === 403 || status === 404 || code.startsWith('22')) return 'stop';
     return 'later';
   }
 }

@@ -3,8 +3,9 @@ import { Device, type DeviceEvents } from './device.ts';
 import { SyncError } from './error.ts';
 import { type Follower, Live, sleep } from './live.ts';
 import { Emitter, Observable } from './observable.ts';
+import type { Entry } from './rules/view.ts';
 import { Server, type ServerOptions } from './server.ts';
-import { type Conflict, type Key, type Run, type State, type Store, type Tx, keyOf } from './store/store.ts';
+import { type Conflict, type Key, type Known, type Run, type State, type Store, type Tx, keyOf } from './store/store.ts';
 import { type Message, Tabs } from './tabs.ts';
 import type { Op, Payload } from './wire.ts';
 
@@ -50,6 +51,8 @@ export interface Status {
   isLeader: boolean;
   /** Ops that the server does not hold for good yet. */
   pending: number;
+  /** Of these, ops that the server refuses for now, like one whose parent row is missing there. */
+  blocked: number;
   /** Conflicts that nobody has resolved; of these, edits that the server refused. */
   conflicts: number;
   failed: number;
@@ -91,6 +94,11 @@ const ACKNOWLEDGE_EVERY = 30_000;
 const IDLE = 600_000;
 const COUNT_AFTER = 100;
 
+/** A complete pull settles it. */
+function isUnsettled({ answered, waits }: Entry): boolean {
+  return answered !== undefined || waits === true;
+}
+
 const lives = new Map<string, { headers: unknown; live: Live }[]>();
 
 /** One stream for all stores of the page that name the same server in the same way. */
@@ -109,6 +117,7 @@ export class Sync {
     online: false,
     isLeader: false,
     pending: 0,
+    blocked: 0,
     conflicts: 0,
     failed: 0,
     lastSynced: null,
@@ -225,19 +234,19 @@ export class Sync {
   #open(conflicts: Conflict[]): OpenConflict[] {
     return conflicts.map((conflict) => ({
       ...conflict,
-      keepMine: () => this.#resolve(conflict, () => conflict.mine),
+      keepMine: () => this.#resolve(conflict, conflict.mine),
       keepTheirs: () => this.#resolve(conflict),
-      merge: (value: Payload | null) => this.#resolve(conflict, () => value),
+      merge: (value: Payload | null) => this.#resolve(conflict, value),
     }));
   }
 
-  async #resolve({ tableName, pk }: Conflict, value?: () => Payload | null): Promise<void> {
+  async #resolve({ id, tableName, pk }: Conflict, value?: Payload | null): Promise<void> {
     const key = keyOf(tableName, pk);
     await this.#store.transaction(async (tx) => {
-      await tx.removeConflict(key);
-      if (!value) return;
+      await tx.removeConflict(id);
+      if (value === undefined) return;
       const state = await this.#device.state(tx);
-      await this.#device.record(tx, state, await tx.known([key]), new Map([[key, value()]]));
+      await this.#device.record(tx, state, await tx.known([key]), new Map([[key, value]]));
     });
     this.captured();
   }
@@ -257,22 +266,24 @@ export class Sync {
   /** Forgets the user: all records, and the app's rows. Fails while ops are pending, unless they
    * are to be lost. */
   async logout({ discardPending = false } = {}): Promise<void> {
-    this.#tabs?.send({ type: 'logout' });
-    this.stop();
     await this.#store.transaction(async (tx) => {
       const pending = (await tx.outbox()).length;
       if (pending > 0 && !discardPending) {
         throw new SyncError('PENDING', `${pending} edits have not reached the server`);
       }
+      const state = await this.#device.state(tx);
       await tx.clear([...this.tables.keys()]);
+      await tx.setState({ ...state, isClosed: true });
     });
+    this.#tabs?.send({ type: 'logout' });
+    this.stop();
     this.#count();
   }
 
   /** For a store: what the app has written, in its transaction. */
-  async capture(tx: Tx, state: State | undefined, known: Parameters<Device['record']>[2], values: Map<Key, Payload | null>): Promise<void> {
-    const present = state ?? await this.#device.state(tx);
-    if (!state) await tx.setState(present);
+  async capture(tx: Tx, state: State | undefined, known: Known[], values: Map<Key, Payload | null>): Promise<void> {
+    const present = await this.#device.state(tx, state);
+    if (present !== state) await tx.setState(present);
     await this.#device.record(tx, present, known, values);
   }
 
@@ -281,6 +292,12 @@ export class Sync {
     this.#count();
     this.#wakeUnlessResting();
     this.#tabs?.send({ type: 'captured' });
+  }
+
+  /** For a store: it cannot be opened. */
+  blocked(): void {
+    const message = 'another tab holds an older version of the database open';
+    this.#set({ phase: 'storage', error: { code: 'BLOCKED', message } });
   }
 
   #wakeUnlessResting(): void {
@@ -294,9 +311,9 @@ export class Sync {
       this.#wake();
     } else if (message.type === 'logout') this.stop();
     else if (message.type === 'event') this.#events.emit(message.name as 'run', message.detail as Run);
-    else if (message.type === 'leader') {
-      const { pending, conflicts, failed } = this.status.value;
-      this.#set({ ...message.status as Status, pending, conflicts, failed, isLeader: false });
+    else if (message.type === 'leader' && !this.#tabs?.isLeader) {
+      const { pending, blocked, conflicts, failed } = this.status.value;
+      this.#set({ ...message.status as Status, pending, blocked, conflicts, failed, isLeader: false });
     }
     if (message.type !== 'logout') this.#count();
   }
@@ -345,10 +362,11 @@ export class Sync {
         if (outbox.length >= queueLimit && this.status.value.pending < queueLimit) {
           this.#events.emit('queueFull', { pending: outbox.length });
         }
-        const idsOf = (conflicts: Conflict[]) => conflicts.map(({ id }) => id).join();
+        const idsOf = (conflicts: Conflict[]) => conflicts.map(({ id, at }) => id + at).join();
         if (idsOf(open) !== idsOf(this.openConflicts.value)) this.openConflicts.set(this.#open(open));
+        const blocked = outbox.filter(({ retry }) => retry !== undefined).length;
         const failed = open.filter(({ kind }) => kind === 'refused').length;
-        this.#set({ pending: outbox.length, conflicts: open.length, failed });
+        this.#set({ pending: outbox.length, blocked, conflicts: open.length, failed });
       }, (error) => this.#fail(error));
     }, COUNT_AFTER);
   }
@@ -371,6 +389,7 @@ export class Sync {
       let wait: number;
       const rest = new AbortController();
       this.#wake = () => rest.abort();
+      this.#isResting = false;
       try {
         await this.#inTurn(() => this.#round(signal));
         failures = 0;
@@ -380,7 +399,6 @@ export class Sync {
           this.#isFollowing = true;
         }
         wait = await this.#due();
-        this.#isResting = false;
       } catch (error) {
         if (signal.aborted) break;
         this.#pullAt = 0;
@@ -403,6 +421,7 @@ export class Sync {
     this.#run = { at: Date.now(), took: 0, pushed: 0, pulled: 0 };
     const { isComplete } = await this.#device.read();
     this.#isFirst = !isComplete;
+    if (this.#isConnected && this.#pullAt > 0 && !(await this.#isUnsettled())) this.#pullAt = Infinity;
     const pulls = !this.#isConnected || Date.now() >= this.#pullAt;
     if (pulls) this.#set({ phase: 'syncing' });
     try {
@@ -421,6 +440,7 @@ export class Sync {
     } finally {
       await this.#log();
     }
+    signal.throwIfAborted();
     const phase = this.#isConnected ? 'live' : 'polling';
     this.#set({ phase, online: true, error: null, progress: null, lastSynced: Date.now() });
   }
@@ -434,12 +454,16 @@ export class Sync {
     await this.#store.transaction((tx) => tx.log(run));
   }
 
+  async #isUnsettled(): Promise<boolean> {
+    return (await this.#store.read((tx) => tx.outbox())).some(isUnsettled);
+  }
+
   /** Milliseconds until something is due without being asked for. */
   async #due(): Promise<number> {
     const outbox = await this.#store.read((tx) => tx.outbox());
     const { pollInterval = 30_000 } = this.#options;
     const now = Date.now();
-    if (outbox.some(({ answered }) => answered !== undefined)) this.#pullAt = Math.min(this.#pullAt, now + STREAM_PATIENCE);
+    if (outbox.some(isUnsettled)) this.#pullAt = Math.min(this.#pullAt, now + STREAM_PATIENCE);
     this.#isBlocked = outbox.some(({ answered }) => answered === undefined);
     const next = [IDLE, this.#pullAt - now];
     if (!this.#isConnected) next.push(pollInterval);

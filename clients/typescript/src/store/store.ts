@@ -34,6 +34,8 @@ export interface State {
   workspace: string;
   user: string | null;
   deviceId: string;
+  /** The user has logged out: the next one is another device. */
+  isClosed?: boolean;
   /** The tables that are pulled; null: all. Cursor and proof belong to it. */
   filter: string[] | null;
   /** The tables whose records the app sees. */
@@ -68,6 +70,7 @@ export interface Staged {
 
 /** An edit that did not come through as its user wanted it. */
 export interface Conflict {
+  /** The opId of the edit. */
   id: string;
   /** `lost`: somebody else's edit won. `overwritten`: it came later, without knowing this one.
    * `changed`: it was to be stored only if nobody else edited the same. `refused`: the server
@@ -113,10 +116,9 @@ export interface Tx {
   staged(page: number): Promise<SnapshotItem[]>;
   unstage(): Promise<void>;
   conflicts(): Promise<Conflict[]>;
-  conflictOf(key: Key): Promise<Conflict | undefined>;
-  /** In place of the one that the record has. */
+  /** In place of the one that has its id. */
   putConflict(conflict: Conflict): Promise<void>;
-  removeConflict(key: Key): Promise<void>;
+  removeConflict(id: string): Promise<void>;
   runs(): Promise<Run[]>;
   /** Keeps the last ones. */
   log(run: Run): Promise<void>;
