@@ -248,6 +248,8 @@ export class Device {
 
   async #find(tx: Tx, key: Key, id: string, finding: Finding, op?: Op): Promise<void> {
     const { tableName, pk } = partsOf(key);
+    const patch = op?.operation === 'patch' && op.payload;
+    if (patch) finding.fields ??= Object.keys(patch);
     if (finding.kind === 'changed') {
       // Edits that build on one that was not stored are refused after it: one conflict for all.
       const isSame = (other: Conflict) => (
@@ -255,7 +257,12 @@ export class Device {
       );
       const known = (await tx.conflicts()).find(isSame);
       if (known) await tx.removeConflict(known.id);
-      if (known?.mine && op?.operation === 'patch') finding.mine = { ...known.mine, ...op.payload };
+      if (known?.mine && patch) {
+        finding.mine = { ...known.mine, ...patch };
+        finding.fields = known.fields && [...new Set([...known.fields, ...finding.fields!])];
+        // The server tells it once.
+        if (finding.theirs === undefined) finding.theirs = known.theirs;
+      }
     }
     const conflict: Conflict = { id, tableName, pk, ...finding, at: this.#options.now() };
     await tx.putConflict(conflict);

@@ -3,7 +3,7 @@ import { Device, type DeviceEvents } from './device.ts';
 import { SyncError } from './error.ts';
 import { type Follower, Live, sleep } from './live.ts';
 import { Emitter, Observable } from './observable.ts';
-import type { Entry } from './rules/view.ts';
+import { type Entry, see } from './rules/view.ts';
 import { Server, type ServerOptions } from './server.ts';
 import { type Conflict, type Key, type Known, type Run, type State, type Store, type Tx, keyOf } from './store/store.ts';
 import { type Message, Tabs } from './tabs.ts';
@@ -76,7 +76,7 @@ export interface SyncEvents extends DeviceEvents {
 
 /** A conflict, and what its user can do about it. */
 export interface OpenConflict extends Conflict {
-  /** The record becomes what this user wanted, by a new edit. */
+  /** The record becomes what this user wanted, in the fields in question, by a new edit. */
   keepMine(): Promise<void>;
   /** The record stays as it is. */
   keepTheirs(): Promise<void>;
@@ -99,15 +99,19 @@ function isUnsettled({ answered, waits }: Entry): boolean {
   return answered !== undefined || waits === true;
 }
 
-const lives = new Map<string, { headers: unknown; live: Live }[]>();
+const lives: { options: SyncOptions; live: Live }[] = [];
 
 /** One stream for all stores of the page that name the same server in the same way. */
-function liveOf({ url, headers }: SyncOptions, server: Server): Live {
-  const known = lives.get(url) ?? [];
-  lives.set(url, known);
-  let entry = known.find((other) => other.headers === headers);
-  if (!entry) known.push(entry = { headers, live: new Live(server) });
-  return entry.live;
+function liveOf(options: SyncOptions, server: Server): Live {
+  const { url, headers, fetch } = options;
+  const isSame = ({ options: other }: { options: SyncOptions }) => (
+    other.url === url && other.headers === headers && other.fetch === fetch
+  );
+  const known = lives.find(isSame);
+  if (known) return known.live;
+  const live = new Live(server);
+  lives.push({ options, live });
+  return live;
 }
 
 /** One store, kept in step with its workspace. */
@@ -148,6 +152,7 @@ export class Sync {
   #isBlocked = false;
   #alarm: ReturnType<typeof setTimeout> | undefined;
   #counting: ReturnType<typeof setTimeout> | undefined;
+  #openIds = '';
   #run: Run = { at: 0, took: 0, pushed: 0, pulled: 0 };
 
   constructor(options: SyncOptions, makeStore: (sync: Sync) => Store) {
@@ -224,7 +229,7 @@ export class Sync {
       const entries = was!.entries.filter(({ op }) => op.stamp.opId !== stamp.opId && op.base?.opId !== stamp.opId);
       await tx.save([{ was: was!, entries }]);
     });
-    this.#count();
+    this.captured();
   }
 
   async conflicts(): Promise<OpenConflict[]> {
@@ -234,19 +239,25 @@ export class Sync {
   #open(conflicts: Conflict[]): OpenConflict[] {
     return conflicts.map((conflict) => ({
       ...conflict,
-      keepMine: () => this.#resolve(conflict, conflict.mine),
+      keepMine: () => this.#resolve(conflict, conflict.mine, conflict.fields),
       keepTheirs: () => this.#resolve(conflict),
       merge: (value: Payload | null) => this.#resolve(conflict, value),
     }));
   }
 
-  async #resolve({ id, tableName, pk }: Conflict, value?: Payload | null): Promise<void> {
+  async #resolve({ id, tableName, pk }: Conflict, value?: Payload | null, fields?: string[]): Promise<void> {
     const key = keyOf(tableName, pk);
     await this.#store.transaction(async (tx) => {
       await tx.removeConflict(id);
       if (value === undefined) return;
       const state = await this.#device.state(tx);
-      await this.#device.record(tx, state, await tx.known([key]), new Map([[key, value]]));
+      const known = await tx.known([key]);
+      const { payload } = see(known[0]!.synced, known[0]!.entries);
+      // In other fields it stays what others have made of it.
+      if (fields && value && payload) {
+        value = { ...payload, ...Object.fromEntries(fields.map((name) => [name, value![name]!])) };
+      }
+      await this.#device.record(tx, state, known, new Map([[key, value]]));
     });
     this.captured();
   }
@@ -362,8 +373,9 @@ export class Sync {
         if (outbox.length >= queueLimit && this.status.value.pending < queueLimit) {
           this.#events.emit('queueFull', { pending: outbox.length });
         }
-        const idsOf = (conflicts: Conflict[]) => conflicts.map(({ id, at }) => id + at).join();
-        if (idsOf(open) !== idsOf(this.openConflicts.value)) this.openConflicts.set(this.#open(open));
+        const ids = open.map(({ id, at }) => id + at).join();
+        if (ids !== this.#openIds) this.openConflicts.set(this.#open(open));
+        this.#openIds = ids;
         const blocked = outbox.filter(({ retry }) => retry !== undefined).length;
         const failed = open.filter(({ kind }) => kind === 'refused').length;
         this.#set({ pending: outbox.length, blocked, conflicts: open.length, failed });
@@ -520,17 +532,19 @@ export class Sync {
 
   /** Tells of an error. Returns how long to wait. */
   #fail(error: unknown, failures = 1): number {
-    const { code, message } = error instanceof SyncError ? error : { code: (error as Error).name, message: String(error) };
-    const remedy = error instanceof SyncError ? error.remedy : 'storage';
+    const known = error instanceof SyncError ? error : undefined;
+    const { name, message } = error as Error;
+    const code = known?.code ?? name;
+    const remedy = known?.remedy ?? 'storage';
     const phase = { stop: 'refused', login: 'unauthorized', storage: 'storage' } as const;
     this.#set({
       phase: phase[remedy as keyof typeof phase] ?? 'waiting',
-      online: error instanceof SyncError && error.status !== undefined,
+      online: known?.status !== undefined,
       error: { code, message },
     });
     this.#emit('error', { code, message });
     if (remedy === 'stop') return Infinity;
-    const wait = pauseAfter(failures, error instanceof SyncError ? error.retryAfter : 0);
+    const wait = pauseAfter(failures, known?.retryAfter);
     this.#emit('retry', { failures, wait });
     return wait;
   }

@@ -41,17 +41,6 @@ test('open conflicts are told when they come, change and are resolved', async ()
   expect(seen.length).toBe(told);
 });
 
-test('another conflict of a record takes the place of the open one', async () => {
-  const { db, sync } = await tab('again', rejecting());
-  await db.table('todos').put({ id: 'a', title: 'bad' });
-  await expect.poll(() => sync.openConflicts.value.length).toBe(1);
-  const [{ id }] = sync.openConflicts.value as [OpenConflict];
-  await db.table('todos').put({ id: 'a', title: 'bad', done: true });
-  await expect.poll(() => sync.openConflicts.value[0]?.mine).toEqual({ id: 'a', title: 'bad', done: true });
-  expect(sync.openConflicts.value[0]!.id).not.toBe(id);
-  expect(sync.openConflicts.value.length).toBe(1);
-});
-
 test('a tab shows what comes and is resolved in another one', async () => {
   const fetch = rejecting();
   const [one, two] = [await tab('tabs', fetch), await tab('tabs', fetch)];
@@ -61,6 +50,19 @@ test('a tab shows what comes and is resolved in another one', async () => {
   await two.sync.openConflicts.value[0]!.keepTheirs();
   await expect.poll(() => one.sync.openConflicts.value.length).toBe(0);
   await expect.poll(() => two.sync.openConflicts.value.length).toBe(0);
+});
+
+test('other tabs are told of an edit that is discarded', async () => {
+  const { db, sync } = await tab('discard', () => new Promise(() => {}));
+  await db.table('todos').put({ id: 'a', title: 'x' });
+  await expect.poll(() => sync.status.value.pending).toBe(1);
+  const other = new BroadcastChannel('sync_ext:discard');
+  const types: string[] = [];
+  other.onmessage = ({ data }) => types.push(data.type);
+  const [op] = await sync.pending();
+  await sync.discard(op!);
+  await expect.poll(() => types).toContain('captured');
+  other.close();
 });
 
 test('what a restored server has lost is told at once', async () => {

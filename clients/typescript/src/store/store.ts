@@ -82,8 +82,10 @@ export interface Conflict {
   mine: Payload | null;
   /** The record as the server had it then; null: deleted; undefined: not told. */
   theirs?: Payload | null | undefined;
+  /** Of an edit of some fields: which did not come through. */
+  fields?: string[] | undefined;
   /** Why it was refused. */
-  error?: { code: string; message: string; sqlState?: string; constraint?: string };
+  error?: { code: string; message: string; sqlState?: string | undefined; constraint?: string | undefined };
   /** Milliseconds since 1970. */
   at: number;
 }
