@@ -44,12 +44,7 @@ function tell<T>(listeners: Iterable<(value: T) => void>, value: T): void {
       listener(value);
     } catch (error) {
       // It must not stop the synchronization that it is told of.
-      reportError(error);
+      (globalThis.reportError ?? console.error)(error);
     }
   }
-}
-
-function reportError(error: unknown): void {
-  if (typeof globalThis.reportError === 'function') globalThis.reportError(error);
-  else console.error(error);
 }
