@@ -2,30 +2,9 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { isEqual } from '../../src/rules/json.ts';
 import { compare, isSame } from '../../src/rules/revision.ts';
-import { type Entry, type Synced, isHeld, see } from '../../src/rules/view.ts';
-import type { Op, Payload } from '../../src/wire.ts';
+import { isHeld, see } from '../../src/rules/view.ts';
 import { fieldName, model, payload, record } from '../support/arbitrary.ts';
-import { revision } from '../support/author.ts';
-
-const stamp = (clock: number, name: string) => ({ ...revision(clock, name), deviceId: 'me' });
-
-function put(clock: number, name: string, value: Payload, more: Partial<Entry> = {}): Entry {
-  return { op: { tableName: 't', pk: 'p', operation: 'put', payload: value, stamp: stamp(clock, name) }, sent: false, ...more };
-}
-
-function remove(clock: number, name: string): Entry {
-  return { op: { tableName: 't', pk: 'p', operation: 'delete', stamp: stamp(clock, name) }, sent: false };
-}
-
-function patch(clock: number, name: string, base: Entry | Synced, value: Payload, more: Partial<Entry> = {}): Entry {
-  const { clock: at, hlc, opId } = 'op' in base ? base.op.stamp : base.register!;
-  const op: Op = { tableName: 't', pk: 'p', operation: 'patch', payload: value, base: { clock: at, hlc, opId }, stamp: stamp(clock, name) };
-  return { op, sent: false, ...more };
-}
-
-function synced(clock: number, name: string, value: Payload | null, more: Partial<Synced> = {}): Synced {
-  return { version: 1, register: revision(clock, name), newest: name, payload: value, clock, ...more };
-}
+import { patch, put, remove, revision, synced } from '../support/record.ts';
 
 describe('see', () => {
   test('shows_the_highest_register_and_per_field_the_highest_patch_of_it', () => {

@@ -1,10 +1,4 @@
 import type { Author } from '../../src/rules/edit.ts';
-import type { Revision } from '../../src/wire.ts';
-
-/** A revision with the opId `name`, whose hlc is of the device. */
-export function revision(clock: number, name: string, device = 'me'): Revision {
-  return { clock, hlc: `${name}:${device}`, opId: name };
-}
 
 /** Makes opIds and hlcs that are easy to read: op1, op2. */
 export class TestAuthor implements Author {
