@@ -263,16 +263,16 @@ export class Device {
     const isStored = await this.#store.transaction(async (tx) => {
       const state = await this.state(tx);
       const isOther = state.deviceId !== opened.deviceId || state.generation !== opened.generation;
-      if (isOther || state.snapshot) return false;
-      if (!reply.requiresSnapshot && reply.nextCursor <= state.cursor) return true;
+      if (isOther || state.snapshot) return null;
+      if (!reply.requiresSnapshot && reply.nextCursor <= state.cursor) return false;
       // It counts as a call that has just been answered.
       state.answered = ++state.calls;
       await this.#applyPage(tx, state, reply);
       await tx.setState(state);
       return true;
     });
-    if (!isStored || reply.requiresSnapshot) return false;
-    this.#tellPulled(reply);
+    if (isStored === null || reply.requiresSnapshot) return false;
+    if (isStored) this.#tellPulled(reply);
     return true;
   }
 
