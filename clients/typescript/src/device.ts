@@ -72,8 +72,9 @@ export class Device {
       }
       if (state.user !== user) throw new SyncError('OTHER_USER', 'the store holds the records of another user');
       const added = tables.filter((table) => !state.tables.includes(table));
+      const left = state.tables.filter((table) => !tables.includes(table));
       const isOther = !isEqual(filter, state.filter);
-      if (isOther || state.tables.some((table) => !tables.includes(table))) {
+      if (isOther || left.length > 0) {
         // Another filter begins anew; and of records that were shown, the store may have had
         // nothing but the rows.
         await tx.unstage();
@@ -81,6 +82,7 @@ export class Device {
         if (isOther) Object.assign(state, { cursor: 0, proof: null });
       }
       state.tables = tables;
+      state.left.push(...left);
       await tx.setState(state);
       for (const table of added) await this.#showTable(tx, state, table);
       return state;
@@ -96,6 +98,7 @@ export class Device {
       deviceId: newId(this.#options.now()),
       filter,
       tables: [],
+      left: [],
       cursor: 0,
       proof: null,
       isComplete: false,
@@ -123,7 +126,9 @@ export class Device {
           await this.#find(tx, keyOf(tableName, pk), finding);
         }
       }
-      await this.record(tx, state, await tx.known([...values.keys()]), values);
+      const isOld = state.left.includes(tableName);
+      const known = await tx.known([...values.keys()]);
+      await this.record(tx, state, isOld ? known.filter(({ synced, entries }) => !synced && !entries[0]) : known, values);
       after = rows.at(-1)!.pk;
     }
     const keys = (await tx.syncedKeys()).filter((key) => partsOf(key).tableName === tableName);
