@@ -43,9 +43,8 @@ export class FakeServer extends Server {
   horizon = 0;
   readonly cursors = new Map<string, number>();
   readonly calls: Call[] = [];
-  /** The opIds that were stored at any time, and those that were refused for good. */
-  readonly stored = new Set<string>();
-  readonly refused = new Set<string>();
+  /** What was stored at any time, also what a restore has lost. */
+  readonly stored: Op[] = [];
   /** What an op is refused with. */
   refuse: (op: Op) => Omit<PushResult, 'opId' | 'success'> | undefined = () => undefined;
   /** May throw what a whole call is refused with. */
@@ -92,6 +91,11 @@ export class FakeServer extends Server {
     return { arrived: arrived.promise, release: () => released.resolve() };
   }
 
+  /** Of what was to happen to later calls. */
+  forget(): void {
+    this.#handlers.length = 0;
+  }
+
   named(name: string): Call[] {
     return this.calls.filter((call) => call.name === name);
   }
@@ -115,7 +119,7 @@ export class FakeServer extends Server {
     if (name === 'pull') return reader.#pull(body);
     if (name === 'snapshot') return reader.#snapshot(body);
     if (body.version > this.head) throw new SyncError('SX003', 'version is above the head', { status: 409 });
-    this.cursors.set(body.deviceId, body.version);
+    this.cursors.set(body.deviceId, Math.max(body.version, this.cursors.get(body.deviceId) ?? 0));
     return {};
   }
 
@@ -133,7 +137,6 @@ export class FakeServer extends Server {
         if (told.has(key)) delete winner?.payload;
         told.add(key);
       }
-      if (!result.success && result.errorCode !== 'BASE_MISSING' && !result.retry) this.refused.add(result.opId);
     });
     return { results, serverVersion: this.head };
   }
@@ -175,7 +178,7 @@ export class FakeServer extends Server {
     }
     const entry: Logged = { op, serial: ++this.#serial, applied: false, payload: null, fields: {}, purgedAt: Infinity };
     this.log.push(entry);
-    this.stored.add(opId);
+    this.stored.push(op);
     const { lost, isCreated } = this.#apply(entry, this.head);
     return {
       opId, success: true, serverVersion: this.head, applied: entry.applied,
@@ -303,6 +306,7 @@ export class FakeServer extends Server {
   restore(version: number): void {
     const { log, records, horizon } = this.at(version);
     Object.assign(this, { log, records, horizon });
+    for (const [deviceId, cursor] of this.cursors) this.cursors.set(deviceId, Math.min(cursor, version));
   }
 
   /** GC as if no device were active: purges what is not the newest entry, and deletes. */
