@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { hasChromium } from './support/chromium.ts';
-import { World, eventually } from './support/world.ts';
+import { eventually } from './support/eventually.ts';
+import { World } from './support/world.ts';
 
 describe.runIf(hasChromium)('users', () => {
   let world: World;

@@ -333,13 +333,11 @@ export class Sync {
   /** Counts soon what is pending, once for many changes. */
   #count(): void {
     this.#counting ??= setTimeout(() => {
-      this.#store.read(async (tx) => [await tx.outbox(), await tx.conflicts()] as const).then(([outbox, open]) => {
+      this.#store.read(async (tx) => [await tx.pending(), await tx.conflicts()] as const).then(([pending, open]) => {
         const { queueLimit = 10_000 } = this.#options;
-        if (outbox.length >= queueLimit && this.status.value.pending < queueLimit) {
-          this.#events.emit('queueFull', { pending: outbox.length });
-        }
+        if (pending >= queueLimit && this.status.value.pending < queueLimit) this.#events.emit('queueFull', { pending });
         const failed = open.filter(({ kind }) => kind === 'refused').length;
-        this.#set({ pending: outbox.length, conflicts: open.length, failed });
+        this.#set({ pending, conflicts: open.length, failed });
       }, (error) => this.#fail(error)).finally(() => {
         this.#counting = undefined;
       });

@@ -67,6 +67,13 @@ export class Chromium {
     for (const page of this.context.pages()) if (page.url() !== 'about:blank') await page.close();
   }
 
+  /** Forgets what the pages of an origin have stored. */
+  async clear(origin: string): Promise<void> {
+    const devtools = await this.context.newCDPSession(this.context.pages()[0]!);
+    await devtools.send('Storage.clearDataForOrigin', { origin, storageTypes: 'all' });
+    await devtools.detach();
+  }
+
   async stop(): Promise<void> {
     await this.#browser.close();
     this.#process.stdin!.end();

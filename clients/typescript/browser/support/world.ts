@@ -1,7 +1,6 @@
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
-import { expect } from 'vitest';
 import { Cluster } from '../../../support/cluster.ts';
 import { Chromium, type Tab } from './chromium.ts';
 import { Front } from './front.ts';
@@ -22,15 +21,17 @@ export class World {
     this.front = front;
   }
 
-  static async start(): Promise<World> {
+  /** Pages are scripts by name, beside the app. */
+  static async start(pages: { [name: string]: string } = {}): Promise<World> {
     const cluster = await Cluster.start();
     const database = await cluster.createDatabase(`select sync_register_table('todos', patches => true)`);
     const gateway = await cluster.startGateway(database, { env: { GATEWAY_HEARTBEAT: '2' } });
-    const pages = new Map([
-      ['/', '<!doctype html><title>app</title><script type="module" src="/app.js"></script>'],
-      ['/app.js', await bundle(join(folder, 'app.ts'))],
-    ]);
-    return new World(cluster, database, await Front.start(gateway.url, pages));
+    const texts = new Map<string, string>();
+    for (const [name, path] of Object.entries({ app: join(folder, 'app.ts'), ...pages })) {
+      texts.set(`/${name}`, `<!doctype html><title>${name}</title><script type="module" src="/${name}.js"></script>`);
+      texts.set(`/${name}.js`, await bundle(path));
+    }
+    return new World(cluster, database, await Front.start(gateway.url, texts));
   }
 
   async stop(): Promise<void> {
@@ -88,7 +89,7 @@ export class World {
   /** A new tab of the user's browser with the app, whose database is named after the workspace. */
   async tab(user: string, workspace: string, more = ''): Promise<Tab> {
     const browser = await this.browser(user);
-    return await browser.tab(`${this.front.url}/?user=${user}&workspace=${workspace}${more}`);
+    return await browser.tab(`${this.front.url}/app?user=${user}&workspace=${workspace}${more}`);
   }
 
   async closeTabs(): Promise<void> {
@@ -106,9 +107,4 @@ export async function bundle(path: string): Promise<string> {
     sourcemap: 'inline',
   });
   return outputFiles[0]!.text;
-}
-
-/** Waits until what the function returns, or resolves to, is the value. */
-export async function eventually<T>(what: () => T | Promise<T>, value: NoInfer<T>): Promise<void> {
-  await expect.poll(what, { timeout: 20_000, interval: 20 }).toEqual(value);
 }

@@ -22,7 +22,7 @@ const OWN = Object.keys(STORES) as OwnStore[];
 /** What is kept of a synced record; without a payload, the app's row is it. */
 type StoredSynced = Omit<Synced, 'payload'> & { key: Key; payload?: Payload | null };
 
-/** Ops that were made together: one write for many. */
+/** Ops that were made together, at most one of a record: one write for many. */
 interface Chunk {
   seq?: number;
   /** Of the records that they belong to. */
@@ -350,6 +350,10 @@ class DexieTx implements Tx {
   async outbox(): Promise<Entry[]> {
     const chunks: Chunk[] = await done(this.#store('_sync_outbox').getAll());
     return this.#meet(chunks).flatMap(({ entries }) => entries);
+  }
+
+  async pending(): Promise<number> {
+    return await done(this.#store('_sync_outbox').index('keys').count());
   }
 
   async save(changes: readonly Changed[]): Promise<void> {

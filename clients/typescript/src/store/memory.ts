@@ -105,6 +105,10 @@ class MemoryTx implements Tx {
     return [...this.#content.outbox];
   }
 
+  async pending() {
+    return this.#content.outbox.length;
+  }
+
   async syncedKeys() {
     return [...this.#content.synced.keys()];
   }
