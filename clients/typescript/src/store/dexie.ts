@@ -11,9 +11,9 @@ import { type Changed, type Conflict, type Key, type Known, RUNS_KEPT, type Row,
 const STORES = {
   _sync_state: '',
   _sync_synced: 'key',
-  _sync_outbox: '++seq, *keys',
+  _sync_outbox: '++seq, *keys, *blocked',
   _sync_staged: '',
-  _sync_conflict: 'key',
+  _sync_conflict: 'id',
   _sync_run: '++',
 };
 type OwnStore = keyof typeof STORES;
@@ -27,6 +27,8 @@ interface Chunk {
   seq?: number;
   /** Of the records that they belong to. */
   keys: Key[];
+  /** Of those whose op was refused for now. */
+  blocked: Key[];
   entries: Entry[];
 }
 const CHUNK_SIZE = 100;
@@ -47,6 +49,8 @@ export interface Capture {
   capture(tx: Tx, state: State | undefined, known: Known[], values: Map<Key, Payload | null>): Promise<void>;
   /** That transaction is complete. */
   captured(): void;
+  /** Another tab holds an older version of the database open. */
+  blocked(): void;
 }
 
 /** A Dexie database as a store. The app's tables show what the user sees, and what the app writes
@@ -66,6 +70,7 @@ export class DexieStore implements Store {
     this.#tables = tables;
     // In the lowest version: Dexie drops stores that a version on the way does not have.
     db.version(versionsOf(db)[0]!._cfg.version).stores(STORES);
+    db.on('blocked', () => capture.blocked());
     db.use({
       stack: 'dbcore',
       name: 'sync_ext',
@@ -352,8 +357,10 @@ class DexieTx implements Tx {
     return this.#meet(chunks).flatMap(({ entries }) => entries);
   }
 
-  async pending(): Promise<number> {
-    return await done(this.#store('_sync_outbox').index('keys').count());
+  async counts(): Promise<{ pending: number; blocked: number }> {
+    const store = this.#store('_sync_outbox');
+    const [pending, blocked] = await all([done(store.index('keys').count()), done(store.index('blocked').count())]);
+    return { pending, blocked };
   }
 
   async save(changes: readonly Changed[]): Promise<void> {
@@ -405,14 +412,16 @@ class DexieTx implements Tx {
   async #writeOutbox(added: Entry[], touched: Set<Chunk>): Promise<void> {
     const store = this.#store('_sync_outbox');
     const requests: IDBRequest[] = [];
-    const keysOf = (entries: Entry[]) => [...new Set(entries.map(({ op }) => keyOf(op.tableName, op.pk)))];
+    const keysOf = (entries: Entry[]) => entries.map(({ op }) => keyOf(op.tableName, op.pk));
+    const chunkOf = (entries: Entry[]): Chunk => (
+      { keys: keysOf(entries), blocked: keysOf(entries.filter(({ retry }) => retry !== undefined)), entries }
+    );
     for (const chunk of touched) {
-      chunk.keys = keysOf(chunk.entries);
+      Object.assign(chunk, chunkOf(chunk.entries));
       requests.push(chunk.entries.length > 0 ? store.put(chunk) : store.delete(chunk.seq!));
     }
     for (let i = 0; i < added.length; i += CHUNK_SIZE) {
-      const entries = added.slice(i, i + CHUNK_SIZE);
-      requests.push(store.add({ keys: keysOf(entries), entries }));
+      requests.push(store.add(chunkOf(added.slice(i, i + CHUNK_SIZE))));
     }
     await lastOf(requests);
   }
@@ -476,21 +485,15 @@ class DexieTx implements Tx {
   }
 
   async conflicts(): Promise<Conflict[]> {
-    const stored: (Conflict & { key?: Key })[] = await done(this.#store('_sync_conflict').getAll());
-    return stored.map(({ key: _, ...conflict }) => conflict);
-  }
-
-  async conflictOf(key: Key): Promise<Conflict | undefined> {
-    return await done(this.#store('_sync_conflict').get(key));
+    return await done(this.#store('_sync_conflict').getAll());
   }
 
   async putConflict(conflict: Conflict): Promise<void> {
-    const key = keyOf(conflict.tableName, conflict.pk);
-    await done(this.#store('_sync_conflict').put({ key, ...conflict }));
+    await done(this.#store('_sync_conflict').put(conflict));
   }
 
-  async removeConflict(key: Key): Promise<void> {
-    await done(this.#store('_sync_conflict').delete(key));
+  async removeConflict(id: string): Promise<void> {
+    await done(this.#store('_sync_conflict').delete(id));
   }
 
   async runs(): Promise<Run[]> {
