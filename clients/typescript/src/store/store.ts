@@ -114,6 +114,8 @@ export interface Tx {
   show(keys: readonly Key[]): Promise<void>;
   /** The whole outbox, in the order in which its ops were made. */
   outbox(): Promise<Entry[]>;
+  /** How many ops are in it, and how many of them were refused for now. */
+  counts(): Promise<{ pending: number; blocked: number }>;
   /** The keys of all records of which something is synced. */
   syncedKeys(): Promise<Key[]>;
   stage(page: number, items: SnapshotItem[]): Promise<void>;
