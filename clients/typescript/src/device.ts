@@ -1,5 +1,5 @@
 import { SyncError } from './error.ts';
-import { answer, apply, type Finding, isTaken, settle, syncedOf, wanted } from './rules/answer.ts';
+import { answer, apply, type Finding, isTaken, settle, syncedOf } from './rules/answer.ts';
 import { Clock, newId } from './rules/author.ts';
 import { type EditRules, edit } from './rules/edit.ts';
 import { groupBy } from './rules/group.ts';
@@ -225,10 +225,14 @@ export class Device {
     const changes: Changed[] = [];
     for (const was of await tx.known([...byKey.keys()])) {
       let { synced, entries } = was;
-      for (const i of byKey.get(was.key)!) {
-        const answered = answer({ synced, entries }, ops[i]!, results[i]!, was, state.cursor, author);
+      const all = byKey.get(was.key)!;
+      // A reply has the payload of a record once.
+      const theirs = all.map((i) => (results[i]!.winner ?? results[i]!.current)?.payload).find(Boolean);
+      for (const i of all) {
+        const { finding, ...answered } = answer({ synced, entries }, ops[i]!, results[i]!, was, state.cursor, author);
         ({ synced, entries } = answered);
-        if (answered.finding) await this.#find(tx, was.key, ops[i]!.stamp.opId, answered.finding, ops[i]);
+        const opId = ops[i]!.stamp.opId;
+        if (finding) await this.#find(tx, was.key, opId, { ...finding, theirs: theirs ?? finding.theirs }, ops[i]);
       }
       changes.push(synced === was.synced ? { was, entries } : { was, synced: synced!, entries });
     }
@@ -363,10 +367,16 @@ export class Device {
     for (const was of await tx.known([...keys])) {
       const { entries, dropped } = settle(was.synced, was.entries, state.cursor, head);
       if (dropped.length > 0) {
-        const mine = wanted(dropped.at(-1)!.op, was);
+        const patched = Object.fromEntries(dropped.flatMap(({ op }) => Object.entries(op.payload!)));
         const error = { code: 'BASE_MISSING', message: 'the record that it edits is not on the server' };
-        const { opId } = dropped.at(-1)!.op.stamp;
-        await this.#find(tx, was.key, opId, { kind: 'refused', mine, theirs: was.synced?.payload, error });
+        const missing: Conflict = {
+          ...{ id: dropped.at(-1)!.op.stamp.opId, kind: 'refused', ...partsOf(was.key), at: 0 },
+          ...{ mine: see(was.synced, was.entries).payload, theirs: was.synced?.payload, error },
+        };
+        // They go with the put that they edit: what became of it is what there is to say.
+        const isRefusal = ({ kind, tableName, pk }: Conflict) => kind === 'refused' && keyOf(tableName, pk) === was.key;
+        const { id, mine, ...finding } = (await tx.conflicts()).find(isRefusal) ?? missing;
+        await this.#find(tx, was.key, id, { ...finding, mine: { ...mine, ...patched } });
       }
       changes.push({ was, entries });
     }

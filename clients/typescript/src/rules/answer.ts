@@ -3,7 +3,7 @@ import type { Conflict, Known } from '../store/store.ts';
 import { type Author, makeAgain } from './edit.ts';
 import { isEqual } from './json.ts';
 import { compare, isSame, revisionOf } from './revision.ts';
-import { type Entry, type Synced, isHeld, see } from './view.ts';
+import { type Entry, type Synced, holderOf, isHeld, see } from './view.ts';
 
 /** A conflict without what its record and the time say. */
 export type Finding = Pick<Conflict, 'kind' | 'mine' | 'theirs' | 'fields' | 'error'>;
@@ -159,6 +159,6 @@ export function isTaken(old: Synced, now: Synced | undefined, isOwn: (hlc: strin
   if (old.register && isOwn(old.register.hlc) && order < 0) return true;
   return Object.entries(old.fields ?? {}).some(
     ([name, holder]) => isOwn(holder.hlc) && order <= 0
-      && (order < 0 || compare(now!.fields?.[name], holder) < 0),
+      && (order < 0 || compare(holderOf(now!.fields, name), holder) < 0),
   );
 }

@@ -23,7 +23,7 @@ export class Clock implements Author {
   }
 
   newHlc(): string {
-    const now = Math.min(Math.max(0, this.#now()), 9_999_999_999_999);
+    const now = Math.floor(Math.min(Math.max(0, this.#now()), 9_999_999_999_999));
     if (now > this.#millis) [this.#millis, this.#counter] = [now, 0];
     else if (++this.#counter > 9999) [this.#millis, this.#counter] = [this.#millis + 1, 0];
     return `${digits(this.#millis, 13)}:${digits(this.#counter, 4)}:${this.deviceId}`;
@@ -39,7 +39,7 @@ export class Clock implements Author {
 }
 
 function digits(value: number, length: number): string {
-  return String(Math.floor(value)).padStart(length, '0');
+  return String(value).padStart(length, '0');
 }
 
 /** A UUID that begins with the time (version 7), which keeps the server's indexes compact. */
