@@ -27,6 +27,8 @@ export interface DeviceOptions {
   user: string | null;
   filter: string[] | null;
   tables: string[];
+  /** The fields of some tables that the app sees; of others, all. */
+  fields: State['fields'];
   rulesOf(tableName: string): EditRules;
   tell<E extends keyof DeviceEvents>(event: E, detail: DeviceEvents[E]): void;
   now(): number;
@@ -64,7 +66,7 @@ export class Device {
   /** Makes the device, or meets the one that the store has. Rows that were there before become
    * ops, records that the app did not know become visible. */
   async open(): Promise<State> {
-    const { workspace, user, filter, tables } = this.#options;
+    const { workspace, user, filter, tables, fields } = this.#options;
     return await this.#store.transaction(async (tx) => {
       const state = await this.state(tx);
       if (state.workspace !== workspace) {
@@ -72,6 +74,7 @@ export class Device {
       }
       if (state.user !== user) throw new SyncError('OTHER_USER', 'the store holds the records of another user');
       const added = tables.filter((table) => !state.tables.includes(table));
+      const changed = tables.filter((table) => !added.includes(table) && !isEqual([fields[table]], [state.fields[table]]));
       const isOther = !isEqual(filter, state.filter);
       if (isOther || state.tables.some((table) => !tables.includes(table))) {
         // Another filter begins anew; and of records that were shown, the store may have had
@@ -80,9 +83,10 @@ export class Device {
         Object.assign(state, { filter, snapshot: newSnapshot(), answered: ++state.calls });
         if (isOther) Object.assign(state, { cursor: 0, proof: null });
       }
-      state.tables = tables;
+      Object.assign(state, { tables, fields });
       await tx.setState(state);
-      for (const table of added) await this.#showTable(tx, state, table);
+      for (const table of added) await this.#takeRows(tx, state, table);
+      await this.#show(tx, [...added, ...changed]);
       return state;
     });
   }
@@ -96,6 +100,7 @@ export class Device {
       deviceId: newId(this.#options.now()),
       filter,
       tables: [],
+      fields: {},
       cursor: 0,
       proof: null,
       isComplete: false,
@@ -109,7 +114,7 @@ export class Device {
     };
   }
 
-  async #showTable(tx: Tx, state: State, tableName: string): Promise<void> {
+  async #takeRows(tx: Tx, state: State, tableName: string): Promise<void> {
     for (let after: string | null = null; ;) {
       const rows = await tx.rows(tableName, after, STORED_AT_ONCE);
       if (rows.length === 0) break;
@@ -126,10 +131,12 @@ export class Device {
       await this.record(tx, state, await tx.known([...values.keys()]), values);
       after = rows.at(-1)!.pk;
     }
-    const keys = (await tx.syncedKeys()).filter((key) => partsOf(key).tableName === tableName);
-    for (const some of inParts(keys)) {
-      await tx.show(some);
-    }
+  }
+
+  async #show(tx: Tx, tables: string[]): Promise<void> {
+    if (tables.length === 0) return;
+    const keys = (await tx.syncedKeys()).filter((key) => tables.includes(partsOf(key).tableName));
+    for (const some of inParts(keys)) await tx.show(some);
   }
 
   /** Makes ops of what records become, null for deleted. */

@@ -38,6 +38,8 @@ export interface State {
   filter: string[] | null;
   /** The tables whose records the app sees. */
   tables: string[];
+  /** Of those of which it sees a part, the fields. */
+  fields: { [table: string]: readonly string[] };
   cursor: number;
   proof: string | null;
   /** A pull or snapshot has been completed: acknowledging is allowed. */
