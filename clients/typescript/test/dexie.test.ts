@@ -17,6 +17,7 @@ test('captures', async () => {
       await device.record(tx, s, known, values);
     },
     captured() {},
+    blocked() {},
   });
   const events: unknown[] = [];
   device = new Device(store, null as never, {

@@ -13,7 +13,7 @@ const STORES = {
   _sync_synced: 'key',
   _sync_outbox: '++seq, *keys',
   _sync_staged: '',
-  _sync_conflict: 'key',
+  _sync_conflict: 'id',
   _sync_run: '++',
 };
 type OwnStore = keyof typeof STORES;
@@ -47,6 +47,8 @@ export interface Capture {
   capture(tx: Tx, state: State | undefined, known: Known[], values: Map<Key, Payload | null>): Promise<void>;
   /** That transaction is complete. */
   captured(): void;
+  /** Another tab holds an older version of the database open. */
+  blocked(): void;
 }
 
 /** A Dexie database as a store. The app's tables show what the user sees, and what the app writes
@@ -66,6 +68,7 @@ export class DexieStore implements Store {
     this.#tables = tables;
     // In the lowest version: Dexie drops stores that a version on the way does not have.
     db.version(versionsOf(db)[0]!._cfg.version).stores(STORES);
+    db.on('blocked', () => capture.blocked());
     db.use({
       stack: 'dbcore',
       name: 'sync_ext',
@@ -473,21 +476,15 @@ class DexieTx implements Tx {
   }
 
   async conflicts(): Promise<Conflict[]> {
-    const stored: (Conflict & { key?: Key })[] = await done(this.#store('_sync_conflict').getAll());
-    return stored.map(({ key: _, ...conflict }) => conflict);
-  }
-
-  async conflictOf(key: Key): Promise<Conflict | undefined> {
-    return await done(this.#store('_sync_conflict').get(key));
+    return await done(this.#store('_sync_conflict').getAll());
   }
 
   async putConflict(conflict: Conflict): Promise<void> {
-    const key = keyOf(conflict.tableName, conflict.pk);
-    await done(this.#store('_sync_conflict').put({ key, ...conflict }));
+    await done(this.#store('_sync_conflict').put(conflict));
   }
 
-  async removeConflict(key: Key): Promise<void> {
-    await done(this.#store('_sync_conflict').delete(key));
+  async removeConflict(id: string): Promise<void> {
+    await done(this.#store('_sync_conflict').delete(id));
   }
 
   async runs(): Promise<Run[]> {

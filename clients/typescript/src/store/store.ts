@@ -34,12 +34,14 @@ export interface State {
   workspace: string;
   user: string | null;
   deviceId: string;
+  /** The user has logged out: the next one is another device. */
+  isClosed?: boolean;
   /** The tables that are pulled; null: all. Cursor and proof belong to it. */
   filter: string[] | null;
   /** The tables whose records the app sees. */
   tables: string[];
   /** Of those of which it sees a part, the fields. */
-  fields: { [table: string]: readonly string[] };
+  fields: { [table: string]: string[] };
   cursor: number;
   proof: string | null;
   /** A pull or snapshot has been completed: acknowledging is allowed. */
@@ -70,6 +72,7 @@ export interface Staged {
 
 /** An edit that did not come through as its user wanted it. */
 export interface Conflict {
+  /** The opId of the edit. */
   id: string;
   /** `lost`: somebody else's edit won. `overwritten`: it came later, without knowing this one.
    * `changed`: it was to be stored only if nobody else edited the same. `refused`: the server
@@ -81,8 +84,10 @@ export interface Conflict {
   mine: Payload | null;
   /** The record as the server had it then; null: deleted; undefined: not told. */
   theirs?: Payload | null | undefined;
+  /** Of an edit of some fields: which did not come through. */
+  fields?: string[] | undefined;
   /** Why it was refused. */
-  error?: { code: string; message: string; sqlState?: string; constraint?: string };
+  error?: { code: string; message: string; sqlState?: string | undefined; constraint?: string | undefined };
   /** Milliseconds since 1970. */
   at: number;
 }
@@ -115,10 +120,9 @@ export interface Tx {
   staged(page: number): Promise<SnapshotItem[]>;
   unstage(): Promise<void>;
   conflicts(): Promise<Conflict[]>;
-  conflictOf(key: Key): Promise<Conflict | undefined>;
-  /** In place of the one that the record has. */
+  /** In place of the one that has its id. */
   putConflict(conflict: Conflict): Promise<void>;
-  removeConflict(key: Key): Promise<void>;
+  removeConflict(id: string): Promise<void>;
   runs(): Promise<Run[]>;
   /** Keeps the last ones. */
   log(run: Run): Promise<void>;
