@@ -442,6 +442,8 @@ export class Device {
         await this.#replaceSynced(tx, state, snapshot);
         state.cursor = snapshot.highWatermark;
         state.proof = snapshot.proof;
+        // What was acknowledged the server may have lost too.
+        if (state.historyLost) state.acknowledged = { version: 0, at: 0 };
         state.historyLost = false;
         state.generation++;
         await this.#settle(tx, state, snapshot.highWatermark);
