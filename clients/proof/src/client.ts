@@ -149,7 +149,7 @@ export class Client implements Peer {
       row = {
         ...(has(1) && { a: value }),
         ...(has(2) && { b: `text ${value}` }),
-        ...(has(4) && { c: [value, { deep: value % 2 === 0 }] }),
+        ...(has(4) && !this.fieldsOf(table) && { c: [value, { deep: value % 2 === 0 }] }),
       };
     }
     return { ...row, id };

@@ -1,5 +1,5 @@
-import type { Op, PushResult } from '../../typescript/src/index.ts';
-import type { Key, Stored } from './watch.ts';
+import type { PushResult } from '../../typescript/src/index.ts';
+import { type Key, type Stored, keyOf, news } from './watch.ts';
 import { NOTHING, type Pending, holds, same, seen } from './view.ts';
 
 export interface Leaving {
@@ -23,8 +23,7 @@ export function classify(leaving: Leaving): Reason | undefined {
   if (isDiscarded) return 'discarded';
   if (!isReply) return entry.sent || isWired ? undefined : 'merged';
   const known = now.known.get(key) ?? NOTHING;
-  const conflict = now.conflicts.get(key);
-  const isTold = conflict !== undefined && was.conflicts.get(key)?.id !== conflict.id;
+  const isTold = news(was, now, key).length > 0;
   if (results.some(({ success }) => success)) {
     const passed = results.some(({ success, serverVersion, winner }) => (
       success && Math.min(serverVersion!, winner?.serverVersion ?? Infinity) <= now.state!.cursor
@@ -43,5 +42,3 @@ function madeAgain({ key, was, now }: Leaving): boolean {
   const see = (stored: Stored) => seen(stored.known.get(key) ?? NOTHING, of(stored));
   return isNew && same(see(was), see(now));
 }
-
-const keyOf = ({ tableName, pk }: Op): Key => `${tableName}\0${pk}`;

@@ -20,7 +20,14 @@ export interface Stored {
   state: State | undefined;
   known: Map<Key, Known>;
   pending: Pending[];
-  conflicts: Map<Key, Conflict>;
+  /** By id. */
+  conflicts: Map<string, Conflict>;
+}
+
+/** The conflicts about a record that a transaction has told, or told more of. */
+export function news(was: Stored, now: Stored, key: Key): Conflict[] {
+  return [...now.conflicts].filter(([id, conflict]) => keyOf(conflict) === key && was.conflicts.get(id) !== conflict)
+    .map(([, conflict]) => conflict);
 }
 
 const EMPTY: Stored = { state: undefined, known: new Map(), pending: [], conflicts: new Map() };
@@ -214,9 +221,7 @@ export class Watch implements Listener<Client> {
     if (isOther) return;
     this.#checkProgress(client, told, was, now);
     this.#checkLeaving(client, told, was, now);
-    for (const [key, conflict] of now.conflicts) {
-      if (was.conflicts.get(key)?.id !== conflict.id) this.#tally.add(`conflicts ${conflict.kind}`);
-    }
+    for (const [id, { kind }] of now.conflicts) if (!was.conflicts.has(id)) this.#tally.add(`conflicts ${kind}`);
     if (was.state && was.state.generation !== now.state?.generation) this.#checkSwap(client, was, now);
   }
 
@@ -359,8 +364,7 @@ export class Watch implements Listener<Client> {
         || Object.entries(old.fields).some(([name, holder]) => isOwn(holder.hlc)
           && (side < 0 || (side === 0 && order(next.fields[name], holder) < 0)));
       if (!isTaken || (next.version === old.version && next.newest === old.newest)) continue;
-      const conflict = now.conflicts.get(key);
-      if (conflict?.kind === 'restored' && was.conflicts.get(key)?.id !== conflict.id) continue;
+      if (news(was, now, key).some(({ kind }) => kind === 'restored')) continue;
       if (next.register) this.fail(client, `an own edit of ${key} is taken, and nobody is told`);
       // Perhaps it is a grave.
       else this.taken.push({ client, key, old, proof: now.state!.proof });
