@@ -27,6 +27,8 @@ export interface DeviceOptions {
   user: string | null;
   filter: string[] | null;
   tables: string[];
+  /** The fields of some tables that the app sees; of others, all. */
+  fields?: State['fields'];
   rulesOf(tableName: string): EditRules;
   tell<E extends keyof DeviceEvents>(event: E, detail: DeviceEvents[E]): void;
   now(): number;
@@ -69,7 +71,7 @@ export class Device {
   /** Makes the device, or meets the one that the store has. Rows that were there before become
    * ops, records that the app did not know become visible. */
   async open(): Promise<State> {
-    const { workspace, user, filter, tables } = this.#options;
+    const { workspace, user, filter, tables, fields = {} } = this.#options;
     return await this.#store.transaction(async (tx) => {
       const old = await tx.state();
       const state = !old || old.isClosed ? this.#newState() : old;
@@ -80,6 +82,7 @@ export class Device {
       this.#deviceId = state.deviceId;
       const added = tables.filter((table) => !state.tables.includes(table));
       const left = state.tables.filter((table) => !tables.includes(table));
+      const changed = tables.filter((table) => !added.includes(table) && !isEqual([fields[table]], [state.fields[table]]));
       const isOther = !isEqual(filter, state.filter);
       if (isOther || left.length > 0) {
         // Another filter begins anew; and of records that were shown, the store may have had
@@ -88,11 +91,12 @@ export class Device {
         Object.assign(state, { filter, snapshot: newSnapshot(), answered: ++state.calls });
         if (isOther) Object.assign(state, { cursor: 0, proof: null });
       }
-      state.tables = tables;
+      Object.assign(state, { tables, fields });
       state.left.push(...left);
       await tx.setState(state);
       for (const { op } of await tx.outbox()) this.#author(state).observe(op.stamp.hlc);
-      for (const table of added) await this.#showTable(tx, state, table);
+      for (const table of added) await this.#takeRows(tx, state, table);
+      await this.#show(tx, [...added, ...changed]);
       return state;
     });
   }
@@ -119,6 +123,7 @@ export class Device {
       filter,
       tables: [],
       left: [],
+      fields: {},
       cursor: 0,
       proof: null,
       isComplete: false,
@@ -132,7 +137,7 @@ export class Device {
     };
   }
 
-  async #showTable(tx: Tx, state: State, tableName: string): Promise<void> {
+  async #takeRows(tx: Tx, state: State, tableName: string): Promise<void> {
     for (let after: string | null = null; ;) {
       const rows = await tx.rows(tableName, after, STORED_AT_ONCE);
       if (rows.length === 0) break;
@@ -151,10 +156,12 @@ export class Device {
       await this.record(tx, state, isOld ? known.filter(({ synced, entries }) => !synced && !entries[0]) : known, values);
       after = rows.at(-1)!.pk;
     }
-    const keys = (await tx.syncedKeys()).filter((key) => partsOf(key).tableName === tableName);
-    for (const some of inParts(keys)) {
-      await tx.show(some);
-    }
+  }
+
+  async #show(tx: Tx, tables: string[]): Promise<void> {
+    if (tables.length === 0) return;
+    const keys = (await tx.syncedKeys()).filter((key) => tables.includes(partsOf(key).tableName));
+    for (const some of inParts(keys)) await tx.show(some);
   }
 
   /** Makes ops of what records become, null for deleted. */
@@ -379,8 +386,8 @@ export class Device {
           ...{ mine: see(was.synced, was.entries).payload, theirs: was.synced?.payload, error },
         };
         // They go with the put that they edit: what became of it is what there is to say.
-        const isRefusal = ({ kind, tableName, pk }: Conflict) => kind === 'refused' && keyOf(tableName, pk) === was.key;
-        const { id, mine, ...finding } = (await tx.conflicts()).find(isRefusal) ?? missing;
+        const isSame = ({ tableName, pk }: Conflict) => keyOf(tableName, pk) === was.key;
+        const { id, mine, ...finding } = (await tx.conflicts()).findLast(isSame) ?? missing;
         await this.#find(tx, was.key, id, { ...finding, mine: { ...mine, ...patched } });
       }
       changes.push({ was, entries });
@@ -440,6 +447,8 @@ export class Device {
         await this.#replaceSynced(tx, state, snapshot);
         state.cursor = snapshot.highWatermark;
         state.proof = snapshot.proof;
+        // What was acknowledged the server may have lost too.
+        if (state.historyLost) state.acknowledged = { version: 0, at: 0 };
         state.historyLost = false;
         state.generation++;
         await this.#settle(tx, state, snapshot.highWatermark);

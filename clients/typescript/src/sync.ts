@@ -167,6 +167,7 @@ export class Sync {
       user: user ?? null,
       filter: filter?.toSorted() ?? null,
       tables: [...this.tables.keys()],
+      fields: Object.fromEntries([...this.tables].flatMap(([name, { fields }]) => (fields ? [[name, fields]] : []))),
       rulesOf: (name) => {
         const { patches = false, conflicts = 'merge' } = this.tables.get(name) ?? {};
         return { patches, conditional: conflicts === 'ask' };

@@ -127,7 +127,7 @@ export class DexieStore implements Store {
         const changed = known.filter(({ key }) => values.has(key));
         for (const was of changed) {
           const payload = values.get(was.key);
-          if (payload) values.set(was.key, this.#fromRow(table, was, payload));
+          if (payload) values.set(was.key, this.#fromRow(table, was, payload, state));
         }
         return Dexie.Promise.resolve(capture.capture(tx, state, changed, values)).then(() => response);
       };
@@ -158,10 +158,11 @@ export class DexieStore implements Store {
   }
 
   /** The payload that a row means: with what the record has and the app was not shown. */
-  #fromRow(table: DBCoreTable, was: Known, row: Payload): Payload {
+  #fromRow(table: DBCoreTable, was: Known, row: Payload, state: State | undefined): Payload {
     const { payload } = see(was.synced, was.entries);
     if (!payload) return row;
-    const { fields } = this.#tables.get(table.name)!;
+    // Before the first start of another version of the app, rows are as the last one saw them.
+    const { fields } = state?.tables.includes(table.name) ? { fields: state.fields[table.name] } : this.#tables.get(table.name)!;
     const hidden = Object.entries(payload).filter(([name]) => fields && !fields.includes(name));
     const whole = hidden.length > 0 ? { ...Object.fromEntries(hidden), ...row } : { ...row };
     const { keyPath } = table.schema.primaryKey;

@@ -42,6 +42,8 @@ export interface State {
   tables: string[];
   /** Those that it did not see any more at some time: what their rows were then is no edit. */
   left: string[];
+  /** Of those of which it sees a part, the fields. */
+  fields: { [table: string]: string[] };
   cursor: number;
   proof: string | null;
   /** A pull or snapshot has been completed: acknowledging is allowed. */

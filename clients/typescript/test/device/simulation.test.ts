@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { SyncError } from '../../src/error.ts';
+import { isEqual } from '../../src/rules/json.ts';
 import { MemoryStore } from '../../src/store/memory.ts';
 import { type Entry } from '../../src/rules/view.ts';
 import { type Store, keyOf } from '../../src/store/store.ts';
@@ -144,7 +145,10 @@ class World {
         const isMadeAgain = op.operation === 'patch' && [...now.map((entry) => entry.op), ...this.server.stored].some((other) => (
           other.operation === 'put' && other.pk === op.pk && other.stamp.deviceId === deviceId && other.stamp.clock > clock
         ));
-        if (!isReplaced && !isStored && !isTold && !isMadeAgain) throw new Error(`${opId} is lost`);
+        // Somebody else wanted the same.
+        const theirs = this.server.records.get(keyOf('notes', op.pk))?.payload ?? null;
+        const isSame = isEqual(theirs, op.operation === 'delete' ? null : { ...(op.operation === 'patch' && theirs), ...op.payload });
+        if (!isReplaced && !isStored && !isTold && !isMadeAgain && !isSame) throw new Error(`${opId} is lost`);
       }
       this.outboxes[i] = now;
     }
