@@ -13,7 +13,7 @@ const STORES = {
   _sync_synced: 'key',
   _sync_outbox: '++seq, *keys',
   _sync_staged: '',
-  _sync_conflict: 'key',
+  _sync_conflict: '',
   _sync_run: '++',
 };
 type OwnStore = keyof typeof STORES;
@@ -472,8 +472,7 @@ class DexieTx implements Tx {
   }
 
   async conflicts(): Promise<Conflict[]> {
-    const stored: (Conflict & { key?: Key })[] = await done(this.#store('_sync_conflict').getAll());
-    return stored.map(({ key: _, ...conflict }) => conflict);
+    return await done(this.#store('_sync_conflict').getAll());
   }
 
   async conflictOf(key: Key): Promise<Conflict | undefined> {
@@ -481,8 +480,7 @@ class DexieTx implements Tx {
   }
 
   async putConflict(conflict: Conflict): Promise<void> {
-    const key = keyOf(conflict.tableName, conflict.pk);
-    await done(this.#store('_sync_conflict').put({ key, ...conflict }));
+    await done(this.#store('_sync_conflict').put(conflict, keyOf(conflict.tableName, conflict.pk)));
   }
 
   async removeConflict(key: Key): Promise<void> {
