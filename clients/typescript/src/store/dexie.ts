@@ -55,8 +55,8 @@ export class DexieStore implements Store {
   readonly name: string;
   readonly #db: Dexie;
   readonly #tables: ShownTables;
-  /** Transactions that the app has written in. */
-  readonly #capturing = new WeakSet<IDBTransaction>();
+  /** The transactions that the app has written in, and the last write that is under way in each. */
+  readonly #writing = new WeakMap<IDBTransaction, Promise<unknown> | null>();
   #core: DBCore | undefined;
 
   constructor(db: Dexie, tables: ShownTables, capture: Capture) {
@@ -82,7 +82,7 @@ export class DexieStore implements Store {
           table: (name) => {
             const table = core.table(name);
             if (!tables.has(name)) return table;
-            return { ...table, mutate: (request) => this.#capture(table, request, capture) };
+            return { ...table, mutate: (request) => this.#mutate(table, request, capture) };
           },
         };
       },
@@ -105,12 +105,24 @@ export class DexieStore implements Store {
 
   // Chains of Dexie's promises instead of await: what Dexie knows of the app's transaction would
   // be lost after an await in it.
+
+  /** One write after the other in a transaction: a capture reads what the one before has saved. */
+  #mutate(table: DBCoreTable, request: DBCoreMutateRequest, capture: Capture): Promise<DBCoreMutateResponse> {
+    const trans = request.trans as IDBTransaction;
+    const before = this.#writing.get(trans);
+    if (before === undefined) trans.addEventListener('complete', () => capture.captured());
+    const run = () => this.#capture(table, request, capture);
+    const write = before ? before.then(run, run) : run();
+    const end = () => {
+      if (this.#writing.get(trans) === write) this.#writing.set(trans, null);
+    };
+    this.#writing.set(trans, write);
+    write.then(end, end);
+    return write;
+  }
+
   #capture(table: DBCoreTable, request: DBCoreMutateRequest, capture: Capture): Promise<DBCoreMutateResponse> {
     const trans = request.trans as IDBTransaction;
-    if (!this.#capturing.has(trans)) {
-      this.#capturing.add(trans);
-      trans.addEventListener('complete', () => capture.captured());
-    }
     const tx = new DexieTx(trans, this.#tables, undefined);
     const keysOf = (pks: unknown[]) => pks.map((pk) => keyOf(table.name, checkPk(table.name, pk)));
     const read = (keys: Key[]) => all([keys, tx.state(), tx.known([...new Set(keys)])]);
