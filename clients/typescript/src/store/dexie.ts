@@ -138,7 +138,11 @@ export class DexieStore implements Store {
       try {
         const { extractKey } = table.schema.primaryKey;
         keys = keysOf(request.keys ?? (request as DBCorePutRequest).values.map((value) => extractKey!(value)));
-        if (request.type !== 'delete') payloads = request.values.map((value, i) => checkRow(keys[i]!, value));
+        if (request.type !== 'delete') {
+          payloads = request.values.map((value, i) => checkRow(keys[i]!, value));
+          // The row is the payload, to which members that are undefined do not belong.
+          request = { ...request, values: payloads };
+        }
       } catch (error) {
         return Dexie.Promise.reject(error);
       }
