@@ -26,7 +26,8 @@ export interface DeviceOptions {
   workspace: string;
   user: string | null;
   filter: string[] | null;
-  tables: string[];
+  /** The tables that the app sees, and which of their fields. */
+  fields: State['fields'];
   rulesOf(tableName: string): EditRules;
   tell<E extends keyof DeviceEvents>(event: E, detail: DeviceEvents[E]): void;
   now(): number;
@@ -64,27 +65,30 @@ export class Device {
   /** Makes the device, or meets the one that the store has. Rows that were there before become
    * ops, records that the app did not know become visible. */
   async open(): Promise<State> {
-    const { workspace, user, filter, tables } = this.#options;
+    const { workspace, user, filter, fields } = this.#options;
+    const tables = Object.keys(fields);
     return await this.#store.transaction(async (tx) => {
       const state = await this.state(tx);
       if (state.workspace !== workspace) {
         throw new SyncError('OTHER_WORKSPACE', `the store holds the workspace ${state.workspace}`);
       }
       if (state.user !== user) throw new SyncError('OTHER_USER', 'the store holds the records of another user');
+      const before = state.fields;
       const added = tables.filter((table) => !state.tables.includes(table));
-      const left = state.tables.filter((table) => !tables.includes(table));
+      const shown = tables.filter((table) => added.includes(table) || String(fields[table]) !== String(before[table]));
       const isOther = !isEqual(filter, state.filter);
-      if (isOther || left.length > 0) {
+      if (isOther || state.tables.some((table) => !tables.includes(table))) {
         // Another filter begins anew; and of records that were shown, the store may have had
         // nothing but the rows.
         await tx.unstage();
         Object.assign(state, { filter, snapshot: newSnapshot(), answered: ++state.calls });
         if (isOther) Object.assign(state, { cursor: 0, proof: null });
       }
-      state.tables = tables;
-      state.left.push(...left);
+      Object.assign(state, { tables, fields: { ...before, ...fields } });
       await tx.setState(state);
-      for (const table of added) await this.#showTable(tx, state, table);
+      for (const table of added) await this.#recordRows(tx, state, table, Object.hasOwn(before, table));
+      const keys = (await tx.syncedKeys()).filter((key) => shown.includes(partsOf(key).tableName));
+      for (const some of inParts(keys)) await tx.show(some);
       return state;
     });
   }
@@ -98,7 +102,7 @@ export class Device {
       deviceId: newId(this.#options.now()),
       filter,
       tables: [],
-      left: [],
+      fields: {},
       cursor: 0,
       proof: null,
       isComplete: false,
@@ -112,7 +116,9 @@ export class Device {
     };
   }
 
-  async #showTable(tx: Tx, state: State, tableName: string): Promise<void> {
+  /** Makes ops of a table's rows. Those of records that are known are no edits if the app has seen
+   * the table before: then they are what it saw. */
+  async #recordRows(tx: Tx, state: State, tableName: string, isOld: boolean): Promise<void> {
     for (let after: string | null = null; ;) {
       const rows = await tx.rows(tableName, after, STORED_AT_ONCE);
       if (rows.length === 0) break;
@@ -126,14 +132,9 @@ export class Device {
           await this.#find(tx, keyOf(tableName, pk), finding);
         }
       }
-      const isOld = state.left.includes(tableName);
       const known = await tx.known([...values.keys()]);
       await this.record(tx, state, isOld ? known.filter(({ synced, entries }) => !synced && !entries[0]) : known, values);
       after = rows.at(-1)!.pk;
-    }
-    const keys = (await tx.syncedKeys()).filter((key) => partsOf(key).tableName === tableName);
-    for (const some of inParts(keys)) {
-      await tx.show(some);
     }
   }
 

@@ -124,7 +124,10 @@ export class DexieStore implements Store {
   #capture(table: DBCoreTable, request: DBCoreMutateRequest, capture: Capture): Promise<DBCoreMutateResponse> {
     const trans = request.trans as IDBTransaction;
     const tx = new DexieTx(trans, this.#tables, undefined);
-    const keysOf = (pks: unknown[]) => pks.map((pk) => keyOf(table.name, checkPk(table.name, pk)));
+    // A row of another key may go, it is of no record.
+    const isDelete = request.type === 'delete' || request.type === 'deleteRange';
+    const pkOf = (pk: unknown) => (isDelete && typeof pk !== 'string' ? '' : checkPk(table.name, pk));
+    const keysOf = (pks: unknown[]) => pks.map((pk) => keyOf(table.name, pkOf(pk)));
     const read = (keys: Key[]) => all([keys, tx.state(), tx.known([...new Set(keys)])]);
     let before: ReturnType<typeof read>;
     let payloads: Payload[] | null = null;
@@ -160,26 +163,10 @@ export class DexieStore implements Store {
       const changed = known.filter(({ key }) => values.has(key));
       for (const was of changed) {
         const payload = values.get(was.key);
-        if (payload) values.set(was.key, this.#fromRow(table, was, payload));
+        if (payload) values.set(was.key, fromRow(table, was, tx.appRows.get(was.key), payload));
       }
       return Dexie.Promise.resolve(capture.capture(tx, state, changed, values)).then(() => response);
     });
-  }
-
-  /** The payload that a row means: with what the record has and the app was not shown. */
-  #fromRow(table: DBCoreTable, was: Known, row: Payload): Payload {
-    const { payload } = see(was.synced, was.entries);
-    if (!payload) return row;
-    const { fields } = this.#tables.get(table.name)!;
-    const hidden = Object.entries(payload).filter(([name]) => fields && !fields.includes(name));
-    const whole = hidden.length > 0 ? { ...Object.fromEntries(hidden), ...row } : { ...row };
-    const { keyPath } = table.schema.primaryKey;
-    if (typeof keyPath === 'string' && payload[keyPath] !== row[keyPath]) {
-      // The key of a row is text, that of its record may be a number, or left out.
-      if (Object.hasOwn(payload, keyPath)) whole[keyPath] = payload[keyPath]!;
-      else delete whole[keyPath];
-    }
-    return whole;
   }
 }
 
@@ -221,6 +208,21 @@ function checkRow(key: Key, row: unknown): Payload {
   }
 }
 
+/** The payload that a row means: with what the record has and the row before did not show. */
+function fromRow(table: DBCoreTable, was: Known, before: Payload | undefined, row: Payload): Payload {
+  const { payload } = see(was.synced, was.entries);
+  if (!payload) return row;
+  const hidden = Object.entries(payload).filter(([name]) => before && !Object.hasOwn(before, name));
+  const whole = { ...Object.fromEntries(hidden), ...row };
+  const { keyPath } = table.schema.primaryKey;
+  if (typeof keyPath === 'string' && payload[keyPath] !== row[keyPath]) {
+    // The key of a row is text, that of its record may be a number, or left out.
+    if (Object.hasOwn(payload, keyPath)) whole[keyPath] = payload[keyPath]!;
+    else delete whole[keyPath];
+  }
+  return whole;
+}
+
 /** As Dexie's promise, which keeps a transaction open. */
 function all<T extends readonly unknown[]>(promises: readonly [...T]): Promise<{ -readonly [I in keyof T]: Awaited<T[I]> }> {
   return Dexie.Promise.all([...promises]) as unknown as Promise<{ -readonly [I in keyof T]: Awaited<T[I]> }>;
@@ -257,6 +259,8 @@ class DexieTx implements Tx {
   readonly #places = new Map<string, Chunk>();
   /** Records whose payload is the app's row. */
   readonly #inRow = new Set<Key>();
+  /** The app's rows, of the records that were read last. */
+  appRows = new Map<Key, Payload>();
 
   constructor(trans: IDBTransaction, tables: ShownTables, core: DBCore | undefined) {
     this.#trans = trans;
@@ -284,14 +288,14 @@ class DexieTx implements Tx {
       this.#readChunks(keys),
       ...shown.map(([name, keys]) => this.#readRows(name, keys)),
     ] as const);
-    const rowOf = new Map(rows.flatMap((some) => [...some]));
+    this.appRows = new Map(rows.flatMap((some) => [...some]));
     const entries = groupBy(
       chunks.flatMap((chunk) => chunk.entries),
       ({ op }) => keyOf(op.tableName, op.pk),
     );
     return keys.map((key) => {
       const stored = synced.get(key);
-      return { key, synced: stored && this.#toSynced(stored, rowOf.get(key)), entries: entries.get(key) ?? [] };
+      return { key, synced: stored && this.#toSynced(stored, this.appRows.get(key)), entries: entries.get(key) ?? [] };
     });
   }
 

@@ -205,13 +205,34 @@ describe('fields that this version of the app does not know', () => {
 
   test('are_shown_once_the_app_knows_them', async () => {
     const app = await App.open({ tables });
-    await theirs(app, { a: { ...note('a'), color: 'red' } });
+    await theirs(app, { a: { ...note('a'), color: 'red' }, b: note('b') });
     await app.device.pull();
     app.db.close();
-    const newer = await App.open({ name: app.store.name, server: app.server });
-    expect((await newer.device.known('notes', 'a')).synced!.payload).toEqual({ ...note('a'), color: 'red' });
-    await newer.store.transaction((tx) => tx.show([keyOf('notes', 'a')]));
-    expect(await newer.notes.get('a')).toEqual({ ...note('a'), color: 'red' });
+    const newer = await App.open({ name: app.store.name, server: app.server, tables: { notes: { fields: ['id', 'n', 'color'] }, files: {} } });
+    expect(await newer.notes.toArray()).toEqual([{ ...note('a'), color: 'red' }, note('b')]);
+    newer.db.close();
+    const newest = await App.open({ name: app.store.name, server: app.server });
+    expect(await newest.ops()).toEqual([]);
+    expect((await newest.device.state()).snapshot).toBeNull();
+    newest.db.close();
+    const older = await App.open({ name: app.store.name, server: app.server, tables });
+    expect(await older.notes.toArray()).toEqual([note('a'), note('b')]);
+    expect(await older.ops()).toEqual([]);
+  });
+
+  test('and_that_a_newer_one_knows_are_kept_if_it_writes_rows_that_do_not_show_them_yet', async () => {
+    const app = await App.open({ tables });
+    await theirs(app, { a: { ...note('a'), color: 'red' }, b: { ...note('b'), color: 'blue' } });
+    await app.device.pull();
+    app.db.close();
+    const newer = new App({ name: app.store.name, server: app.server });
+    await newer.notes.update('a', { n: 2 });
+    await newer.notes.update('b', { n: 2, color: 'green' });
+    await newer.device.device.open();
+    expect(await newer.ops()).toEqual([['patch', 'a', { n: 2 }], ['patch', 'b', { n: 2, color: 'green' }]]);
+    expect(await newer.notes.toArray()).toEqual([{ ...note('a', 2), color: 'red' }, { ...note('b', 2), color: 'green' }]);
+    await newer.notes.update('a', { color: undefined });
+    expect((await newer.ops())[0]).toEqual(['put', 'a', note('a', 2)]);
   });
 
   test('with_an_edit_of_a_known_one_do_not_leave_the_row_as_what_is_synced', async () => {

@@ -84,6 +84,14 @@ describe('a database that is older than its synchronization', () => {
     const app = await App.open({ name, declare: (db) => db.version(1).stores({ notes: 'id' }), tables: { notes: {} } });
     expect((await app.ops()).map(([, pk]) => pk)).toEqual(['a']);
     expect(await app.notes.count()).toBe(3);
+    // They may go, and mean no other record then.
+    await app.notes.put({ id: '5' });
+    await app.device.settle();
+    await app.notes.delete(5);
+    expect(await app.ops()).toEqual([]);
+    await app.notes.clear();
+    expect(await app.ops()).toEqual([['delete', '5', undefined], ['delete', 'a', undefined]]);
+    expect(await app.notes.count()).toBe(0);
   });
 
   test('tells_of_a_row_that_is_not_json_and_leaves_it_there', async () => {

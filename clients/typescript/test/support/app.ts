@@ -47,7 +47,8 @@ export class App {
         this.captured++;
       },
     });
-    this.device = new TestDevice(this.server, this.store, { tables: this.tables, ...(rules && { rulesOf: () => rules }) });
+    const fields = Object.fromEntries(Object.entries(tables).map(([name, { fields }]) => [name, fields ?? null]));
+    this.device = new TestDevice(this.server, this.store, { fields, ...(rules && { rulesOf: () => rules }) });
   }
 
   static async open(options?: AppOptions): Promise<App> {
