@@ -27,6 +27,8 @@ export interface DeviceOptions {
   user: string | null;
   filter: string[] | null;
   tables: string[];
+  /** The fields of some tables that the app sees; of others, all. */
+  fields?: State['fields'];
   rulesOf(tableName: string): EditRules;
   tell<E extends keyof DeviceEvents>(event: E, detail: DeviceEvents[E]): void;
   now(): number;
@@ -69,7 +71,7 @@ export class Device {
   /** Makes the device, or meets the one that the store has. Rows that were there before become
    * ops, records that the app did not know become visible. */
   async open(): Promise<State> {
-    const { workspace, user, filter, tables } = this.#options;
+    const { workspace, user, filter, tables, fields = {} } = this.#options;
     return await this.#store.transaction(async (tx) => {
       const old = await tx.state();
       const state = !old || old.isClosed ? this.#newState() : old;
@@ -79,18 +81,22 @@ export class Device {
       if (state.user !== user) throw new SyncError('OTHER_USER', 'the store holds the records of another user');
       this.#deviceId = state.deviceId;
       const added = tables.filter((table) => !state.tables.includes(table));
+      const left = state.tables.filter((table) => !tables.includes(table));
+      const changed = tables.filter((table) => !added.includes(table) && !isEqual([fields[table]], [state.fields[table]]));
       const isOther = !isEqual(filter, state.filter);
-      if (isOther || state.tables.some((table) => !tables.includes(table))) {
+      if (isOther || left.length > 0) {
         // Another filter begins anew; and of records that were shown, the store may have had
         // nothing but the rows.
         await tx.unstage();
         Object.assign(state, { filter, snapshot: newSnapshot(), answered: ++state.calls });
         if (isOther) Object.assign(state, { cursor: 0, proof: null });
       }
-      state.tables = tables;
+      Object.assign(state, { tables, fields });
+      state.left.push(...left);
       await tx.setState(state);
       for (const { op } of await tx.outbox()) this.#author(state).observe(op.stamp.hlc);
-      for (const table of added) await this.#showTable(tx, state, table);
+      for (const table of added) await this.#takeRows(tx, state, table);
+      await this.#show(tx, [...added, ...changed]);
       return state;
     });
   }
@@ -116,6 +122,8 @@ export class Device {
       deviceId: newId(this.#options.now()),
       filter,
       tables: [],
+      left: [],
+      fields: {},
       cursor: 0,
       proof: null,
       isComplete: false,
@@ -129,7 +137,7 @@ export class Device {
     };
   }
 
-  async #showTable(tx: Tx, state: State, tableName: string): Promise<void> {
+  async #takeRows(tx: Tx, state: State, tableName: string): Promise<void> {
     for (let after: string | null = null; ;) {
       const rows = await tx.rows(tableName, after, STORED_AT_ONCE);
       if (rows.length === 0) break;
@@ -143,13 +151,17 @@ export class Device {
           await this.#find(tx, keyOf(tableName, pk), keyOf(tableName, pk), finding);
         }
       }
-      await this.record(tx, state, await tx.known([...values.keys()]), values);
+      const isOld = state.left.includes(tableName);
+      const known = await tx.known([...values.keys()]);
+      await this.record(tx, state, isOld ? known.filter(({ synced, entries }) => !synced && !entries[0]) : known, values);
       after = rows.at(-1)!.pk;
     }
-    const keys = (await tx.syncedKeys()).filter((key) => partsOf(key).tableName === tableName);
-    for (const some of inParts(keys)) {
-      await tx.show(some);
-    }
+  }
+
+  async #show(tx: Tx, tables: string[]): Promise<void> {
+    if (tables.length === 0) return;
+    const keys = (await tx.syncedKeys()).filter((key) => tables.includes(partsOf(key).tableName));
+    for (const some of inParts(keys)) await tx.show(some);
   }
 
   /** Makes ops of what records become, null for deleted. */
@@ -304,16 +316,16 @@ export class Device {
     const isStored = await this.#store.transaction(async (tx) => {
       const state = await this.state(tx);
       const isOther = state.deviceId !== opened.deviceId || state.generation !== opened.generation;
-      if (isOther || state.snapshot) return false;
-      if (!reply.requiresSnapshot && reply.nextCursor <= state.cursor) return true;
+      if (isOther || state.snapshot) return null;
+      if (!reply.requiresSnapshot && reply.nextCursor <= state.cursor) return false;
       // It counts as a call that has just been answered.
       state.answered = ++state.calls;
       await this.#applyPage(tx, state, reply);
       await tx.setState(state);
       return true;
     });
-    if (!isStored || reply.requiresSnapshot) return false;
-    this.#tellPulled(reply);
+    if (isStored === null || reply.requiresSnapshot) return false;
+    if (isStored) this.#tellPulled(reply);
     return true;
   }
 
@@ -372,8 +384,8 @@ export class Device {
           ...{ mine: see(was.synced, was.entries).payload, theirs: was.synced?.payload, error },
         };
         // They go with the put that they edit: what became of it is what there is to say.
-        const isRefusal = ({ kind, tableName, pk }: Conflict) => kind === 'refused' && keyOf(tableName, pk) === was.key;
-        const { id, mine, ...finding } = (await tx.conflicts()).find(isRefusal) ?? missing;
+        const isSame = ({ tableName, pk }: Conflict) => keyOf(tableName, pk) === was.key;
+        const { id, mine, ...finding } = (await tx.conflicts()).findLast(isSame) ?? missing;
         await this.#find(tx, was.key, id, { ...finding, mine: { ...mine, ...patched } });
       }
       changes.push({ was, entries });
@@ -433,6 +445,8 @@ export class Device {
         await this.#replaceSynced(tx, state, snapshot);
         state.cursor = snapshot.highWatermark;
         state.proof = snapshot.proof;
+        // What was acknowledged the server may have lost too.
+        if (state.historyLost) state.acknowledged = { version: 0, at: 0 };
         state.historyLost = false;
         state.generation++;
         await this.#settle(tx, state, snapshot.highWatermark);
