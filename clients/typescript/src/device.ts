@@ -270,8 +270,6 @@ export class Device {
       if (known?.mine && patch) {
         finding.mine = { ...known.mine, ...patch };
         finding.fields = known.fields && [...new Set([...known.fields, ...finding.fields!])];
-        // The server tells it once.
-        if (finding.theirs === undefined) finding.theirs = known.theirs;
       }
     }
     const conflict: Conflict = { id, tableName, pk, ...finding, at: this.#options.now() };

@@ -50,12 +50,18 @@ export class Live {
       this.#streams.delete(stream);
     };
   }
+
+  /** What waits to connect again does so now. */
+  retry(): void {
+    for (const stream of this.#streams) stream.retry();
+  }
 }
 
 class Stream {
   readonly #server: Server;
   readonly #followers = new Map<string, Follower>();
   #connection: AbortController | undefined;
+  #pause: AbortController | undefined;
 
   constructor(server: Server) {
     this.#server = server;
@@ -82,6 +88,10 @@ class Stream {
     this.#connection?.abort();
   }
 
+  retry(): void {
+    this.#pause?.abort();
+  }
+
   #reopen(): void {
     this.close();
     const connection = new AbortController();
@@ -104,7 +114,8 @@ class Stream {
       if (signal.aborted) return;
       failures++;
       this.#tell(false, error);
-      await sleep(pauseAfter(failures, error?.retryAfter), signal);
+      this.#pause = new AbortController();
+      await sleep(pauseAfter(failures, error?.retryAfter), AbortSignal.any([signal, this.#pause.signal]));
     }
   }
 

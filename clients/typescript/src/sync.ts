@@ -211,9 +211,14 @@ export class Sync {
 
   /** Synchronizes now, also after a refusal. */
   retry(): void {
-    this.#isResting = false;
-    this.#wake();
+    this.#retry();
     this.#tabs?.send({ type: 'retry' });
+  }
+
+  #retry(): void {
+    this.#isResting = false;
+    this.#live.retry();
+    this.#wake();
   }
 
   /** The ops that the server does not hold for good, in the order in which they were made. */
@@ -317,10 +322,8 @@ export class Sync {
 
   #receive(message: Message): void {
     if (message.type === 'captured') this.#wakeUnlessResting();
-    else if (message.type === 'retry') {
-      this.#isResting = false;
-      this.#wake();
-    } else if (message.type === 'logout') this.stop();
+    else if (message.type === 'retry') this.#retry();
+    else if (message.type === 'logout') this.stop();
     else if (message.type === 'event') this.#events.emit(message.name as 'run', message.detail as Run);
     else if (message.type === 'leader' && !this.#tabs?.isLeader) {
       const { pending, blocked, conflicts, failed } = this.status.value;
