@@ -187,19 +187,23 @@ export class Sync {
   async start(): Promise<void> {
     if (this.#tabs) return;
     this.#set({ phase: 'starting', error: null });
-    this.#tabs = new Tabs(this.#store.name, {
+    const tabs = new Tabs(this.#store.name, {
       lead: (signal) => this.#lead(signal),
       receive: (message) => this.#receive(message),
       status: () => this.status.value,
     });
+    this.#tabs = tabs;
     try {
       await this.#device.open();
     } catch (error) {
+      // It may have been stopped meanwhile, and even started again.
+      if (this.#tabs !== tabs) return;
       this.#fail(error);
       this.stop();
       throw error;
     }
-    this.#tabs.start();
+    if (this.#tabs !== tabs) return;
+    tabs.start();
     this.#count();
   }
 
