@@ -81,9 +81,10 @@ export class Device {
       if (state.user !== user) throw new SyncError('OTHER_USER', 'the store holds the records of another user');
       this.#deviceId = state.deviceId;
       const added = tables.filter((table) => !state.tables.includes(table));
+      const left = state.tables.filter((table) => !tables.includes(table));
       const changed = tables.filter((table) => !added.includes(table) && !isEqual([fields[table]], [state.fields[table]]));
       const isOther = !isEqual(filter, state.filter);
-      if (isOther || state.tables.some((table) => !tables.includes(table))) {
+      if (isOther || left.length > 0) {
         // Another filter begins anew; and of records that were shown, the store may have had
         // nothing but the rows.
         await tx.unstage();
@@ -91,6 +92,7 @@ export class Device {
         if (isOther) Object.assign(state, { cursor: 0, proof: null });
       }
       Object.assign(state, { tables, fields });
+      state.left.push(...left);
       await tx.setState(state);
       for (const { op } of await tx.outbox()) this.#author(state).observe(op.stamp.hlc);
       for (const table of added) await this.#takeRows(tx, state, table);
@@ -120,6 +122,7 @@ export class Device {
       deviceId: newId(this.#options.now()),
       filter,
       tables: [],
+      left: [],
       fields: {},
       cursor: 0,
       proof: null,
@@ -148,7 +151,9 @@ export class Device {
           await this.#find(tx, keyOf(tableName, pk), keyOf(tableName, pk), finding);
         }
       }
-      await this.record(tx, state, await tx.known([...values.keys()]), values);
+      const isOld = state.left.includes(tableName);
+      const known = await tx.known([...values.keys()]);
+      await this.record(tx, state, isOld ? known.filter(({ synced, entries }) => !synced && !entries[0]) : known, values);
       after = rows.at(-1)!.pk;
     }
   }
@@ -313,16 +318,16 @@ export class Device {
     const isStored = await this.#store.transaction(async (tx) => {
       const state = await this.state(tx);
       const isOther = state.deviceId !== opened.deviceId || state.generation !== opened.generation;
-      if (isOther || state.snapshot) return false;
-      if (!reply.requiresSnapshot && reply.nextCursor <= state.cursor) return true;
+      if (isOther || state.snapshot) return null;
+      if (!reply.requiresSnapshot && reply.nextCursor <= state.cursor) return false;
       // It counts as a call that has just been answered.
       state.answered = ++state.calls;
       await this.#applyPage(tx, state, reply);
       await tx.setState(state);
       return true;
     });
-    if (!isStored || reply.requiresSnapshot) return false;
-    this.#tellPulled(reply);
+    if (isStored === null || reply.requiresSnapshot) return false;
+    if (isStored) this.#tellPulled(reply);
     return true;
   }
 
@@ -381,8 +386,8 @@ export class Device {
           ...{ mine: see(was.synced, was.entries).payload, theirs: was.synced?.payload, error },
         };
         // They go with the put that they edit: what became of it is what there is to say.
-        const isRefusal = ({ kind, tableName, pk }: Conflict) => kind === 'refused' && keyOf(tableName, pk) === was.key;
-        const { id, mine, ...finding } = (await tx.conflicts()).find(isRefusal) ?? missing;
+        const isSame = ({ tableName, pk }: Conflict) => keyOf(tableName, pk) === was.key;
+        const { id, mine, ...finding } = (await tx.conflicts()).findLast(isSame) ?? missing;
         await this.#find(tx, was.key, id, { ...finding, mine: { ...mine, ...patched } });
       }
       changes.push({ was, entries });

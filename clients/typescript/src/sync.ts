@@ -373,17 +373,14 @@ export class Sync {
   #count(): void {
     this.#counting ??= setTimeout(() => {
       this.#counting = undefined;
-      this.#store.read(async (tx) => [await tx.outbox(), await tx.conflicts()] as const).then(([outbox, open]) => {
+      this.#store.read(async (tx) => [await tx.counts(), await tx.conflicts()] as const).then(([{ pending, blocked }, open]) => {
         const { queueLimit = 10_000 } = this.#options;
-        if (outbox.length >= queueLimit && this.status.value.pending < queueLimit) {
-          this.#events.emit('queueFull', { pending: outbox.length });
-        }
+        if (pending >= queueLimit && this.status.value.pending < queueLimit) this.#events.emit('queueFull', { pending });
         const ids = open.map(({ id, at }) => id + at).join();
         if (ids !== this.#openIds) this.openConflicts.set(this.#open(open));
         this.#openIds = ids;
-        const blocked = outbox.filter(({ retry }) => retry !== undefined).length;
         const failed = open.filter(({ kind }) => kind === 'refused').length;
-        this.#set({ pending: outbox.length, blocked, conflicts: open.length, failed });
+        this.#set({ pending, blocked, conflicts: open.length, failed });
       }, (error) => this.#fail(error));
     }, COUNT_AFTER);
   }

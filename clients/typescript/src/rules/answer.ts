@@ -36,9 +36,11 @@ export function answer(
     if (result.retry) return { entries: by({ ...entry, retry: result.error ?? '' }), synced: known };
     if (result.errorCode === 'BASE_MISSING') return { entries: by({ ...entry, waits: true }), synced: known };
     const isCondition = result.errorCode === 'RECORD_CONFLICT' || result.errorCode === 'FIELD_CONFLICT';
-    const finding: Finding = { kind: isCondition ? 'changed' : 'refused', mine, theirs: payloadOf(winner) };
-    if (!isCondition) finding.error = reasonOf(result);
-    return { entries: others, synced: known, finding };
+    const theirs = payloadOf(winner);
+    const refused: Answered = { entries: others, synced: known };
+    if (!isCondition) refused.finding = { kind: 'refused', mine, theirs, error: reasonOf(result) };
+    else if (!isEqual(mine, theirs)) refused.finding = { kind: 'changed', mine, theirs };
+    return refused;
   }
   const version = result.serverVersion!;
   const isBehind = winner !== undefined && winner.serverVersion < version;

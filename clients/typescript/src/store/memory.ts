@@ -105,6 +105,11 @@ class MemoryTx implements Tx {
     return [...this.#content.outbox];
   }
 
+  async counts() {
+    const { outbox } = this.#content;
+    return { pending: outbox.length, blocked: outbox.filter(({ retry }) => retry !== undefined).length };
+  }
+
   async syncedKeys() {
     return [...this.#content.synced.keys()];
   }

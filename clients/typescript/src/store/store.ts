@@ -40,6 +40,8 @@ export interface State {
   filter: string[] | null;
   /** The tables whose records the app sees. */
   tables: string[];
+  /** Those that it did not see any more at some time: what their rows were then is no edit. */
+  left: string[];
   /** Of those of which it sees a part, the fields. */
   fields: { [table: string]: string[] };
   cursor: number;
@@ -114,6 +116,8 @@ export interface Tx {
   show(keys: readonly Key[]): Promise<void>;
   /** The whole outbox, in the order in which its ops were made. */
   outbox(): Promise<Entry[]>;
+  /** How many ops are in it, and how many of them were refused for now. */
+  counts(): Promise<{ pending: number; blocked: number }>;
   /** The keys of all records of which something is synced. */
   syncedKeys(): Promise<Key[]>;
   stage(page: number, items: SnapshotItem[]): Promise<void>;

@@ -69,7 +69,10 @@ export class TestDevice {
 
   /** Until what was answered has come back, and what waited was pushed. */
   async settle(): Promise<void> {
-    for (let round = 0; round < 5; round++) await this.sync();
+    for (let round = 0; round < 5; round++) {
+      await this.sync();
+      if ((await this.outbox()).length === 0) return;
+    }
   }
 
   #read<T>(body: (tx: Tx) => Promise<T>): Promise<T> {

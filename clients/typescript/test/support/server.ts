@@ -22,7 +22,8 @@ interface Logged {
   payload: Payload | null;
   fields: Fields;
   overwrote?: string;
-  isPurged: boolean;
+  /** The head when GC purged it; Infinity: it did not. */
+  purgedAt: number;
 }
 
 export interface Call {
@@ -42,9 +43,8 @@ export class FakeServer extends Server {
   horizon = 0;
   readonly cursors = new Map<string, number>();
   readonly calls: Call[] = [];
-  /** The opIds that were stored at any time, and those that were refused for good. */
-  readonly stored = new Set<string>();
-  readonly refused = new Set<string>();
+  /** What was stored at any time, also what a restore has lost. */
+  readonly stored: Op[] = [];
   /** What an op is refused with. */
   refuse: (op: Op) => Omit<PushResult, 'opId' | 'success'> | undefined = () => undefined;
   /** May throw what a whole call is refused with. */
@@ -91,6 +91,11 @@ export class FakeServer extends Server {
     return { arrived: arrived.promise, release: () => released.resolve() };
   }
 
+  /** Of what was to happen to later calls. */
+  forget(): void {
+    this.#handlers.length = 0;
+  }
+
   named(name: string): Call[] {
     return this.calls.filter((call) => call.name === name);
   }
@@ -114,7 +119,7 @@ export class FakeServer extends Server {
     if (name === 'pull') return reader.#pull(body);
     if (name === 'snapshot') return reader.#snapshot(body);
     if (body.version > this.head) throw new SyncError('SX003', 'version is above the head', { status: 409 });
-    this.cursors.set(body.deviceId, body.version);
+    this.cursors.set(body.deviceId, Math.max(body.version, this.cursors.get(body.deviceId) ?? 0));
     return {};
   }
 
@@ -132,7 +137,6 @@ export class FakeServer extends Server {
         if (told.has(key)) delete winner?.payload;
         told.add(key);
       }
-      if (!result.success && result.errorCode !== 'BASE_MISSING' && !result.retry) this.refused.add(result.opId);
     });
     return { results, serverVersion: this.head };
   }
@@ -151,7 +155,7 @@ export class FakeServer extends Server {
     const { opId } = op.stamp;
     const key = keyOf(op.tableName, op.pk);
     const asked = {} as Winner;
-    const at = this.log.findIndex((entry) => entry.op.stamp.opId === opId && !entry.isPurged);
+    const at = this.log.findIndex((entry) => entry.op.stamp.opId === opId && entry.purgedAt === Infinity);
     if (at >= 0) {
       const entry = this.log[at]!;
       const content = ({ tableName, operation, pk, payload, base, stamp }: Op) => ({ tableName, operation, pk, payload, base, stamp }) as never;
@@ -172,9 +176,9 @@ export class FakeServer extends Server {
       const isCondition = refusal.errorCode!.endsWith('_CONFLICT');
       return { opId, success: false, ...refusal, ...(isCondition && { current: asked }) };
     }
-    const entry: Logged = { op, serial: ++this.#serial, applied: false, payload: null, fields: {}, isPurged: false };
+    const entry: Logged = { op, serial: ++this.#serial, applied: false, payload: null, fields: {}, purgedAt: Infinity };
     this.log.push(entry);
-    this.stored.add(opId);
+    this.stored.push(op);
     const { lost, isCreated } = this.#apply(entry, this.head);
     return {
       opId, success: true, serverVersion: this.head, applied: entry.applied,
@@ -237,7 +241,7 @@ export class FakeServer extends Server {
     const entry = this.log[version - 1];
     if (proof && entry?.serial !== serial) return 'history_diverged';
     if (cursor > this.head) return 'cursor_ahead';
-    return cursor < this.horizon || entry?.isPurged ? 'cursor_expired' : undefined;
+    return cursor < this.horizon || isPurged(entry) ? 'cursor_expired' : undefined;
   }
 
   #pull({ cursor, proof, tables, latest, pageLimit }: any): PullReply {
@@ -251,7 +255,7 @@ export class FakeServer extends Server {
     for (let version = cursor + 1; version <= head; version++) {
       const entry = this.log[version - 1]!;
       const { tableName, pk } = entry.op;
-      if (entry.isPurged || (tables && !tables.includes(tableName))) continue;
+      if (isPurged(entry) || (tables && !tables.includes(tableName))) continue;
       if (latest && this.records.get(keyOf(tableName, pk))!.version !== version) continue;
       if (changes.length === pageLimit) {
         return { ...empty, changes, nextCursor: changes.at(-1)!.serverVersion, hasMore: true, proof: this.#proof() };
@@ -271,7 +275,7 @@ export class FakeServer extends Server {
       throw new SyncError('SX001', 'snapshot expired', { status: 409 });
     }
     const left = [...this.records]
-      .filter(([key, { version }]) => !this.log[version - 1]!.isPurged && (!tables || tables.includes(partsOf(key).tableName)))
+      .filter(([key, { version }]) => !isPurged(this.log[version - 1]) && (!tables || tables.includes(partsOf(key).tableName)))
       .filter(([key]) => compareBytes(key, token.after) > 0)
       .sort(([a], [b]) => compareBytes(a, b));
     const page = left.slice(0, pageLimit);
@@ -285,14 +289,15 @@ export class FakeServer extends Server {
     };
   }
 
-  /** The server as it was at a version. */
+  /** The server as it was at a version, before all that GC did later. */
   at(version: number): FakeServer {
     const other = new FakeServer();
-    Object.assign(other, { isStandby: true, horizon: Math.min(this.horizon, version), rowOf: this.rowOf });
-    for (const { op, serial, isPurged } of this.log.slice(0, version)) {
-      const entry: Logged = { op, serial, applied: false, payload: null, fields: {}, isPurged };
+    Object.assign(other, { isStandby: true, rowOf: this.rowOf });
+    for (const { op, serial, purgedAt } of this.log.slice(0, version)) {
+      const entry: Logged = { op, serial, applied: false, payload: null, fields: {}, purgedAt: purgedAt <= version ? purgedAt : Infinity };
       other.log.push(entry);
       other.#apply(entry, other.head);
+      if (isPurged(entry) && op.operation === 'delete' && entry.applied) other.horizon = other.head;
     }
     return other;
   }
@@ -301,14 +306,15 @@ export class FakeServer extends Server {
   restore(version: number): void {
     const { log, records, horizon } = this.at(version);
     Object.assign(this, { log, records, horizon });
+    for (const [deviceId, cursor] of this.cursors) this.cursors.set(deviceId, Math.min(cursor, version));
   }
 
   /** GC as if no device were active: purges what is not the newest entry, and deletes. */
   gc(): void {
     this.log.slice(0, -1).forEach((entry, i) => {
       const { version, payload } = this.records.get(keyOf(entry.op.tableName, entry.op.pk))!;
-      if (version === i + 1 && payload) return;
-      entry.isPurged = true;
+      if (isPurged(entry) || (version === i + 1 && payload)) return;
+      entry.purgedAt = this.head;
       if (version === i + 1) this.horizon = i + 1;
     });
   }
@@ -329,6 +335,8 @@ export function deferred(): { promise: Promise<void>; resolve: () => void } {
   });
   return { promise, resolve };
 }
+
+const isPurged = (entry: Logged | undefined) => entry !== undefined && entry.purgedAt < Infinity;
 
 /** A change as a pull tells it. */
 export function changeOf({ op, applied, payload, fields, overwrote }: Logged, serverVersion: number): Change {
