@@ -501,7 +501,7 @@ export class Device {
   async acknowledge(signal: AbortSignal): Promise<void> {
     const { workspace, now } = this.#options;
     const { deviceId, cursor: version, isComplete, snapshot, acknowledged } = await this.read();
-    const isDue = version > acknowledged.version || now() - acknowledged.at > HEARTBEAT;
+    const isDue = version > acknowledged.version || Math.abs(now() - acknowledged.at) > HEARTBEAT;
     if (!isComplete || snapshot || version === 0 || !isDue) return;
     await this.#server.call(workspace, 'cursor', { deviceId, version }, signal);
     await this.#store.transaction(async (tx) => {
