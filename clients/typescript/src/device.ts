@@ -493,7 +493,7 @@ export class Device {
   async acknowledge(signal: AbortSignal): Promise<void> {
     const { workspace, now } = this.#options;
     const { deviceId, cursor: version, isComplete, snapshot, acknowledged } = await this.read();
-    const isDue = version > acknowledged.version || now() - acknowledged.at > HEARTBEAT;
+    const isDue = version > acknowledged.version || Math.abs(now() - acknowledged.at) > HEARTBEAT;
     if (!isComplete || snapshot || version === 0 || !isDue) return;
     await this.#server.call(workspace, 'cursor', { deviceId, version }, signal);
     await this.#store.transaction(async (tx) => {
@@ -516,18 +516,23 @@ export class Device {
     });
   }
 
-  /** Stores what a call's reply says, unless that of a later one was stored. */
-  async #answered({ deviceId, calls }: State, body: (tx: Tx, state: State) => Promise<void>): Promise<void> {
+  /** Stores what a call's reply says, unless that of a later one was stored, or one that has moved
+   * on from where this one began. */
+  async #answered(begun: State, body: (tx: Tx, state: State) => Promise<void>): Promise<void> {
     await this.#store.transaction(async (tx) => {
       const state = await this.state(tx);
-      if (state.deviceId !== deviceId || state.answered > calls) {
+      if (state.answered > begun.calls || placeOf(state) !== placeOf(begun)) {
         throw new SyncError('LATE', 'another tab was answered first');
       }
-      state.answered = calls;
+      state.answered = begun.calls;
       await body(tx, state);
       await tx.setState(state);
     });
   }
+}
+
+function placeOf({ deviceId, cursor, proof, snapshot }: State): string {
+  return JSON.stringify([deviceId, cursor, proof, snapshot]);
 }
 
 function newSnapshot(): Staged {

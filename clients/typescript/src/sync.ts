@@ -146,6 +146,7 @@ export class Sync {
   #isConnected = false;
   /** The first pull or snapshot is not complete. */
   #isFirst = false;
+  // In time that no change of the system's clock moves.
   #pullAt = 0;
   #acknowledgeAt = 0;
   /** Ops wait for something on the server. */
@@ -186,19 +187,23 @@ export class Sync {
   async start(): Promise<void> {
     if (this.#tabs) return;
     this.#set({ phase: 'starting', error: null });
-    this.#tabs = new Tabs(this.#store.name, {
+    const tabs = new Tabs(this.#store.name, {
       lead: (signal) => this.#lead(signal),
       receive: (message) => this.#receive(message),
       status: () => this.status.value,
     });
+    this.#tabs = tabs;
     try {
       await this.#device.open();
     } catch (error) {
+      // It may have been stopped meanwhile, and even started again.
+      if (this.#tabs !== tabs) return;
       this.#fail(error);
       this.stop();
       throw error;
     }
-    this.#tabs.start();
+    if (this.#tabs !== tabs) return;
+    tabs.start();
     this.#count();
   }
 
@@ -434,7 +439,7 @@ export class Sync {
     const { isComplete } = await this.#device.read();
     this.#isFirst = !isComplete;
     if (this.#isConnected && this.#pullAt > 0 && !(await this.#isUnsettled())) this.#pullAt = Infinity;
-    const pulls = !this.#isConnected || Date.now() >= this.#pullAt;
+    const pulls = !this.#isConnected || performance.now() >= this.#pullAt;
     if (pulls) this.#set({ phase: 'syncing' });
     try {
       await this.#device.push(signal);
@@ -442,8 +447,8 @@ export class Sync {
         await this.#device.pull(signal);
         this.#pullAt = Infinity;
       }
-      if (Date.now() >= this.#acknowledgeAt) {
-        this.#acknowledgeAt = Date.now() + ACKNOWLEDGE_EVERY;
+      if (performance.now() >= this.#acknowledgeAt) {
+        this.#acknowledgeAt = performance.now() + ACKNOWLEDGE_EVERY;
         await this.#device.acknowledge(signal);
       }
     } catch (error) {
@@ -474,7 +479,7 @@ export class Sync {
   async #due(): Promise<number> {
     const outbox = await this.#store.read((tx) => tx.outbox());
     const { pollInterval = 30_000 } = this.#options;
-    const now = Date.now();
+    const now = performance.now();
     if (outbox.some(isUnsettled)) this.#pullAt = Math.min(this.#pullAt, now + STREAM_PATIENCE);
     this.#isBlocked = outbox.some(({ answered }) => answered === undefined);
     const next = [IDLE, this.#pullAt - now];
@@ -491,7 +496,7 @@ export class Sync {
     this.#alarm ??= setTimeout(() => {
       this.#alarm = undefined;
       this.#wakeUnlessResting();
-    }, Math.max(0, this.#acknowledgeAt - Date.now()));
+    }, Math.max(0, this.#acknowledgeAt - performance.now()));
   }
 
   #follower(signal: AbortSignal): Follower {
