@@ -1,6 +1,6 @@
 import { pauseAfter } from './backoff.ts';
 import { SyncError } from './error.ts';
-import type { Server } from './server.ts';
+import { Server, type ServerOptions } from './server.ts';
 import { readEvents } from './sse.ts';
 import type { State } from './store/store.ts';
 import type { PullReply } from './wire.ts';
@@ -50,6 +50,18 @@ export class Live {
       this.#streams.delete(stream);
     };
   }
+}
+
+const lives: { options: ServerOptions; live: Live }[] = [];
+
+/** One for all that name the same server in the same way. */
+export function liveOf(options: ServerOptions): Live {
+  const isSame = ({ options: { url, headers, fetch } }: (typeof lives)[number]) => (
+    url === options.url && headers === options.headers && fetch === options.fetch
+  );
+  let known = lives.find(isSame);
+  if (!known) lives.push(known = { options, live: new Live(new Server(options)) });
+  return known.live;
 }
 
 class Stream {

@@ -1,7 +1,7 @@
 import { pauseAfter } from './backoff.ts';
 import { Device, type DeviceEvents } from './device.ts';
 import { SyncError } from './error.ts';
-import { type Follower, Live, sleep } from './live.ts';
+import { type Follower, type Live, liveOf, sleep } from './live.ts';
 import { Emitter, Observable } from './observable.ts';
 import type { Entry } from './rules/view.ts';
 import { Server, type ServerOptions } from './server.ts';
@@ -99,17 +99,6 @@ function isUnsettled({ answered, waits }: Entry): boolean {
   return answered !== undefined || waits === true;
 }
 
-const lives = new Map<string, { headers: unknown; live: Live }[]>();
-
-/** One stream for all stores of the page that name the same server in the same way. */
-function liveOf({ url, headers }: SyncOptions, server: Server): Live {
-  const known = lives.get(url) ?? [];
-  lives.set(url, known);
-  let entry = known.find((other) => other.headers === headers);
-  if (!entry) known.push(entry = { headers, live: new Live(server) });
-  return entry.live;
-}
-
 /** One store, kept in step with its workspace. */
 export class Sync {
   readonly status = new Observable<Status>({
@@ -154,7 +143,7 @@ export class Sync {
     this.tables = new Map(Array.isArray(tables) ? tables.map((name) => [name, {}]) : Object.entries(tables));
     const server = new Server(options);
     this.#store = makeStore(this);
-    this.#live = liveOf(options, server);
+    this.#live = liveOf(options);
     this.#device = new Device(this.#store, server, {
       workspace,
       user: user ?? null,
