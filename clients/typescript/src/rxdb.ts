@@ -2,8 +2,8 @@ import type { ReplicationOptions, ReplicationPullOptions, ReplicationPushOptions
 import { type RxReplicationState, replicateRxCollection } from 'rxdb/plugins/replication';
 import { type Observable, Subject } from 'rxjs';
 import { SyncError } from './error.ts';
-import { Documents } from './rxdb/document.ts';
-import { feedOf } from './rxdb/feed.ts';
+import { Documents, type Shape } from './rxdb/document.ts';
+import { type Feed, feedOf } from './rxdb/feed.ts';
 import { guardConflicts } from './rxdb/guard.ts';
 import { type Checkpoint, Puller } from './rxdb/pull.ts';
 import { Pusher, type Refusal, type Row } from './rxdb/push.ts';
@@ -44,24 +44,22 @@ const INTERVALS = 20;
 /** Replicates a collection of RxDB with a table of a workspace. Call it in each tab, before the
  * collection is written into. */
 export function replicateSyncExt<D>(options: SyncExtOptions<D>): SyncExtReplication<D> {
-  const { collection, workspace, url, tableName = collection.name, field = 'sync', push = {}, pollInterval = 30_000 } = options;
-  const { live = true, retryTime, waitForLeadership, autoStart, toggleOnDocumentVisible } = options;
-  const { schema } = collection;
-  const { properties, required = [], attachments } = schema.jsonSchema;
-  if (!Object.hasOwn(properties, field)) {
-    throw new SyncError('NO_FIELD', `the schema of ${collection.name} has no property ${field}: add syncProperty`);
-  }
-  if (attachments) throw new SyncError('ATTACHMENTS', 'attachments cannot be replicated');
-  const primaryPath = schema.primaryPath as string;
-  const documents = new Documents({ primaryPath, field, properties: Object.keys(properties), required: required as string[] });
+  const {
+    collection, workspace, url, headers: _, fetch: __, timeout: ___,
+    tableName = collection.name, field = 'sync', pollInterval = 30_000,
+    replicationIdentifier = `sync-ext:${url}:${workspace}:${tableName}`, pull, push = {}, ...passed
+  } = options;
+  const documents = new Documents(shapeOf(collection as RxCollection, field));
   const stamps = stampEdits(collection as RxCollection, documents);
   const server = new Server(options);
-  const feed = feedOf(options);
   const ended = new AbortController();
   const call = <T>(name: string, body: unknown) => server.call<T>(workspace, name, body, ended.signal);
-  const resync = new Subject<'RESYNC'>();
   const refused = new Subject<Refusal<WithDeleted<D>>>();
-  const pusher = new Pusher({ tableName, documents, stamps, call, tell: (refusal) => refused.next(refusal as Refusal<WithDeleted<D>>) });
+  const pusher = new Pusher({
+    tableName, documents, stamps, call, tell: (refusal) => refused.next(refusal as Refusal<WithDeleted<D>>),
+  });
+  const feed = feedOf(options);
+  const resync = new Subject<'RESYNC'>();
   const puller = new Puller({
     tableName,
     documents,
@@ -73,29 +71,18 @@ export function replicateSyncExt<D>(options: SyncExtOptions<D>): SyncExtReplicat
     pulled: (checkpoint) => feed.pulled(checkpoint),
   });
   if (push) guardConflicts(collection as RxCollection, { documents, stamps, puller, pusher });
-  let begin: (() => void) | undefined = () => {
-    begin = undefined;
-    if (!live) return;
-    const leave = feed.join(puller);
-    let intervals = 0;
-    const timer = setInterval(() => {
-      if (!feed.isConnected || ++intervals % INTERVALS === 0) puller.resync();
-    }, pollInterval);
-    state.onCancel.push(leave, () => clearInterval(timer));
-  };
+  let isFollowing = options.live === false;
   const state: RxReplicationState<D, Checkpoint> = replicateRxCollection<D, Checkpoint>({
-    replicationIdentifier: options.replicationIdentifier ?? `sync-ext:${url}:${workspace}:${tableName}`,
+    ...passed,
+    replicationIdentifier,
     collection,
-    live,
-    ...(retryTime !== undefined && { retryTime }),
-    ...(waitForLeadership !== undefined && { waitForLeadership }),
-    ...(autoStart !== undefined && { autoStart }),
-    ...(toggleOnDocumentVisible !== undefined && { toggleOnDocumentVisible }),
     pull: {
-      ...options.pull,
+      ...pull,
       stream$: resync,
       handler: async (checkpoint, batchSize) => {
-        begin?.();
+        // The first call: this tab leads.
+        if (!isFollowing) state.onCancel.push(follow(feed, puller, pollInterval));
+        isFollowing = true;
         const { documents, checkpoint: next } = await puller.pull(checkpoint, batchSize);
         return { documents: documents as WithDeleted<D>[], checkpoint: next };
       },
@@ -112,4 +99,27 @@ export function replicateSyncExt<D>(options: SyncExtOptions<D>): SyncExtReplicat
     refused.complete();
   });
   return Object.assign(state, { refused$: refused.asObservable() });
+}
+
+function shapeOf({ name, schema }: RxCollection, field: string): Shape {
+  const { properties, required = [], attachments } = schema.jsonSchema;
+  if (!Object.hasOwn(properties, field)) {
+    throw new SyncError('NO_FIELD', `the schema of ${name} has no property ${field}: add syncProperty`);
+  }
+  if (attachments) throw new SyncError('ATTACHMENTS', 'attachments cannot be replicated');
+  const primaryPath = schema.primaryPath as string;
+  return { primaryPath, field, properties: Object.keys(properties), required: required as string[] };
+}
+
+/** Pulls when a stream tells of changes, and in intervals. Returns what ends it. */
+function follow(feed: Feed, puller: Puller, pollInterval: number): () => void {
+  const leave = feed.join(puller);
+  let intervals = 0;
+  const timer = setInterval(() => {
+    if (!feed.isConnected || ++intervals % INTERVALS === 0) puller.resync();
+  }, pollInterval);
+  return () => {
+    leave();
+    clearInterval(timer);
+  };
 }
