@@ -102,6 +102,7 @@ test('of two edits made offline the second one finds what the server has', async
   b!.replication.conflict$.subscribe((conflict) => conflicts.push(conflict));
   b!.line.up();
   await eventually(() => b!.titles()).toEqual({ x: 'a' });
+  await b!.settle();
   expect(await world.log(workspace)).toEqual(['x put milk', 'x put a']);
   expect(conflicts).toMatchObject([{
     input: { newDocumentState: { title: 'b' }, assumedMasterState: { title: 'milk' }, realMasterState: { title: 'a' } },

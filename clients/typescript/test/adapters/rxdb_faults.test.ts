@@ -57,10 +57,9 @@ test('an edit after a lost answer and a restart is no conflict with the own edit
   const a = await open(workspace);
   await a.todos.insert({ id: 'x', title: 'milk' });
   await a.settle();
-  a.line.loseAnswer('push');
+  a.line.loseAnswer('push', true);
   await a.edit('x', 'one');
   await eventually(() => a.errors).toContain('NETWORK');
-  a.line.down();
   await a.edit('x', 'two');
   await a.close();
   a.line.up();
@@ -74,10 +73,9 @@ test('a delete after a lost answer deletes', async () => {
   const workspace = newName('w');
   const a = await open(workspace);
   await a.settle();
-  a.line.loseAnswer('push');
+  a.line.loseAnswer('push', true);
   await a.todos.insert({ id: 'x', title: 'milk' });
   await eventually(() => a.errors).toContain('NETWORK');
-  a.line.down();
   await a.remove('x');
   await a.close();
   a.line.up();

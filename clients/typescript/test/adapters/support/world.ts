@@ -72,7 +72,7 @@ export class Line {
   streams = 0;
   #isDown = false;
   #cut = new AbortController();
-  readonly #losses: string[] = [];
+  readonly #losses: { name: string; isEnd: boolean }[] = [];
   readonly #changes = new Map<string, (reply: any) => unknown>();
   readonly #holds = new Map<string, Promise<void>>();
 
@@ -88,10 +88,11 @@ export class Line {
       signal.addEventListener('abort', () => { this.streams--; });
     }
     await this.#holds.get(name);
-    const loss = this.#losses.indexOf(name);
-    if (loss >= 0) {
-      this.#losses.splice(loss, 1);
+    const loss = this.#losses.find((other) => other.name === name);
+    if (loss) {
+      this.#losses.splice(this.#losses.indexOf(loss), 1);
       await response.text();
+      if (loss.isEnd) this.down();
       throw new TypeError('the answer was lost');
     }
     const change = this.#changes.get(name);
@@ -100,9 +101,9 @@ export class Line {
     return Response.json(change(await response.json()));
   };
 
-  /** The next answer to such a request does not arrive. */
-  loseAnswer(name: string): void {
-    this.#losses.push(name);
+  /** The next answer to such a request does not arrive, and perhaps nothing after it. */
+  loseAnswer(name: string, isEnd = false): void {
+    this.#losses.push({ name, isEnd });
   }
 
   /** The next answer to such a request is another one. */
