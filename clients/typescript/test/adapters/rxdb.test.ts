@@ -1,6 +1,7 @@
 import type { RxConflictHandler, RxReplicationConflict } from 'rxdb';
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
 import { type ClientOptions, RxClient, type Todo, closeClients } from './support/rxdb_client.ts';
+import { removeExamples, runExample } from './support/example.ts';
 import { World, newName } from './support/world.ts';
 
 vi.setConfig({ testTimeout: 30_000, hookTimeout: 120_000 });
@@ -14,6 +15,7 @@ beforeAll(async () => {
 });
 
 afterAll(() => world?.stop());
+afterAll(removeExamples);
 afterEach(closeClients);
 
 const eventually = <T>(read: () => T) => expect.poll(read, { timeout: 10_000 });
@@ -71,9 +73,19 @@ test('an edit that changes nothing is not pushed', async () => {
   await a!.settle();
   expect(await world.log(workspace)).toEqual(['x put milk', 'last put l']);
   expect(a!.line.ops).toHaveLength(2);
+  // Nor one that was taken back before it was pushed.
+  await a!.replication.pause();
+  await a!.edit('x', 'bread');
+  await a!.edit('x', 'milk');
+  await a!.replication.start();
+  await a!.settle();
+  expect(a!.line.ops).toHaveLength(2);
+  await a!.edit('x', 'bread');
+  await a!.settle();
+  expect(await world.log(workspace)).toEqual(['x put milk', 'last put l', 'x put bread']);
 });
 
-test('edits made offline are pushed as they are at last', async () => {
+test('edits made offline are pushed later', async () => {
   const { workspace, all: [a, b] } = await clients(2);
   await a!.todos.insert({ id: 'x', title: 'milk' });
   await eventually(() => b!.titles()).toEqual({ x: 'milk' });
@@ -254,4 +266,11 @@ test('devices that only read', async () => {
   await a!.remove('y');
   await eventually(() => b.titles()).toEqual({ x: 'bread' });
   expect(b.line.count('push')).toBe(0);
+});
+
+test('the example of the document', async () => {
+  const { db, replication } = await runExample('rxdb.md', 0, world.gateway.url);
+  await replication.awaitInSync();
+  expect(Object.values(await world.records('team'))).toMatchObject([{ title: 'Milk' }]);
+  await db.close();
 });

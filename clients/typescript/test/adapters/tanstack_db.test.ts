@@ -4,6 +4,7 @@ import Dexie from 'dexie';
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
 import { syncTables } from '../../src/index.ts';
 import { syncExtCollectionOptions, writeMutations } from '../../src/tanstack-db.ts';
+import { removeExamples, runExample } from './support/example.ts';
 import { TanstackClient, type Todo, closeClients, database } from './support/tanstack_client.ts';
 import { World, newName } from './support/world.ts';
 
@@ -21,6 +22,7 @@ beforeAll(async () => {
 });
 
 afterAll(() => world?.stop());
+afterAll(removeExamples);
 afterEach(closeClients);
 
 const eventually = <T>(read: () => T) => expect.poll(read, { timeout: 10_000 });
@@ -268,4 +270,16 @@ test('tables that cannot be shown', () => {
   const sync = syncTables(db, { workspace: 'w', url: '', tables: ['todos', 'keyless'] });
   expect(() => syncExtCollectionOptions({ table: db.table('other'), sync })).toThrow('the table other is not synced');
   expect(() => syncExtCollectionOptions({ table: db.table('keyless'), sync })).toThrow('do not have their key in a field');
+});
+
+test('the examples of the document', async () => {
+  const { url } = world.gateway;
+  const { db, open: unfinished, sync, todos } = await runExample('tanstack-db.md', 0, url);
+  expect(unfinished.toArray.map(({ title }: Todo) => title)).toEqual(['Oat milk']);
+  const { transaction } = await runExample('tanstack-db.md', 1, url);
+  expect(transaction.state).toBe('completed');
+  await eventually(async () => Object.values(await world.records('team')).map(({ title }) => title)).toContain('Butter');
+  sync.stop();
+  await Promise.all([unfinished.cleanup(), todos.cleanup()]);
+  db.close();
 });
