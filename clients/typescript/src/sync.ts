@@ -1,7 +1,7 @@
 import { pauseAfter } from './backoff.ts';
 import { Device, type DeviceEvents } from './device.ts';
 import { SyncError } from './error.ts';
-import { type Follower, Live, sleep } from './live.ts';
+import { type Follower, type Live, liveOf, sleep } from './live.ts';
 import { Emitter, Observable } from './observable.ts';
 import { type Entry, see } from './rules/view.ts';
 import { Server, type ServerOptions } from './server.ts';
@@ -99,21 +99,6 @@ function isUnsettled({ answered, waits }: Entry): boolean {
   return answered !== undefined || waits === true;
 }
 
-const lives: { options: SyncOptions; live: Live }[] = [];
-
-/** One stream for all stores of the page that name the same server in the same way. */
-function liveOf(options: SyncOptions, server: Server): Live {
-  const { url, headers, fetch } = options;
-  const isSame = ({ options: other }: { options: SyncOptions }) => (
-    other.url === url && other.headers === headers && other.fetch === fetch
-  );
-  const known = lives.find(isSame);
-  if (known) return known.live;
-  const live = new Live(server);
-  lives.push({ options, live });
-  return live;
-}
-
 /** One store, kept in step with its workspace. */
 export class Sync {
   readonly status = new Observable<Status>({
@@ -162,7 +147,7 @@ export class Sync {
     this.tables = new Map(Array.isArray(tables) ? tables.map((name) => [name, {}]) : Object.entries(tables));
     const server = new Server(options);
     this.#store = makeStore(this);
-    this.#live = liveOf(options, server);
+    this.#live = liveOf(options);
     this.#device = new Device(this.#store, server, {
       workspace,
       user: user ?? null,
