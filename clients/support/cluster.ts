@@ -10,6 +10,8 @@
  *     ...
  *     await cluster.stop()
  *
+ * Where several processes share one, another one takes `Cluster.at(cluster.address)`.
+ *
  * `SYNC_EXT_PG_BIN` names Postgres' programs, `SYNC_EXT_RUN_DIR` the folder for the
  * cluster, `SYNC_EXT_GATEWAY` the gateway's program; the scripts set them. By default they
  * are where `scripts/setup.sh 15` and cargo put them.
@@ -34,6 +36,12 @@ export type Settings = Record<string, string | number | boolean>;
 export interface ClusterOptions {
   /** Settings of the server, beside and before those of `defaults`. */
   settings?: Settings;
+}
+
+/** Where a cluster is, as plain data for another process. */
+export interface Address {
+  folder: string;
+  port: number;
 }
 
 export interface Connection {
@@ -61,17 +69,23 @@ const defaults: Settings = {
   'sync_ext.gc_lock_time': 0,
 };
 
-export class Cluster {
-  readonly #folder: string;
-  readonly #port: number;
-  readonly #server: Program;
-  readonly #gateways = new Set<Gateway>();
-  #databases = 0;
+/** Of this process, in whatever clusters. */
+let databases = 0;
 
-  private constructor(folder: string, port: number, server: Program) {
-    this.#folder = folder;
-    this.#port = port;
+export class Cluster {
+  readonly address: Address;
+  /** Undefined where another process runs it. */
+  readonly #server: Program | undefined;
+  readonly #gateways = new Set<Gateway>();
+
+  private constructor(address: Address, server?: Program) {
+    this.address = address;
     this.#server = server;
+  }
+
+  /** One that another process runs, and stops. */
+  static at(address: Address): Cluster {
+    return new Cluster(address);
   }
 
   static async start(options: ClusterOptions = {}): Promise<Cluster> {
@@ -115,22 +129,23 @@ export class Cluster {
       { signal: 'QUIT', folder },
     );
     await server.prints('stderr', /database system is ready to accept connections/);
-    return new Cluster(folder, port, server);
+    return new Cluster({ folder, port }, server);
   }
 
   /** For drivers: how to log in to a database, by default as the superuser. */
   connection(database: string, user = 'postgres'): Connection {
-    return { host: this.#folder, port: this.#port, user, database };
+    return { host: this.address.folder, port: this.address.port, user, database };
   }
 
   /** The same as libpq reads it. */
   connectionString(database: string, user = 'postgres'): string {
-    return `host='${this.#folder}' port=${this.#port} user=${user} dbname=${database}`;
+    const { folder, port } = this.address;
+    return `host='${folder}' port=${port} user=${user} dbname=${database}`;
   }
 
   /** An empty database with the extension, under a name of its own. Runs `sql` in it. */
   async createDatabase(sql = ''): Promise<string> {
-    const database = `test_${++this.#databases}`;
+    const database = `test_${process.pid}_${++databases}`;
     await this.sql('postgres', `create database ${database}`);
     await this.sql(database, `create extension sync_ext;\n${sql}`);
     return database;
@@ -181,7 +196,7 @@ export class Cluster {
     const program = new Program(
       gatewayProgram(),
       [],
-      { cwd: this.#folder, env },
+      { cwd: this.address.folder, env },
       { signal: 'TERM' },
     );
     const [url] = await program.prints('stdout', /http:\/\/\S+/);
@@ -192,14 +207,15 @@ export class Cluster {
 
   /** What the server has logged. */
   log(): string {
-    return this.#server.output;
+    return this.#server?.output ?? '';
   }
 
-  /** Stops its gateways, then the server, and removes its files. */
+  /** Stops the gateways that were started here, then the server, and removes its files. */
   async stop(): Promise<void> {
     await Promise.all([...this.#gateways].map((gateway) => gateway.stop()));
+    if (this.#server === undefined) return;
     await this.#server.end();
-    await rm(this.#folder, { recursive: true, force: true });
+    await rm(this.address.folder, { recursive: true, force: true });
   }
 }
 
