@@ -164,7 +164,7 @@ test.each([
     asked.push(text);
     return { rows: [], rowCount: 0 };
   };
-  const database = { query, connect: async () => ({ query, release() {} }) };
+  const database = { query, connect: async () => ({ query, release() {}, on() {}, off() {} }) };
   const adapter = new SyncExtGatewayAdapter({ database });
   const scope = { workspaceId: 'w' };
   const hash = { hash: 'h', mimeType: 'text/plain', sizeBytes: 1 };
@@ -185,9 +185,8 @@ test.each([
     adapter.cancelUploadIntent(event, { workspaceId: 'w', intentId: 'i' }),
     adapter.queryCanonicalStorage(event, { scope, kind: 'live_metadata' }),
   ];
-  for (const call of calls) {
-    expect(await failureOf(call)).toEqual({ code: 'no_session', status: 401 });
-  }
+  const refused = calls.map(() => ({ code: 'no_session', status: 401 }));
+  expect(await Promise.all(calls.map(failureOf))).toEqual(refused);
   expect(asked).toEqual([]);
 });
 

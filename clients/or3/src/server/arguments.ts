@@ -30,7 +30,7 @@ const retentions = { least: 60 * 60, most: 365 * 24 * 60 * 60 };
 
 /** Fractions are allowed. */
 export function retention(seconds: number): number {
-  if (!(seconds >= retentions.least && seconds <= retentions.most)) {
+  if (typeof seconds !== 'number' || !(seconds >= retentions.least && seconds <= retentions.most)) {
     invalid(`The retention must be ${retentions.least} to ${retentions.most} seconds.`);
   }
   return seconds;

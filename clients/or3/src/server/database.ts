@@ -13,6 +13,8 @@ export interface Database extends Queryable {
 
 export interface Connection extends Queryable {
   release(error?: Error | boolean): void;
+  on(event: 'error', listener: () => void): unknown;
+  off(event: 'error', listener: () => void): unknown;
 }
 
 const attempts = 4;
@@ -44,32 +46,45 @@ export async function transactionFor<T>(
   work: (connection: Queryable) => Promise<T>,
 ): Promise<T> {
   if (userId !== null) requireUserId(userId);
-  return await repeated(async () => {
-    const connection = await database.connect();
-    try {
-      await connection.query('BEGIN');
+  return await repeated(() =>
+    transaction(database, async (connection) => {
       // Also without a user: a pooled connection might have one.
       await connection.query("SELECT set_config('sync_ext.user_id', $1, true)", [userId ?? '']);
-      const result = await work(connection);
-      await connection.query('COMMIT');
-      connection.release();
-      return result;
-    } catch (error) {
-      await rollBack(connection);
-      throw error;
-    }
-  });
+      return await work(connection);
+    }),
+  );
 }
 
-/** A connection that cannot even roll back is not returned to the pool. */
-async function rollBack(connection: Connection): Promise<void> {
+export async function transaction<T>(
+  database: Database,
+  work: (connection: Queryable) => Promise<T>,
+): Promise<T> {
+  const connection = await database.connect();
+  // If it is lost between two statements, the next one fails; without a listener the
+  // process would end.
+  connection.on('error', ignore);
   try {
-    await connection.query('ROLLBACK');
-    connection.release();
+    await connection.query('BEGIN');
+    const result = await work(connection);
+    await connection.query('COMMIT');
+    putBack(connection);
+    return result;
   } catch (error) {
-    connection.release(error instanceof Error ? error : true);
+    await connection.query('ROLLBACK').then(
+      () => putBack(connection),
+      // Not one for others.
+      () => connection.release(true),
+    );
+    throw error;
   }
 }
+
+function putBack(connection: Connection): void {
+  connection.off('error', ignore);
+  connection.release();
+}
+
+function ignore(): void {}
 
 async function repeated<T>(work: () => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt++) {

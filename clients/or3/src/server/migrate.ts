@@ -1,6 +1,6 @@
 /** Makes the tables of this package, and grants what the app's login needs. */
 import { readdir, readFile } from 'node:fs/promises';
-import type { Connection, Database, Queryable } from './database.ts';
+import { transaction, type Database, type Queryable } from './database.ts';
 
 const folder = new URL('../../sql/', import.meta.url);
 
@@ -13,20 +13,10 @@ export async function migrate(
   database: Database,
   options: { grantTo?: string } = {},
 ): Promise<void> {
-  const connection = await database.connect();
-  try {
-    await connection.query('BEGIN');
-    await run(connection, options.grantTo ?? '');
-    await connection.query('COMMIT');
-  } catch (error) {
-    // The server rolls back what a closed connection leaves.
-    connection.release(true);
-    throw error;
-  }
-  connection.release();
+  await transaction(database, (connection) => run(connection, options.grantTo ?? ''));
 }
 
-async function run(connection: Connection, grantee: string): Promise<void> {
+async function run(connection: Queryable, grantee: string): Promise<void> {
   // Of two that run at once the second waits, and finds nothing left.
   await connection.query("SELECT pg_advisory_xact_lock(hashtextextended('or3.migration', 0))");
   await connection.query('CREATE EXTENSION IF NOT EXISTS sync_ext');
