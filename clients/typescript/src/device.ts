@@ -26,8 +26,9 @@ export interface DeviceOptions {
   workspace: string;
   user: string | null;
   filter: string[] | null;
-  /** The tables that the app sees, and which of their fields. */
-  fields: State['fields'];
+  tables: string[];
+  /** The fields of some tables that the app sees; of others, all. */
+  fields?: State['fields'];
   rulesOf(tableName: string): EditRules;
   tell<E extends keyof DeviceEvents>(event: E, detail: DeviceEvents[E]): void;
   now(): number;
@@ -54,54 +55,74 @@ export class Device {
   readonly #store: Store;
   readonly #server: Server;
   readonly #options: DeviceOptions;
+  /** Halved while a reply is too large. */
+  #pageLimit: number;
+  /** Of the state that was opened. */
+  #deviceId: string | undefined;
   #clock: Clock | undefined;
 
   constructor(store: Store, server: Server, options: DeviceOptions) {
     this.#store = store;
     this.#server = server;
     this.#options = options;
+    this.#pageLimit = options.pageLimit;
   }
 
   /** Makes the device, or meets the one that the store has. Rows that were there before become
    * ops, records that the app did not know become visible. */
   async open(): Promise<State> {
-    const { workspace, user, filter, fields } = this.#options;
-    const tables = Object.keys(fields);
+    const { workspace, user, filter, tables, fields = {} } = this.#options;
     return await this.#store.transaction(async (tx) => {
-      const state = await this.state(tx);
+      const old = await tx.state();
+      const state = !old || old.isClosed ? this.#newState() : old;
       if (state.workspace !== workspace) {
         throw new SyncError('OTHER_WORKSPACE', `the store holds the workspace ${state.workspace}`);
       }
       if (state.user !== user) throw new SyncError('OTHER_USER', 'the store holds the records of another user');
-      const before = state.fields;
+      this.#deviceId = state.deviceId;
       const added = tables.filter((table) => !state.tables.includes(table));
-      const shown = tables.filter((table) => added.includes(table) || String(fields[table]) !== String(before[table]));
+      const left = state.tables.filter((table) => !tables.includes(table));
+      const changed = tables.filter((table) => !added.includes(table) && !isEqual([fields[table]], [state.fields[table]]));
       const isOther = !isEqual(filter, state.filter);
-      if (isOther || state.tables.some((table) => !tables.includes(table))) {
+      if (isOther || left.length > 0) {
         // Another filter begins anew; and of records that were shown, the store may have had
         // nothing but the rows.
         await tx.unstage();
         Object.assign(state, { filter, snapshot: newSnapshot(), answered: ++state.calls });
         if (isOther) Object.assign(state, { cursor: 0, proof: null });
       }
-      Object.assign(state, { tables, fields: { ...before, ...fields } });
+      Object.assign(state, { tables, fields });
+      state.left.push(...left);
       await tx.setState(state);
-      for (const table of added) await this.#recordRows(tx, state, table, Object.hasOwn(before, table));
-      const keys = (await tx.syncedKeys()).filter((key) => shown.includes(partsOf(key).tableName));
-      for (const some of inParts(keys)) await tx.show(some);
+      for (const { op } of await tx.outbox()) this.#author(state).observe(op.stamp.hlc);
+      for (const table of added) await this.#takeRows(tx, state, table);
+      await this.#show(tx, [...added, ...changed]);
       return state;
     });
   }
 
-  /** The state, made if there is none. */
-  async state(tx: Tx): Promise<State> {
+  /** The state, made if there is none: before the first start, or if the browser has thrown the
+   * records away. */
+  async state(tx: Tx, state?: State): Promise<State> {
+    state ??= await tx.state();
+    if (state && this.#deviceId && (state.isClosed || state.deviceId !== this.#deviceId)) {
+      throw new SyncError('LOGGED_OUT', 'the user has logged out, in another tab');
+    }
+    if (state && !state.isClosed) return state;
+    const made = this.#newState();
+    if (this.#deviceId) this.#deviceId = made.deviceId;
+    return made;
+  }
+
+  #newState(): State {
     const { workspace, user, filter } = this.#options;
-    return await tx.state() ?? {
+    return {
       workspace,
       user,
       deviceId: newId(this.#options.now()),
       filter,
       tables: [],
+      left: [],
       fields: {},
       cursor: 0,
       proof: null,
@@ -116,9 +137,7 @@ export class Device {
     };
   }
 
-  /** Makes ops of a table's rows. Those of records that are known are no edits if the app has seen
-   * the table before: then they are what it saw. */
-  async #recordRows(tx: Tx, state: State, tableName: string, isOld: boolean): Promise<void> {
+  async #takeRows(tx: Tx, state: State, tableName: string): Promise<void> {
     for (let after: string | null = null; ;) {
       const rows = await tx.rows(tableName, after, STORED_AT_ONCE);
       if (rows.length === 0) break;
@@ -129,13 +148,20 @@ export class Device {
         } catch (error) {
           const message = (error as Error).message;
           const finding: Finding = { kind: 'refused', mine: null, error: { code: 'INVALID_RECORD', message } };
-          await this.#find(tx, keyOf(tableName, pk), finding);
+          await this.#find(tx, keyOf(tableName, pk), keyOf(tableName, pk), finding);
         }
       }
+      const isOld = state.left.includes(tableName);
       const known = await tx.known([...values.keys()]);
       await this.record(tx, state, isOld ? known.filter(({ synced, entries }) => !synced && !entries[0]) : known, values);
       after = rows.at(-1)!.pk;
     }
+  }
+
+  async #show(tx: Tx, tables: string[]): Promise<void> {
+    if (tables.length === 0) return;
+    const keys = (await tx.syncedKeys()).filter((key) => tables.includes(partsOf(key).tableName));
+    for (const some of inParts(keys)) await tx.show(some);
   }
 
   /** Makes ops of what records become, null for deleted. */
@@ -217,7 +243,8 @@ export class Device {
       for (const i of all) {
         const { finding, ...answered } = answer({ synced, entries }, ops[i]!, results[i]!, was, state.cursor, author);
         ({ synced, entries } = answered);
-        if (finding) await this.#find(tx, was.key, { ...finding, theirs: theirs ?? finding.theirs }, ops[i]);
+        const opId = ops[i]!.stamp.opId;
+        if (finding) await this.#find(tx, was.key, opId, { ...finding, theirs: theirs ?? finding.theirs }, ops[i]);
       }
       changes.push(synced === was.synced ? { was, entries } : { was, synced: synced!, entries });
     }
@@ -235,15 +262,25 @@ export class Device {
     await tx.save(changes);
   }
 
-  async #find(tx: Tx, key: Key, finding: Finding, op?: Op): Promise<void> {
-    const parts = partsOf(key);
-    const known = await tx.conflictOf(key);
-    // Edits that build on one that was not stored are refused after it: one conflict with all.
-    if (known?.kind === 'changed' && known.mine && op?.operation === 'patch') {
-      finding.mine = { ...known.mine, ...op.payload };
+  async #find(tx: Tx, key: Key, id: string, finding: Finding, op?: Op): Promise<void> {
+    const { tableName, pk } = partsOf(key);
+    const patch = op?.operation === 'patch' && op.payload;
+    if (patch) finding.fields ??= Object.keys(patch);
+    if (finding.kind === 'changed') {
+      // Edits that build on one that was not stored are refused after it: one conflict for all.
+      const isSame = (other: Conflict) => (
+        other.kind === 'changed' && other.tableName === tableName && other.pk === pk && other.id !== id
+      );
+      const known = (await tx.conflicts()).find(isSame);
+      if (known) await tx.removeConflict(known.id);
+      if (known?.mine && patch) {
+        finding.mine = { ...known.mine, ...patch };
+        finding.fields = known.fields && [...new Set([...known.fields, ...finding.fields!])];
+        // The server tells it once.
+        if (finding.theirs === undefined) finding.theirs = known.theirs;
+      }
     }
-    const at = this.#options.now();
-    const conflict: Conflict = { id: newId(at), ...parts, ...finding, at };
+    const conflict: Conflict = { id, tableName, pk, ...finding, at: this.#options.now() };
     await tx.putConflict(conflict);
     this.#options.tell('conflict', conflict);
   }
@@ -252,14 +289,26 @@ export class Device {
   async pull(signal: AbortSignal): Promise<void> {
     for (let hasMore = true; hasMore;) {
       await this.#finishSnapshot(signal);
-      const { workspace, pageLimit } = this.#options;
       const call = await this.#begin();
       const { cursor, proof, filter: tables } = call;
-      const body = { cursor, proof, tables, latest: true, pageLimit };
-      const reply = await this.#server.call<PullReply>(workspace, 'pull', body, signal);
+      const reply = await this.#page<PullReply>('pull', { cursor, proof, tables, latest: true }, signal);
       await this.#answered(call, (tx, state) => this.#applyPage(tx, state, reply));
       hasMore = reply.hasMore || reply.requiresSnapshot;
       if (!reply.requiresSnapshot) this.#tellPulled(reply);
+    }
+  }
+
+  /** A call that is answered with a page, a smaller one if the server cannot send it. */
+  async #page<Reply>(name: string, body: object, signal: AbortSignal): Promise<Reply> {
+    for (;;) {
+      const pageLimit = this.#pageLimit;
+      try {
+        return await this.#server.call<Reply>(this.#options.workspace, name, { ...body, pageLimit }, signal);
+      } catch (error) {
+        const isTooLarge = error instanceof SyncError && error.remedy === 'content' && pageLimit > 1;
+        if (!isTooLarge) throw error;
+        this.#pageLimit = Math.floor(pageLimit / 2);
+      }
     }
   }
 
@@ -303,7 +352,7 @@ export class Device {
           && change.stamp.deviceId !== state.deviceId && this.#isOwn(state, before)) {
           const [mine, theirs] = [before.payload, synced.payload];
           if (!isEqual(mine, theirs) && isEqual(see(synced, was.entries).payload, theirs)) {
-            await this.#find(tx, was.key, { kind: 'overwritten', mine, theirs });
+            await this.#find(tx, was.key, change.overwrote, { kind: 'overwritten', mine, theirs });
           }
         }
       }
@@ -332,10 +381,14 @@ export class Device {
       if (dropped.length > 0) {
         const patched = Object.fromEntries(dropped.flatMap(({ op }) => Object.entries(op.payload!)));
         const error = { code: 'BASE_MISSING', message: 'the record that it edits is not on the server' };
-        const missing: Finding = { kind: 'refused', mine: see(was.synced, was.entries).payload, theirs: was.synced?.payload, error };
+        const missing: Conflict = {
+          ...{ id: dropped.at(-1)!.op.stamp.opId, kind: 'refused', ...partsOf(was.key), at: 0 },
+          ...{ mine: see(was.synced, was.entries).payload, theirs: was.synced?.payload, error },
+        };
         // They go with the put that they edit: what became of it is what there is to say.
-        const known = await tx.conflictOf(was.key) ?? missing;
-        await this.#find(tx, was.key, { ...known, mine: { ...known.mine, ...patched } });
+        const isSame = ({ tableName, pk }: Conflict) => keyOf(tableName, pk) === was.key;
+        const { id, mine, ...finding } = (await tx.conflicts()).findLast(isSame) ?? missing;
+        await this.#find(tx, was.key, id, { ...finding, mine: { ...mine, ...patched } });
       }
       changes.push({ was, entries });
     }
@@ -352,11 +405,9 @@ export class Device {
         await this.#swap();
         continue;
       }
-      const { workspace, pageLimit } = this.#options;
-      const body = { pageToken: snapshot.nextPageToken, tables, pageLimit };
       let reply: SnapshotReply;
       try {
-        reply = await this.#server.call<SnapshotReply>(workspace, 'snapshot', body, signal);
+        reply = await this.#page('snapshot', { pageToken: snapshot.nextPageToken, tables }, signal);
       } catch (error) {
         const isOver = error instanceof SyncError
           && (error.remedy === 'snapshot' || (error.code === '22023' && snapshot.pages > 0));
@@ -396,6 +447,8 @@ export class Device {
         await this.#replaceSynced(tx, state, snapshot);
         state.cursor = snapshot.highWatermark;
         state.proof = snapshot.proof;
+        // What was acknowledged the server may have lost too.
+        if (state.historyLost) state.acknowledged = { version: 0, at: 0 };
         state.historyLost = false;
         state.generation++;
         await this.#settle(tx, state, snapshot.highWatermark);
@@ -415,7 +468,8 @@ export class Device {
     );
     const taken = async ({ key, synced: old }: Known, now: Known['synced']) => {
       if (!state.historyLost || !old || !isTaken(old, now, isOwn)) return;
-      await this.#find(tx, key, { kind: 'restored', mine: old.payload, theirs: now?.payload ?? null });
+      const finding: Finding = { kind: 'restored', mine: old.payload, theirs: now?.payload ?? null };
+      await this.#find(tx, key, old.newest!, finding);
     };
     let stored = 0;
     for (let page = 0; page < pages; page++) {

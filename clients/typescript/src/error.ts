@@ -4,24 +4,21 @@ export class SyncError extends Error {
   /** An SQLSTATE, or a word of this package in capitals. */
   readonly code: string;
   /** The HTTP status, if there was an answer. */
-  readonly status: number | undefined;
-  readonly detail: string | undefined;
-  readonly hint: string | undefined;
+  declare readonly status: number | undefined;
+  declare readonly detail: string | undefined;
+  declare readonly hint: string | undefined;
   /** Milliseconds to wait before the next try, if the server named them. */
-  readonly retryAfter: number | undefined;
+  declare readonly retryAfter: number | undefined;
 
   constructor(code: string, message: string, more: Partial<Pick<SyncError, 'status' | 'detail' | 'hint' | 'retryAfter'>> & ErrorOptions = {}) {
     super(message, more);
+    Object.assign(this, more);
     this.code = code;
-    this.status = more.status;
-    this.detail = more.detail;
-    this.hint = more.hint;
-    this.retryAfter = more.retryAfter;
   }
 
   /** What to do about it:
    * - `later`: the same call may succeed later;
-   * - `content`: the ops of a push are at fault, fewer may pass;
+   * - `content`: fewer ops, or a smaller page, may pass;
    * - `snapshot`: it begins again;
    * - `pull`: pull first;
    * - `login`: who calls is not known any more;
@@ -31,8 +28,10 @@ export class SyncError extends Error {
     if (status === 401 || code.startsWith('28')) return 'login';
     if (code === 'SX001') return 'snapshot';
     if (code === 'SX003') return 'pull';
-    if (status === 413 || /^(22P0[25]|22021|54)/.test(code)) return 'content';
-    if (status === 403 || status === 404 || code.startsWith('22')) return 'stop';
+    if (status === 413 || /^(22P0[25]|22021|54001)$/.test(code)) return 'content';
+    // Other limits are of the moment.
+    if (code === '54000' && /^(reply is too large|too many ops)/.test(this.message)) return 'content';
+    if (code === 'LOGGED_OUT' || status === 403 || status === 404 || code.startsWith('22')) return 'stop';
     return 'later';
   }
 }

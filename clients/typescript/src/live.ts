@@ -45,7 +45,9 @@ export class Live {
     }
     stream.add(follower);
     return () => {
-      if (stream.remove(follower) === 0) this.#streams.delete(stream);
+      if (stream.remove(follower) > 0) return;
+      stream.close();
+      this.#streams.delete(stream);
     };
   }
 }
@@ -72,12 +74,16 @@ class Stream {
 
   /** Returns how many are left. */
   remove({ workspace }: Follower): number {
-    if (this.#followers.delete(workspace)) this.#reopen();
+    if (this.#followers.delete(workspace) && this.#followers.size > 0) this.#reopen();
     return this.#followers.size;
   }
 
-  #reopen(): void {
+  close(): void {
     this.#connection?.abort();
+  }
+
+  #reopen(): void {
+    this.close();
     const connection = new AbortController();
     this.#connection = connection;
     // Later, so that several that come together share one connection from the start.

@@ -3,8 +3,9 @@ import { Device, type DeviceEvents } from './device.ts';
 import { SyncError } from './error.ts';
 import { type Follower, Live, sleep } from './live.ts';
 import { Emitter, Observable } from './observable.ts';
+import { type Entry, see } from './rules/view.ts';
 import { Server, type ServerOptions } from './server.ts';
-import { type Conflict, type Key, type Run, type State, type Store, type Tx, keyOf } from './store/store.ts';
+import { type Conflict, type Key, type Known, type Run, type State, type Store, type Tx, keyOf } from './store/store.ts';
 import { type Message, Tabs } from './tabs.ts';
 import type { Op, Payload } from './wire.ts';
 
@@ -50,6 +51,8 @@ export interface Status {
   isLeader: boolean;
   /** Ops that the server does not hold for good yet. */
   pending: number;
+  /** Of these, ops that the server refuses for now, like one whose parent row is missing there. */
+  blocked: number;
   /** Conflicts that nobody has resolved; of these, edits that the server refused. */
   conflicts: number;
   failed: number;
@@ -73,7 +76,7 @@ export interface SyncEvents extends DeviceEvents {
 
 /** A conflict, and what its user can do about it. */
 export interface OpenConflict extends Conflict {
-  /** The record becomes what this user wanted, by a new edit. */
+  /** The record becomes what this user wanted, in the fields in question, by a new edit. */
   keepMine(): Promise<void>;
   /** The record stays as it is. */
   keepTheirs(): Promise<void>;
@@ -91,15 +94,24 @@ const ACKNOWLEDGE_EVERY = 30_000;
 const IDLE = 600_000;
 const COUNT_AFTER = 100;
 
-const lives = new Map<string, { headers: unknown; live: Live }[]>();
+/** A complete pull settles it. */
+function isUnsettled({ answered, waits }: Entry): boolean {
+  return answered !== undefined || waits === true;
+}
+
+const lives: { options: SyncOptions; live: Live }[] = [];
 
 /** One stream for all stores of the page that name the same server in the same way. */
-function liveOf({ url, headers }: SyncOptions, server: Server): Live {
-  const known = lives.get(url) ?? [];
-  lives.set(url, known);
-  let entry = known.find((other) => other.headers === headers);
-  if (!entry) known.push(entry = { headers, live: new Live(server) });
-  return entry.live;
+function liveOf(options: SyncOptions, server: Server): Live {
+  const { url, headers, fetch } = options;
+  const isSame = ({ options: other }: { options: SyncOptions }) => (
+    other.url === url && other.headers === headers && other.fetch === fetch
+  );
+  const known = lives.find(isSame);
+  if (known) return known.live;
+  const live = new Live(server);
+  lives.push({ options, live });
+  return live;
 }
 
 /** One store, kept in step with its workspace. */
@@ -109,12 +121,15 @@ export class Sync {
     online: false,
     isLeader: false,
     pending: 0,
+    blocked: 0,
     conflicts: 0,
     failed: 0,
     lastSynced: null,
     progress: null,
     error: null,
   });
+  /** The conflicts that nobody has resolved; one list as long as they stay the same. */
+  readonly openConflicts = new Observable<OpenConflict[]>([]);
   readonly #events = new Emitter<SyncEvents>();
   readonly #options: SyncOptions;
   readonly #store: Store;
@@ -137,6 +152,7 @@ export class Sync {
   #isBlocked = false;
   #alarm: ReturnType<typeof setTimeout> | undefined;
   #counting: ReturnType<typeof setTimeout> | undefined;
+  #openIds = '';
   #run: Run = { at: 0, took: 0, pushed: 0, pulled: 0 };
 
   constructor(options: SyncOptions, makeStore: (sync: Sync) => Store) {
@@ -150,7 +166,8 @@ export class Sync {
       workspace,
       user: user ?? null,
       filter: filter?.toSorted() ?? null,
-      fields: Object.fromEntries([...this.tables].map(([name, { fields = null }]) => [name, fields])),
+      tables: [...this.tables.keys()],
+      fields: Object.fromEntries([...this.tables].flatMap(([name, { fields }]) => (fields ? [[name, fields]] : []))),
       rulesOf: (name) => {
         const { patches = false, conflicts = 'merge' } = this.tables.get(name) ?? {};
         return { patches, conditional: conflicts === 'ask' };
@@ -213,26 +230,35 @@ export class Sync {
       const entries = was!.entries.filter(({ op }) => op.stamp.opId !== stamp.opId && op.base?.opId !== stamp.opId);
       await tx.save([{ was: was!, entries }]);
     });
-    this.#count();
+    this.captured();
   }
 
   async conflicts(): Promise<OpenConflict[]> {
-    const conflicts = await this.#store.read((tx) => tx.conflicts());
+    return this.#open(await this.#store.read((tx) => tx.conflicts()));
+  }
+
+  #open(conflicts: Conflict[]): OpenConflict[] {
     return conflicts.map((conflict) => ({
       ...conflict,
-      keepMine: () => this.#resolve(conflict, () => conflict.mine),
+      keepMine: () => this.#resolve(conflict, conflict.mine, conflict.fields),
       keepTheirs: () => this.#resolve(conflict),
-      merge: (value: Payload | null) => this.#resolve(conflict, () => value),
+      merge: (value: Payload | null) => this.#resolve(conflict, value),
     }));
   }
 
-  async #resolve({ tableName, pk }: Conflict, value?: () => Payload | null): Promise<void> {
+  async #resolve({ id, tableName, pk }: Conflict, value?: Payload | null, fields?: string[]): Promise<void> {
     const key = keyOf(tableName, pk);
     await this.#store.transaction(async (tx) => {
-      await tx.removeConflict(key);
-      if (!value) return;
+      await tx.removeConflict(id);
+      if (value === undefined) return;
       const state = await this.#device.state(tx);
-      await this.#device.record(tx, state, await tx.known([key]), new Map([[key, value()]]));
+      const known = await tx.known([key]);
+      const { payload } = see(known[0]!.synced, known[0]!.entries);
+      // In other fields it stays what others have made of it.
+      if (fields && value && payload) {
+        value = { ...payload, ...Object.fromEntries(fields.map((name) => [name, value![name]!])) };
+      }
+      await this.#device.record(tx, state, known, new Map([[key, value]]));
     });
     this.captured();
   }
@@ -252,22 +278,24 @@ export class Sync {
   /** Forgets the user: all records, and the app's rows. Fails while ops are pending, unless they
    * are to be lost. */
   async logout({ discardPending = false } = {}): Promise<void> {
-    this.#tabs?.send({ type: 'logout' });
-    this.stop();
     await this.#store.transaction(async (tx) => {
       const pending = (await tx.outbox()).length;
       if (pending > 0 && !discardPending) {
         throw new SyncError('PENDING', `${pending} edits have not reached the server`);
       }
+      const state = await this.#device.state(tx);
       await tx.clear([...this.tables.keys()]);
+      await tx.setState({ ...state, isClosed: true });
     });
+    this.#tabs?.send({ type: 'logout' });
+    this.stop();
     this.#count();
   }
 
   /** For a store: what the app has written, in its transaction. */
-  async capture(tx: Tx, state: State | undefined, known: Parameters<Device['record']>[2], values: Map<Key, Payload | null>): Promise<void> {
-    const present = state ?? await this.#device.state(tx);
-    if (!state) await tx.setState(present);
+  async capture(tx: Tx, state: State | undefined, known: Known[], values: Map<Key, Payload | null>): Promise<void> {
+    const present = await this.#device.state(tx, state);
+    if (present !== state) await tx.setState(present);
     await this.#device.record(tx, present, known, values);
   }
 
@@ -276,6 +304,12 @@ export class Sync {
     this.#count();
     this.#wakeUnlessResting();
     this.#tabs?.send({ type: 'captured' });
+  }
+
+  /** For a store: it cannot be opened. */
+  blocked(): void {
+    const message = 'another tab holds an older version of the database open';
+    this.#set({ phase: 'storage', error: { code: 'BLOCKED', message } });
   }
 
   #wakeUnlessResting(): void {
@@ -289,9 +323,9 @@ export class Sync {
       this.#wake();
     } else if (message.type === 'logout') this.stop();
     else if (message.type === 'event') this.#events.emit(message.name as 'run', message.detail as Run);
-    else if (message.type === 'leader') {
-      const { pending, conflicts, failed } = this.status.value;
-      this.#set({ ...message.status as Status, pending, conflicts, failed, isLeader: false });
+    else if (message.type === 'leader' && !this.#tabs?.isLeader) {
+      const { pending, blocked, conflicts, failed } = this.status.value;
+      this.#set({ ...message.status as Status, pending, blocked, conflicts, failed, isLeader: false });
     }
     if (message.type !== 'logout') this.#count();
   }
@@ -320,6 +354,7 @@ export class Sync {
       const { received, stored } = detail as DeviceEvents['progress'];
       this.#set({ progress: { records: received, share: stored > 0 ? stored / received : null } });
     }
+    if (event === 'conflict') this.#count();
     if (event === 'captured') this.#events.emit(event, detail as SyncEvents[E]);
     else this.#emit(event, detail as SyncEvents[E]);
   }
@@ -333,16 +368,16 @@ export class Sync {
   /** Counts soon what is pending, once for many changes. */
   #count(): void {
     this.#counting ??= setTimeout(() => {
-      this.#store.read(async (tx) => [await tx.outbox(), await tx.conflicts()] as const).then(([outbox, open]) => {
+      this.#counting = undefined;
+      this.#store.read(async (tx) => [await tx.counts(), await tx.conflicts()] as const).then(([{ pending, blocked }, open]) => {
         const { queueLimit = 10_000 } = this.#options;
-        if (outbox.length >= queueLimit && this.status.value.pending < queueLimit) {
-          this.#events.emit('queueFull', { pending: outbox.length });
-        }
+        if (pending >= queueLimit && this.status.value.pending < queueLimit) this.#events.emit('queueFull', { pending });
+        const ids = open.map(({ id, at }) => id + at).join();
+        if (ids !== this.#openIds) this.openConflicts.set(this.#open(open));
+        this.#openIds = ids;
         const failed = open.filter(({ kind }) => kind === 'refused').length;
-        this.#set({ pending: outbox.length, conflicts: open.length, failed });
-      }, (error) => this.#fail(error)).finally(() => {
-        this.#counting = undefined;
-      });
+        this.#set({ pending, blocked, conflicts: open.length, failed });
+      }, (error) => this.#fail(error));
     }, COUNT_AFTER);
   }
 
@@ -364,6 +399,7 @@ export class Sync {
       let wait: number;
       const rest = new AbortController();
       this.#wake = () => rest.abort();
+      this.#isResting = false;
       try {
         await this.#inTurn(() => this.#round(signal));
         failures = 0;
@@ -373,7 +409,6 @@ export class Sync {
           this.#isFollowing = true;
         }
         wait = await this.#due();
-        this.#isResting = false;
       } catch (error) {
         if (signal.aborted) break;
         this.#pullAt = 0;
@@ -396,6 +431,7 @@ export class Sync {
     this.#run = { at: Date.now(), took: 0, pushed: 0, pulled: 0 };
     const { isComplete } = await this.#device.read();
     this.#isFirst = !isComplete;
+    if (this.#isConnected && this.#pullAt > 0 && !(await this.#isUnsettled())) this.#pullAt = Infinity;
     const pulls = !this.#isConnected || Date.now() >= this.#pullAt;
     if (pulls) this.#set({ phase: 'syncing' });
     try {
@@ -414,6 +450,7 @@ export class Sync {
     } finally {
       await this.#log();
     }
+    signal.throwIfAborted();
     const phase = this.#isConnected ? 'live' : 'polling';
     this.#set({ phase, online: true, error: null, progress: null, lastSynced: Date.now() });
   }
@@ -427,12 +464,16 @@ export class Sync {
     await this.#store.transaction((tx) => tx.log(run));
   }
 
+  async #isUnsettled(): Promise<boolean> {
+    return (await this.#store.read((tx) => tx.outbox())).some(isUnsettled);
+  }
+
   /** Milliseconds until something is due without being asked for. */
   async #due(): Promise<number> {
     const outbox = await this.#store.read((tx) => tx.outbox());
     const { pollInterval = 30_000 } = this.#options;
     const now = Date.now();
-    if (outbox.some(({ answered }) => answered !== undefined)) this.#pullAt = Math.min(this.#pullAt, now + STREAM_PATIENCE);
+    if (outbox.some(isUnsettled)) this.#pullAt = Math.min(this.#pullAt, now + STREAM_PATIENCE);
     this.#isBlocked = outbox.some(({ answered }) => answered === undefined);
     const next = [IDLE, this.#pullAt - now];
     if (!this.#isConnected) next.push(pollInterval);
@@ -489,17 +530,19 @@ export class Sync {
 
   /** Tells of an error. Returns how long to wait. */
   #fail(error: unknown, failures = 1): number {
-    const { code, message } = error instanceof SyncError ? error : { code: (error as Error).name, message: String(error) };
-    const remedy = error instanceof SyncError ? error.remedy : 'storage';
+    const known = error instanceof SyncError ? error : undefined;
+    const { name, message } = error as Error;
+    const code = known?.code ?? name;
+    const remedy = known?.remedy ?? 'storage';
     const phase = { stop: 'refused', login: 'unauthorized', storage: 'storage' } as const;
     this.#set({
       phase: phase[remedy as keyof typeof phase] ?? 'waiting',
-      online: error instanceof SyncError && error.status !== undefined,
+      online: known?.status !== undefined,
       error: { code, message },
     });
     this.#emit('error', { code, message });
     if (remedy === 'stop') return Infinity;
-    const wait = pauseAfter(failures, error instanceof SyncError ? error.retryAfter : 0);
+    const wait = pauseAfter(failures, known?.retryAfter);
     this.#emit('retry', { failures, wait });
     return wait;
   }

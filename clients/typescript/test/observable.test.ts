@@ -96,3 +96,22 @@ describe('Emitter', () => {
     expect(seen).toEqual(['first', 'second', 'second']);
   });
 });
+
+test('a_listener_that_throws_stops_neither_the_others_nor_who_tells_of_values_or_events', () => {
+  const report = vi.spyOn(console, 'error').mockImplementation(() => {});
+  const failing = () => {
+    throw new Error('of the app');
+  };
+  const seen: number[] = [];
+  const value = new Observable(0);
+  value.subscribe(failing);
+  value.subscribe((now) => seen.push(now));
+  value.set(1);
+  const events = new Emitter<{ event: number }>();
+  events.on('event', failing);
+  events.on('event', (now) => seen.push(now));
+  events.emit('event', 2);
+  expect(seen).toEqual([1, 2]);
+  expect(report).toHaveBeenCalledTimes(2);
+  report.mockRestore();
+});

@@ -3,14 +3,11 @@ import type { Json, Payload } from '../wire.ts';
 /** Whether two values are the same JSON: the order of keys is irrelevant. */
 export function isEqual(a: Json | undefined, b: Json | undefined): boolean {
   if (a === b) return true;
-  if (typeof a !== 'object' || typeof b !== 'object' || !a || !b) return false;
-  if (Array.isArray(a) || Array.isArray(b)) {
-    return Array.isArray(a) && Array.isArray(b) && a.length === b.length
-      && a.every((value, i) => isEqual(value, b[i]));
-  }
-  const names = Object.keys(a);
-  return names.length === Object.keys(b).length
-    && names.every((name) => Object.hasOwn(b, name) && isEqual(a[name], b[name]));
+  if (typeof a !== 'object' || typeof b !== 'object' || !a || !b || Array.isArray(a) !== Array.isArray(b)) return false;
+  // The names of an array's members are its indexes.
+  const members = Object.entries(a);
+  return members.length === Object.keys(b).length
+    && members.every(([name, member]) => Object.hasOwn(b, name) && isEqual(member, (b as Payload)[name]));
 }
 
 /** Servers accept 100, by default. */

@@ -11,9 +11,9 @@ import { type Changed, type Conflict, type Key, type Known, RUNS_KEPT, type Row,
 const STORES = {
   _sync_state: '',
   _sync_synced: 'key',
-  _sync_outbox: '++seq, *keys',
+  _sync_outbox: '++seq, *keys, *blocked',
   _sync_staged: '',
-  _sync_conflict: '',
+  _sync_conflict: 'id',
   _sync_run: '++',
 };
 type OwnStore = keyof typeof STORES;
@@ -22,11 +22,13 @@ const OWN = Object.keys(STORES) as OwnStore[];
 /** What is kept of a synced record; without a payload, the app's row is it. */
 type StoredSynced = Omit<Synced, 'payload'> & { key: Key; payload?: Payload | null };
 
-/** Ops that were made together: one write for many. */
+/** Ops that were made together, at most one of a record: one write for many. */
 interface Chunk {
   seq?: number;
   /** Of the records that they belong to. */
   keys: Key[];
+  /** Of those whose op was refused for now. */
+  blocked: Key[];
   entries: Entry[];
 }
 const CHUNK_SIZE = 100;
@@ -47,6 +49,8 @@ export interface Capture {
   capture(tx: Tx, state: State | undefined, known: Known[], values: Map<Key, Payload | null>): Promise<void>;
   /** That transaction is complete. */
   captured(): void;
+  /** Another tab holds an older version of the database open. */
+  blocked(): void;
 }
 
 /** A Dexie database as a store. The app's tables show what the user sees, and what the app writes
@@ -66,6 +70,7 @@ export class DexieStore implements Store {
     this.#tables = tables;
     // In the lowest version: Dexie drops stores that a version on the way does not have.
     db.version(versionsOf(db)[0]!._cfg.version).stores(STORES);
+    db.on('blocked', () => capture.blocked());
     db.use({
       stack: 'dbcore',
       name: 'sync_ext',
@@ -128,45 +133,64 @@ export class DexieStore implements Store {
     const isDelete = request.type === 'delete' || request.type === 'deleteRange';
     const pkOf = (pk: unknown) => (isDelete && typeof pk !== 'string' ? '' : checkPk(table.name, pk));
     const keysOf = (pks: unknown[]) => pks.map((pk) => keyOf(table.name, pkOf(pk)));
-    const read = (keys: Key[]) => all([keys, tx.state(), tx.known([...new Set(keys)])]);
-    let before: ReturnType<typeof read>;
-    let payloads: Payload[] | null = null;
-    let isFew = false;
+    const write = (keys: Key[], payloads: Payload[] | null): Promise<DBCoreMutateResponse> => {
+      const record = (response: DBCoreMutateResponse, state: State | undefined, known: Known[]) => {
+        const values = new Map<Key, Payload | null>();
+        keys.forEach((key, i) => {
+          if (!response.failures[i]) values.set(key, payloads && payloads[i]!);
+        });
+        const changed = known.filter(({ key }) => values.has(key));
+        for (const was of changed) {
+          const payload = values.get(was.key);
+          if (payload) values.set(was.key, this.#fromRow(table, was, payload, state));
+        }
+        return Dexie.Promise.resolve(capture.capture(tx, state, changed, values)).then(() => response);
+      };
+      const unique = [...new Set(keys)];
+      if (keys.length === 0 || keys.length > FEW) {
+        return all([tx.state(), tx.known(unique)]).then(([state, known]) => (
+          table.mutate(request).then((response) => record(response, state, known))
+        ));
+      }
+      // The requests of a few reads are made before that of the write, so they read what was
+      // there before it, are done before it, and nobody waits for them.
+      const { known } = tx.ask(unique);
+      const state = tx.askState();
+      return table.mutate(request).then((response) => record(response, state.result, known()));
+    };
     if (request.type === 'deleteRange') {
       const { lower, upper, lowerOpen, upperOpen, type } = request.range;
       const range = type === ANY_RANGE ? null : rangeOf(lower, upper, lowerOpen, upperOpen);
-      before = done(trans.objectStore(table.name).getAllKeys(range)).then(keysOf).then(read);
-    } else {
-      let keys: Key[];
-      try {
-        const { extractKey } = table.schema.primaryKey;
-        keys = keysOf(request.keys ?? (request as DBCorePutRequest).values.map((value) => extractKey!(value)));
-        if (request.type !== 'delete') {
-          payloads = request.values.map((value, i) => checkRow(keys[i]!, value));
-          // The row is the payload, to which members that are undefined do not belong.
-          request = { ...request, values: payloads };
-        }
-      } catch (error) {
-        return Dexie.Promise.reject(error);
-      }
-      // The requests of a few reads are made before that of the write, so they read what was
-      // there before it, and nobody waits for them.
-      isFew = keys.length <= FEW;
-      before = read(keys);
+      return done(trans.objectStore(table.name).getAllKeys(range)).then((pks) => write(keysOf(pks), null));
     }
-    const written = isFew ? table.mutate(request) : before.then(() => table.mutate(request));
-    return all([before, written]).then(([[keys, state, known], response]) => {
-      const values = new Map<Key, Payload | null>();
-      keys.forEach((key, i) => {
-        if (!response.failures[i]) values.set(key, payloads && payloads[i]!);
-      });
-      const changed = known.filter(({ key }) => values.has(key));
-      for (const was of changed) {
-        const payload = values.get(was.key);
-        if (payload) values.set(was.key, fromRow(table, was, tx.appRows.get(was.key), payload));
-      }
-      return Dexie.Promise.resolve(capture.capture(tx, state, changed, values)).then(() => response);
-    });
+    try {
+      const { extractKey } = table.schema.primaryKey;
+      const keys = keysOf(request.keys ?? (request as DBCorePutRequest).values.map((value) => extractKey!(value)));
+      if (request.type === 'delete') return write(keys, null);
+      // The row is the payload, to which members that are undefined do not belong.
+      const values = request.values.map((value, i) => checkRow(keys[i]!, value));
+      request = { ...request, values };
+      return write(keys, values);
+    } catch (error) {
+      return Dexie.Promise.reject(error);
+    }
+  }
+
+  /** The payload that a row means: with what the record has and the app was not shown. */
+  #fromRow(table: DBCoreTable, was: Known, row: Payload, state: State | undefined): Payload {
+    const { payload } = see(was.synced, was.entries);
+    if (!payload) return row;
+    // Before the first start of another version of the app, rows are as the last one saw them.
+    const { fields } = state?.tables.includes(table.name) ? { fields: state.fields[table.name] } : this.#tables.get(table.name)!;
+    const hidden = Object.entries(payload).filter(([name]) => fields && !fields.includes(name));
+    const whole = hidden.length > 0 ? { ...Object.fromEntries(hidden), ...row } : { ...row };
+    const { keyPath } = table.schema.primaryKey;
+    if (typeof keyPath === 'string' && payload[keyPath] !== row[keyPath]) {
+      // The key of a row is text, that of its record may be a number, or left out.
+      if (Object.hasOwn(payload, keyPath)) whole[keyPath] = payload[keyPath]!;
+      else delete whole[keyPath];
+    }
+    return whole;
   }
 }
 
@@ -208,21 +232,6 @@ function checkRow(key: Key, row: unknown): Payload {
   }
 }
 
-/** The payload that a row means: with what the record has and the row before did not show. */
-function fromRow(table: DBCoreTable, was: Known, before: Payload | undefined, row: Payload): Payload {
-  const { payload } = see(was.synced, was.entries);
-  if (!payload) return row;
-  const hidden = Object.entries(payload).filter(([name]) => before && !Object.hasOwn(before, name));
-  const whole = { ...Object.fromEntries(hidden), ...row };
-  const { keyPath } = table.schema.primaryKey;
-  if (typeof keyPath === 'string' && payload[keyPath] !== row[keyPath]) {
-    // The key of a row is text, that of its record may be a number, or left out.
-    if (Object.hasOwn(payload, keyPath)) whole[keyPath] = payload[keyPath]!;
-    else delete whole[keyPath];
-  }
-  return whole;
-}
-
 /** As Dexie's promise, which keeps a transaction open. */
 function all<T extends readonly unknown[]>(promises: readonly [...T]): Promise<{ -readonly [I in keyof T]: Awaited<T[I]> }> {
   return Dexie.Promise.all([...promises]) as unknown as Promise<{ -readonly [I in keyof T]: Awaited<T[I]> }>;
@@ -259,8 +268,6 @@ class DexieTx implements Tx {
   readonly #places = new Map<string, Chunk>();
   /** Records whose payload is the app's row. */
   readonly #inRow = new Set<Key>();
-  /** The app's rows, of the records that were read last. */
-  appRows = new Map<Key, Payload>();
 
   constructor(trans: IDBTransaction, tables: ShownTables, core: DBCore | undefined) {
     this.#trans = trans;
@@ -273,7 +280,11 @@ class DexieTx implements Tx {
   }
 
   async state(): Promise<State | undefined> {
-    return await done(this.#store('_sync_state').get('state'));
+    return await done(this.askState());
+  }
+
+  askState(): IDBRequest<State | undefined> {
+    return this.#store('_sync_state').get('state');
   }
 
   async setState(state: State): Promise<void> {
@@ -281,21 +292,51 @@ class DexieTx implements Tx {
   }
 
   async known(keys: readonly Key[]): Promise<Known[]> {
+    if (keys.length === 0) return [];
+    if (keys.length <= FEW) {
+      const { last, known } = this.ask(keys);
+      await done(last);
+      return known();
+    }
+    const rowsOf = async ([name, keys]: [string, Key[]]): Promise<[Key, Payload][]> => {
+      const rows = await this.#readSome<Payload>(name, keys.map((key) => partsOf(key).pk));
+      return [...rows].map(([pk, row]) => [keyOf(name, pk), row]);
+    };
     const byTable = groupBy(keys, (key) => partsOf(key).tableName);
-    const shown = [...byTable].filter(([name]) => this.#tables.has(name));
     const [synced, chunks, ...rows] = await all([
-      this.#readSynced(keys),
-      this.#readChunks(keys),
-      ...shown.map(([name, keys]) => this.#readRows(name, keys)),
+      this.#readSome<StoredSynced>('_sync_synced', keys),
+      done<Chunk[]>(this.#store('_sync_outbox').getAll()),
+      ...[...byTable].filter(([name]) => this.#tables.has(name)).map(rowsOf),
     ] as const);
-    this.appRows = new Map(rows.flatMap((some) => [...some]));
-    const entries = groupBy(
-      chunks.flatMap((chunk) => chunk.entries),
-      ({ op }) => keyOf(op.tableName, op.pk),
+    return this.#gather(keys, synced, chunks, new Map(rows.flat()));
+  }
+
+  /** Asks for a few records. They are known once the last request is done. */
+  ask(keys: readonly Key[]): { last: IDBRequest; known: () => Known[] } {
+    const asked = keys.map((key) => {
+      const { tableName, pk } = partsOf(key);
+      return {
+        key,
+        row: this.#tables.has(tableName) ? this.#trans.objectStore(tableName).get(pk) as IDBRequest<Payload> : undefined,
+        synced: this.#store('_sync_synced').get(key) as IDBRequest<StoredSynced | undefined>,
+        chunks: this.#store('_sync_outbox').index('keys').getAll(key) as IDBRequest<Chunk[]>,
+      };
+    });
+    const known = () => this.#gather(
+      keys,
+      new Map(asked.flatMap(({ key, synced: { result } }) => (result ? [[key, result]] : []))),
+      asked.flatMap(({ chunks }) => chunks.result),
+      new Map(asked.flatMap(({ key, row }) => (row?.result ? [[key, row.result]] : []))),
     );
+    return { last: asked.at(-1)!.chunks, known };
+  }
+
+  #gather(keys: readonly Key[], synced: Map<Key, StoredSynced>, chunks: Chunk[], rows: Map<Key, Payload>): Known[] {
+    const found = this.#meet(chunks).flatMap((chunk) => chunk.entries);
+    const entries = groupBy(found, ({ op }) => keyOf(op.tableName, op.pk));
     return keys.map((key) => {
       const stored = synced.get(key);
-      return { key, synced: stored && this.#toSynced(stored, this.appRows.get(key)), entries: entries.get(key) ?? [] };
+      return { key, synced: stored && this.#toSynced(stored, rows.get(key)), entries: entries.get(key) ?? [] };
     });
   }
 
@@ -310,49 +351,17 @@ class DexieTx implements Tx {
     return { version: 0, register: null, newest: null, payload: null, clock: stored.clock };
   }
 
-  async #readSynced(keys: readonly Key[]): Promise<Map<Key, StoredSynced>> {
-    const store = this.#store('_sync_synced');
-    const found = await this.#readSome<StoredSynced>(store, keys);
-    return new Map(found.map((synced) => [synced.key, synced]));
-  }
-
-  async #readRows(tableName: string, keys: readonly Key[]): Promise<Map<Key, Payload>> {
-    const store = this.#trans.objectStore(tableName);
-    const pks = keys.map((key) => partsOf(key).pk);
-    if (store.keyPath === null) {
-      const rows = await all(pks.map((pk) => done<Payload>(store.get(pk))));
-      return new Map(rows.flatMap((row, i) => (row ? [[keys[i]!, row]] : [])));
-    }
-    const rows = await this.#readSome<Payload>(store, pks);
-    const pkOf = (row: Payload) => Dexie.getByKeyPath(row, store.keyPath as string) as string;
-    return new Map(rows.map((row) => [keyOf(tableName, pkOf(row)), row]));
-  }
-
-  /** The values of these keys that are there. Many keys are mostly new, and then between the
-   * lowest and the highest there is little to read. */
-  async #readSome<T>(store: IDBObjectStore, keys: readonly string[]): Promise<T[]> {
-    if (keys.length > FEW) {
-      const limit = 2 * keys.length;
-      const wanted = new Set(keys);
-      const sorted = keys.toSorted();
-      const found: T[] = await done(store.getAll(IDBKeyRange.bound(sorted[0]!, sorted.at(-1)!), limit));
-      const keyOfValue = (value: T) => Dexie.getByKeyPath(value as object, store.keyPath as string) as string;
-      if (found.length < limit) return found.filter((value) => wanted.has(keyOfValue(value)));
-    }
-    const found = await all(keys.map((key) => done<T | undefined>(store.get(key))));
-    return found.filter((value) => value !== undefined);
-  }
-
-  async #readChunks(keys: readonly Key[]): Promise<Chunk[]> {
-    const store = this.#store('_sync_outbox');
-    let chunks: Chunk[];
-    if (keys.length > FEW) {
-      chunks = await done(store.getAll());
-    } else {
-      const index = store.index('keys');
-      chunks = (await all(keys.map((key) => done<Chunk[]>(index.getAll(key))))).flat();
-    }
-    return this.#meet(chunks);
+  /** The values of these keys that are there, and perhaps of others. Many keys are mostly new,
+   * and then between the lowest and the highest there is little to read. */
+  async #readSome<T>(name: string, keys: readonly string[]): Promise<Map<string, T>> {
+    const store = this.#trans.objectStore(name);
+    const limit = 2 * keys.length;
+    const sorted = keys.toSorted();
+    const range = IDBKeyRange.bound(sorted[0]!, sorted.at(-1)!);
+    const [found, values] = await all([done(store.getAllKeys(range, limit)), done<T[]>(store.getAll(range, limit))]);
+    if (found.length < limit) return new Map(values.map((value, i) => [found[i] as string, value]));
+    const some = await all(keys.map((key) => done<T | undefined>(store.get(key))));
+    return new Map(some.flatMap((value, i) => (value ? [[keys[i]!, value]] : [])));
   }
 
   /** Each chunk once and in order, as this transaction has it already. */
@@ -370,6 +379,12 @@ class DexieTx implements Tx {
   async outbox(): Promise<Entry[]> {
     const chunks: Chunk[] = await done(this.#store('_sync_outbox').getAll());
     return this.#meet(chunks).flatMap(({ entries }) => entries);
+  }
+
+  async counts(): Promise<{ pending: number; blocked: number }> {
+    const store = this.#store('_sync_outbox');
+    const [pending, blocked] = await all([done(store.index('keys').count()), done(store.index('blocked').count())]);
+    return { pending, blocked };
   }
 
   async save(changes: readonly Changed[]): Promise<void> {
@@ -421,14 +436,16 @@ class DexieTx implements Tx {
   async #writeOutbox(added: Entry[], touched: Set<Chunk>): Promise<void> {
     const store = this.#store('_sync_outbox');
     const requests: IDBRequest[] = [];
-    const keysOf = (entries: Entry[]) => [...new Set(entries.map(({ op }) => keyOf(op.tableName, op.pk)))];
+    const keysOf = (entries: Entry[]) => entries.map(({ op }) => keyOf(op.tableName, op.pk));
+    const chunkOf = (entries: Entry[]): Chunk => (
+      { keys: keysOf(entries), blocked: keysOf(entries.filter(({ retry }) => retry !== undefined)), entries }
+    );
     for (const chunk of touched) {
-      chunk.keys = keysOf(chunk.entries);
+      Object.assign(chunk, chunkOf(chunk.entries));
       requests.push(chunk.entries.length > 0 ? store.put(chunk) : store.delete(chunk.seq!));
     }
     for (let i = 0; i < added.length; i += CHUNK_SIZE) {
-      const entries = added.slice(i, i + CHUNK_SIZE);
-      requests.push(store.add({ keys: keysOf(entries), entries }));
+      requests.push(store.add(chunkOf(added.slice(i, i + CHUNK_SIZE))));
     }
     await lastOf(requests);
   }
@@ -495,16 +512,12 @@ class DexieTx implements Tx {
     return await done(this.#store('_sync_conflict').getAll());
   }
 
-  async conflictOf(key: Key): Promise<Conflict | undefined> {
-    return await done(this.#store('_sync_conflict').get(key));
-  }
-
   async putConflict(conflict: Conflict): Promise<void> {
-    await done(this.#store('_sync_conflict').put(conflict, keyOf(conflict.tableName, conflict.pk)));
+    await done(this.#store('_sync_conflict').put(conflict));
   }
 
-  async removeConflict(key: Key): Promise<void> {
-    await done(this.#store('_sync_conflict').delete(key));
+  async removeConflict(id: string): Promise<void> {
+    await done(this.#store('_sync_conflict').delete(id));
   }
 
   async runs(): Promise<Run[]> {

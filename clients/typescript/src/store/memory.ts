@@ -39,7 +39,7 @@ class Content {
   synced = new Map<Key, Synced>();
   outbox: Entry[] = [];
   staged = new Map<number, SnapshotItem[]>();
-  conflicts = new Map<Key, Conflict>();
+  conflicts = new Map<string, Conflict>();
   runs: Run[] = [];
   rows = new Map<Key, unknown>();
 }
@@ -110,6 +110,11 @@ class MemoryTx implements Tx {
     return [...this.#content.outbox];
   }
 
+  async counts() {
+    const { outbox } = this.#content;
+    return { pending: outbox.length, blocked: outbox.filter(({ retry }) => retry !== undefined).length };
+  }
+
   async syncedKeys() {
     return [...this.#content.synced.keys()];
   }
@@ -130,16 +135,12 @@ class MemoryTx implements Tx {
     return [...this.#content.conflicts.values()];
   }
 
-  async conflictOf(key: Key) {
-    return this.#content.conflicts.get(key);
-  }
-
   async putConflict(conflict: Conflict) {
-    this.#content.conflicts.set(keyOf(conflict.tableName, conflict.pk), conflict);
+    this.#content.conflicts.set(conflict.id, conflict);
   }
 
-  async removeConflict(key: Key) {
-    this.#content.conflicts.delete(key);
+  async removeConflict(id: string) {
+    this.#content.conflicts.delete(id);
   }
 
   async runs() {

@@ -34,12 +34,16 @@ export interface State {
   workspace: string;
   user: string | null;
   deviceId: string;
+  /** The user has logged out: the next one is another device. */
+  isClosed?: boolean;
   /** The tables that are pulled; null: all. Cursor and proof belong to it. */
   filter: string[] | null;
   /** The tables whose records the app sees. */
   tables: string[];
-  /** The fields that it saw of these and of former ones; null: all. */
-  fields: { [table: string]: readonly string[] | null };
+  /** Those that it did not see any more at some time: what their rows were then is no edit. */
+  left: string[];
+  /** Of those of which it sees a part, the fields. */
+  fields: { [table: string]: string[] };
   cursor: number;
   proof: string | null;
   /** A pull or snapshot has been completed: acknowledging is allowed. */
@@ -70,6 +74,7 @@ export interface Staged {
 
 /** An edit that did not come through as its user wanted it. */
 export interface Conflict {
+  /** The opId of the edit. */
   id: string;
   /** `lost`: somebody else's edit won. `overwritten`: it came later, without knowing this one.
    * `changed`: it was to be stored only if nobody else edited the same. `refused`: the server
@@ -81,8 +86,10 @@ export interface Conflict {
   mine: Payload | null;
   /** The record as the server had it then; null: deleted; undefined: not told. */
   theirs?: Payload | null | undefined;
+  /** Of an edit of some fields: which did not come through. */
+  fields?: string[] | undefined;
   /** Why it was refused. */
-  error?: { code: string; message: string; sqlState?: string; constraint?: string };
+  error?: { code: string; message: string; sqlState?: string | undefined; constraint?: string | undefined };
   /** Milliseconds since 1970. */
   at: number;
 }
@@ -109,16 +116,17 @@ export interface Tx {
   show(keys: readonly Key[]): Promise<void>;
   /** The whole outbox, in the order in which its ops were made. */
   outbox(): Promise<Entry[]>;
+  /** How many ops are in it, and how many of them were refused for now. */
+  counts(): Promise<{ pending: number; blocked: number }>;
   /** The keys of all records of which something is synced. */
   syncedKeys(): Promise<Key[]>;
   stage(page: number, items: SnapshotItem[]): Promise<void>;
   staged(page: number): Promise<SnapshotItem[]>;
   unstage(): Promise<void>;
   conflicts(): Promise<Conflict[]>;
-  conflictOf(key: Key): Promise<Conflict | undefined>;
-  /** In place of the one that the record has. */
+  /** In place of the one that has its id. */
   putConflict(conflict: Conflict): Promise<void>;
-  removeConflict(key: Key): Promise<void>;
+  removeConflict(id: string): Promise<void>;
   runs(): Promise<Run[]>;
   /** Keeps the last ones. */
   log(run: Run): Promise<void>;

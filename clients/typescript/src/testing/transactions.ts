@@ -42,7 +42,7 @@ export const transactions: Claims = {
       await edit(tx, 'b', (entries) => [...entries.slice(1), put('b', 2)]);
       await tx.stage(0, []);
       await tx.stage(1, [item('b', 1)]);
-      await tx.removeConflict(keyOf('notes', 'a'));
+      await tx.removeConflict('c');
       await tx.log(run(2));
       throw error;
     });
@@ -129,19 +129,16 @@ export const transactions: Claims = {
     equal(await store.read((tx) => tx.staged(1)), []);
   },
 
-  async keeps_one_conflict_of_a_record({ store }) {
-    const [first, other, last] = [conflict('a', 'one'), conflict('b', 'two'), { ...conflict('a', 'three'), theirs: undefined }];
+  async keeps_one_conflict_of_an_id({ store }) {
+    const [first, other, last] = [conflict('a', 'one'), conflict('a', 'two'), { ...conflict('b', 'one'), theirs: undefined }];
     await store.transaction(async (tx) => {
       for (const one of [first!, other!, last!]) await tx.putConflict(one);
     });
-    await store.read(async (tx) => {
-      equal(await tx.conflictOf(keyOf('notes', 'a')), last);
-      equal(await tx.conflictOf(keyOf('files', 'a')), undefined);
-      equal((await tx.conflicts()).map(({ id }) => id).sort(), ['three', 'two']);
-    });
-    await store.transaction((tx) => tx.removeConflict(keyOf('notes', 'a')));
-    await store.transaction((tx) => tx.removeConflict(keyOf('notes', 'never')));
-    equal((await store.read((tx) => tx.conflicts())), [other]);
+    const sorted = async () => (await store.read((tx) => tx.conflicts())).sort((a, b) => (a.id < b.id ? -1 : 1));
+    equal(await sorted(), [last, other]);
+    await store.transaction((tx) => tx.removeConflict('one'));
+    await store.transaction((tx) => tx.removeConflict('never'));
+    equal(await sorted(), [other]);
   },
 
   async keeps_the_last_runs({ store }) {

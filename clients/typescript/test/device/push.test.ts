@@ -156,12 +156,12 @@ describe('a push that is refused as a whole for what is in it', () => {
   test.each([['22P02', 400], ['22P05', 400], ['22021', 400], ['54001', 400], ['54000', 400], ['54000', 413], ['HTTP', 413]])('with_%s_and_status_%i_is_halved', async (code, status) => {
     await phone.writeAll(['a', 'b', 'c', 'bad', 'd'].map((pk) => ['notes', pk, { n: 1 }]));
     server.check = ({ name, body }) => {
-      if (name === 'push' && body.some(({ pk }: Op) => pk === 'bad')) refuse(code, status)();
+      if (name === 'push' && body.some(({ pk }: Op) => pk === 'bad')) refuse(code, status, 'too many ops in one push')();
     };
     await phone.push();
     expect(pushed()).toEqual([['a', 'b', 'c', 'bad', 'd'], ['a', 'b', 'c'], ['bad', 'd'], ['bad'], ['d']]);
     expect(Object.keys(server.rows('notes'))).toEqual(['a', 'b', 'c', 'd']);
-    expect(await phone.conflicts()).toMatchObject([{ kind: 'refused', pk: 'bad', mine: { n: 1 }, error: { code, message: 'refused' } }]);
+    expect(await phone.conflicts()).toMatchObject([{ kind: 'refused', pk: 'bad', mine: { n: 1 }, error: { code, message: 'too many ops in one push' } }]);
     await phone.pull();
     expect(await phone.outbox()).toEqual([]);
     expect(Object.keys(await phone.rows('notes'))).toEqual(['a', 'b', 'c', 'd']);

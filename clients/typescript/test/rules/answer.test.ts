@@ -229,7 +229,7 @@ describe('what somebody else won', () => {
     const server = synced(1, 'put', { a: 0, b: 0 });
     const mine = patch(2, 'mine', server, { a: 1, b: 1 }, sent);
     const result = { serverVersion: 5, applied: true, lost: ['b'] };
-    expect(answerTo(mine, [mine], server, result).finding).toEqual({ kind: 'lost', mine: { a: 1, b: 1 } });
+    expect(answerTo(mine, [mine], server, result).finding).toEqual({ kind: 'lost', mine: { a: 1, b: 1 }, fields: ['b'] });
     expect(answerTo(mine, [mine], server, { ...result, replayed: true }).finding).toBeUndefined();
   });
 });

@@ -10,22 +10,20 @@ export type Told = { [E in keyof DeviceEvents]: { event: E; detail: DeviceEvents
 
 export const never = new AbortController().signal;
 
-export type TestOptions = Partial<DeviceOptions> & { tables?: string[] };
-
 /** A device on a store, with what a test wants to know of it. */
 export class TestDevice {
   readonly device: Device;
   readonly store: Store;
   readonly told: Told[] = [];
 
-  constructor(server: FakeServer, store: Store = new MemoryStore(), { tables = ['notes', 'files'], ...options }: TestOptions = {}) {
+  constructor(server: FakeServer, store: Store = new MemoryStore(), options: Partial<DeviceOptions> = {}) {
     this.store = store;
     let now = 1_700_000_000_000;
     this.device = new Device(store, server, {
       workspace: 'w',
       user: null,
       filter: null,
-      fields: Object.fromEntries(tables.map((name) => [name, null])),
+      tables: ['notes', 'files'],
       rulesOf: () => ({ patches: true, conditional: false }),
       tell: (event, detail) => this.told.push({ event, detail } as Told),
       now: () => now++,
@@ -35,7 +33,7 @@ export class TestDevice {
     });
   }
 
-  static async open(server: FakeServer, store?: Store, options?: TestOptions): Promise<TestDevice> {
+  static async open(server: FakeServer, store?: Store, options?: Partial<DeviceOptions>): Promise<TestDevice> {
     const device = new TestDevice(server, store, options);
     await device.device.open();
     return device;
