@@ -166,8 +166,7 @@ export class Sync {
       workspace,
       user: user ?? null,
       filter: filter?.toSorted() ?? null,
-      tables: [...this.tables.keys()],
-      fields: Object.fromEntries([...this.tables].flatMap(([name, { fields }]) => (fields ? [[name, fields]] : []))),
+      fields: Object.fromEntries([...this.tables].map(([name, { fields = null }]) => [name, fields])),
       rulesOf: (name) => {
         const { patches = false, conflicts = 'merge' } = this.tables.get(name) ?? {};
         return { patches, conditional: conflicts === 'ask' };

@@ -108,9 +108,6 @@ export class DexieStore implements Store {
     ));
   }
 
-  // Chains of Dexie's promises instead of await: what Dexie knows of the app's transaction would
-  // be lost after an await in it.
-
   /** One write after the other in a transaction: a capture reads what the one before has saved. */
   #mutate(table: DBCoreTable, request: DBCoreMutateRequest, capture: Capture): Promise<DBCoreMutateResponse> {
     const trans = request.trans as IDBTransaction;
@@ -126,6 +123,8 @@ export class DexieStore implements Store {
     return write;
   }
 
+  // Chains of Dexie's promises instead of await: what Dexie knows of the app's transaction would
+  // be lost after an await in it.
   #capture(table: DBCoreTable, request: DBCoreMutateRequest, capture: Capture): Promise<DBCoreMutateResponse> {
     const trans = request.trans as IDBTransaction;
     const tx = new DexieTx(trans, this.#tables, undefined);
@@ -142,7 +141,7 @@ export class DexieStore implements Store {
         const changed = known.filter(({ key }) => values.has(key));
         for (const was of changed) {
           const payload = values.get(was.key);
-          if (payload) values.set(was.key, this.#fromRow(table, was, payload, state));
+          if (payload) values.set(was.key, fromRow(table, was, tx.appRows.get(was.key), payload));
         }
         return Dexie.Promise.resolve(capture.capture(tx, state, changed, values)).then(() => response);
       };
@@ -167,30 +166,13 @@ export class DexieStore implements Store {
       const { extractKey } = table.schema.primaryKey;
       const keys = keysOf(request.keys ?? (request as DBCorePutRequest).values.map((value) => extractKey!(value)));
       if (request.type === 'delete') return write(keys, null);
+      const payloads = request.values.map((value, i) => checkRow(keys[i]!, value));
       // The row is the payload, to which members that are undefined do not belong.
-      const values = request.values.map((value, i) => checkRow(keys[i]!, value));
-      request = { ...request, values };
-      return write(keys, values);
+      request = { ...request, values: payloads };
+      return write(keys, payloads);
     } catch (error) {
       return Dexie.Promise.reject(error);
     }
-  }
-
-  /** The payload that a row means: with what the record has and the app was not shown. */
-  #fromRow(table: DBCoreTable, was: Known, row: Payload, state: State | undefined): Payload {
-    const { payload } = see(was.synced, was.entries);
-    if (!payload) return row;
-    // Before the first start of another version of the app, rows are as the last one saw them.
-    const { fields } = state?.tables.includes(table.name) ? { fields: state.fields[table.name] } : this.#tables.get(table.name)!;
-    const hidden = Object.entries(payload).filter(([name]) => fields && !fields.includes(name));
-    const whole = hidden.length > 0 ? { ...Object.fromEntries(hidden), ...row } : { ...row };
-    const { keyPath } = table.schema.primaryKey;
-    if (typeof keyPath === 'string' && payload[keyPath] !== row[keyPath]) {
-      // The key of a row is text, that of its record may be a number, or left out.
-      if (Object.hasOwn(payload, keyPath)) whole[keyPath] = payload[keyPath]!;
-      else delete whole[keyPath];
-    }
-    return whole;
   }
 }
 
@@ -232,6 +214,21 @@ function checkRow(key: Key, row: unknown): Payload {
   }
 }
 
+/** The payload that a row means: with what the record has and the row before did not show. */
+function fromRow(table: DBCoreTable, was: Known, before: Payload | undefined, row: Payload): Payload {
+  const { payload } = see(was.synced, was.entries);
+  if (!payload) return row;
+  const hidden = Object.entries(payload).filter(([name]) => before && !Object.hasOwn(before, name));
+  const whole = { ...Object.fromEntries(hidden), ...row };
+  const { keyPath } = table.schema.primaryKey;
+  if (typeof keyPath === 'string' && payload[keyPath] !== row[keyPath]) {
+    // The key of a row is text, that of its record may be a number, or left out.
+    if (Object.hasOwn(payload, keyPath)) whole[keyPath] = payload[keyPath]!;
+    else delete whole[keyPath];
+  }
+  return whole;
+}
+
 /** As Dexie's promise, which keeps a transaction open. */
 function all<T extends readonly unknown[]>(promises: readonly [...T]): Promise<{ -readonly [I in keyof T]: Awaited<T[I]> }> {
   return Dexie.Promise.all([...promises]) as unknown as Promise<{ -readonly [I in keyof T]: Awaited<T[I]> }>;
@@ -268,6 +265,8 @@ class DexieTx implements Tx {
   readonly #places = new Map<string, Chunk>();
   /** Records whose payload is the app's row. */
   readonly #inRow = new Set<Key>();
+  /** The app's rows, of the records that were read last. */
+  appRows = new Map<Key, Payload>();
 
   constructor(trans: IDBTransaction, tables: ShownTables, core: DBCore | undefined) {
     this.#trans = trans;
@@ -332,6 +331,7 @@ class DexieTx implements Tx {
   }
 
   #gather(keys: readonly Key[], synced: Map<Key, StoredSynced>, chunks: Chunk[], rows: Map<Key, Payload>): Known[] {
+    this.appRows = rows;
     const found = this.#meet(chunks).flatMap((chunk) => chunk.entries);
     const entries = groupBy(found, ({ op }) => keyOf(op.tableName, op.pk));
     return keys.map((key) => {

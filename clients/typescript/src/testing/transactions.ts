@@ -134,11 +134,11 @@ export const transactions: Claims = {
     await store.transaction(async (tx) => {
       for (const one of [first!, other!, last!]) await tx.putConflict(one);
     });
-    const sorted = async () => (await store.read((tx) => tx.conflicts())).sort((a, b) => (a.id < b.id ? -1 : 1));
-    equal(await sorted(), [last, other]);
+    const byId = async () => (await store.read((tx) => tx.conflicts())).sort((a, b) => (a.id < b.id ? -1 : 1));
+    equal(await byId(), [last, other]);
     await store.transaction((tx) => tx.removeConflict('one'));
     await store.transaction((tx) => tx.removeConflict('never'));
-    equal(await sorted(), [other]);
+    equal(await byId(), [other]);
   },
 
   async keeps_the_last_runs({ store }) {

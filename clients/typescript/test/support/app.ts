@@ -48,8 +48,8 @@ export class App {
       },
       blocked: () => {},
     });
-    const fields = Object.fromEntries(Object.entries(tables).flatMap(([name, { fields }]) => (fields ? [[name, [...fields]]] : [])));
-    this.device = new TestDevice(this.server, this.store, { tables: this.tables, fields, ...(rules && { rulesOf: () => rules }) });
+    const fields = Object.fromEntries(Object.entries(tables).map(([name, { fields }]) => [name, fields ?? null]));
+    this.device = new TestDevice(this.server, this.store, { fields, ...(rules && { rulesOf: () => rules }) });
   }
 
   static async open(options?: AppOptions): Promise<App> {
