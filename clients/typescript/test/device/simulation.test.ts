@@ -138,17 +138,20 @@ class World {
         const { opId, clock, deviceId } = op.stamp;
         if (now.some((entry) => entry.op.stamp.opId === opId)) continue;
         // Nothing is lost: it was replaced by its user, the server had it, its user was told, or
-        // its put was made again with it.
+        // its put was made again with it, or its user replaced it by a later edit.
         const isReplaced = step?.do === 'write' && !sent;
         const isStored = this.server.stored.some(({ stamp }) => stamp.opId === opId);
         const isTold = conflicts.some(({ pk }) => pk === op.pk);
+        const isReplacedLater = op.expected !== undefined && this.outboxes[i]!.some((other) => (
+          other.op.pk === op.pk && other.op.operation !== 'patch' && other.op.stamp.clock > clock
+        ));
         const isMadeAgain = op.operation === 'patch' && [...now.map((entry) => entry.op), ...this.server.stored].some((other) => (
           other.operation === 'put' && other.pk === op.pk && other.stamp.deviceId === deviceId && other.stamp.clock > clock
         ));
         // Somebody else wanted the same.
         const theirs = this.server.records.get(keyOf('notes', op.pk))?.payload ?? null;
         const isSame = isEqual(theirs, op.operation === 'delete' ? null : { ...(op.operation === 'patch' && theirs), ...op.payload });
-        if (!isReplaced && !isStored && !isTold && !isMadeAgain && !isSame) throw new Error(`${opId} is lost`);
+        if (!isReplaced && !isStored && !isTold && !isMadeAgain && !isReplacedLater && !isSame) throw new Error(`${opId} is lost`);
       }
       this.outboxes[i] = now;
     }
@@ -160,7 +163,10 @@ class World {
     server.standby = undefined;
     server.refuse = () => undefined;
     for (let round = 0; round < 3; round++) {
-      for (const device of this.devices) await device.settle();
+      for (const device of this.devices) {
+        await device.settle();
+        await this.check(undefined);
+      }
     }
     for (const device of this.devices) {
       expect(await device.outbox()).toEqual([]);
