@@ -6,7 +6,7 @@ import { groupBy } from './rules/group.ts';
 import { isEqual, toPayload } from './rules/json.ts';
 import { type Entry, see } from './rules/view.ts';
 import type { Server } from './server.ts';
-import { type Changed, type Conflict, type Key, type Known, type Staged, type State, type Store, type Tx, keyOf, partsOf } from './store/store.ts';
+import { type Changed, type Conflict, type Key, type Known, type Part, type Staged, type State, type Store, type Tx, keyOf, partsOf } from './store/store.ts';
 import type { Op, Payload, PullReply, PushReply, PushResult, SnapshotReply } from './wire.ts';
 
 /** What a device tells of its work. */
@@ -186,26 +186,30 @@ export class Device {
     return this.#clock;
   }
 
-  /** Pushes what waits, each op once. */
+  /** Pushes what waits now, each op once, and what is made again of it. */
   async push(signal: AbortSignal): Promise<void> {
     const tried = new Set<string>();
-    for (;;) {
-      await this.#finishSnapshot(signal);
-      const ops = await this.#store.transaction(async (tx) => {
-        const ops = cut((await tx.outbox()).filter(({ op }) => !tried.has(op.stamp.opId)), this.#options.pushLimit);
-        await change(tx, ops, (entry) => (entry.sent ? entry : { ...entry, sent: true }));
-        return ops;
-      });
-      if (ops.length === 0) return;
+    for (let isMore = true; isMore;) {
+      let ops: Op[] = [];
+      const call = await this.#begin(async (tx, state) => {
+        if (state.snapshot) return true;
+        const ready = inTurn(await tx.outbox()).filter(({ stamp }) => !tried.has(stamp.opId));
+        ops = cut(ready, this.#options.pushLimit);
+        isMore = ops.length < ready.length;
+        await tx.markSent(ops);
+        return ops.length > 0;
+      }, ['state', 'outbox']);
       for (const { stamp } of ops) tried.add(stamp.opId);
-      await this.#send(ops, signal);
+      if (call.snapshot) await this.#finishSnapshot(signal);
+      else if (ops.length > 0) isMore = await this.#send(ops, signal, call) || isMore;
     }
   }
 
-  async #send(ops: Op[], signal: AbortSignal): Promise<void> {
+  /** Returns whether ops were made again. */
+  async #send(ops: Op[], signal: AbortSignal, begun?: State): Promise<boolean> {
     this.#options.tell('push', { ops });
     let results: PushResult[];
-    const call = await this.#begin();
+    const call = begun ?? await this.#begin();
     try {
       const reply = await this.#server.call<PushReply>(this.#options.workspace, 'push', ops, signal);
       results = reply.results;
@@ -214,18 +218,20 @@ export class Device {
       if (!(error instanceof SyncError) || error.remedy !== 'content') throw error;
       if (ops.length > 1) {
         const half = Math.ceil(ops.length / 2);
-        await this.#send(ops.slice(0, half), signal);
-        return await this.#send(ops.slice(half), signal);
+        const isAgain = await this.#send(ops.slice(0, half), signal);
+        return await this.#send(ops.slice(half), signal) || isAgain;
       }
       const { code, message, detail } = error;
       const text = detail ? `${message}: ${detail}` : message;
       results = [{ opId: ops[0]!.stamp.opId, success: false, errorCode: code, error: text }];
     }
-    await this.#answered(call, (tx, state) => this.#settleResults(tx, state, ops, results));
+    const isAgain = await this.#answered(call, (tx, state) => this.#settleResults(tx, state, ops, results));
     this.#options.tell('pushed', { ops, results });
+    return isAgain;
   }
 
-  async #settleResults(tx: Tx, state: State, ops: Op[], results: PushResult[]): Promise<void> {
+  /** Returns whether there is something of these records that was never sent. */
+  async #settleResults(tx: Tx, state: State, ops: Op[], results: PushResult[]): Promise<boolean> {
     const byKey = groupBy(ops.keys(), (i) => keyOf(ops[i]!.tableName, ops[i]!.pk));
     const author = this.#author(state);
     const changes: Changed[] = [];
@@ -243,6 +249,7 @@ export class Device {
       changes.push(synced === was.synced ? { was, entries } : { was, synced: synced!, entries });
     }
     await this.#save(tx, state, changes);
+    return changes.some(({ entries }) => entries!.some(({ sent }) => !sent));
   }
 
   /** Saves, and remembers the hlc of what leaves the outbox. */
@@ -280,8 +287,11 @@ export class Device {
   /** Pulls up to the head. */
   async pull(signal: AbortSignal): Promise<void> {
     for (let hasMore = true; hasMore;) {
-      await this.#finishSnapshot(signal);
       const call = await this.#begin();
+      if (call.snapshot) {
+        await this.#finishSnapshot(signal);
+        continue;
+      }
       const { cursor, proof, filter: tables } = call;
       const reply = await this.#page<PullReply>('pull', { cursor, proof, tables, latest: true }, signal);
       await this.#answered(call, (tx, state) => this.#applyPage(tx, state, reply));
@@ -389,7 +399,6 @@ export class Device {
 
   async #finishSnapshot(signal: AbortSignal): Promise<void> {
     for (;;) {
-      if (!(await this.read()).snapshot) return;
       const call = await this.#begin();
       const { snapshot, filter: tables } = call;
       if (!snapshot) return;
@@ -421,7 +430,7 @@ export class Device {
       await this.#answered(call, async (tx, state) => {
         await tx.stage(snapshot.pages, reply.items);
         state.snapshot = staged;
-      });
+      }, ['state', 'staged']);
       this.#options.tell('progress', { received: staged.records, stored: 0, isOver: false });
     }
   }
@@ -499,35 +508,38 @@ export class Device {
     await this.#store.transaction(async (tx) => {
       const state = await this.state(tx);
       if (state.deviceId === deviceId) await tx.setState({ ...state, acknowledged: { version, at: now() } });
-    });
+    }, ['state']);
   }
 
   async read(): Promise<State> {
-    return await this.#store.read((tx) => this.state(tx));
+    return await this.#store.read((tx) => this.state(tx), ['state']);
   }
 
-  /** A call begins: the state from which it does, with the call's number in `calls`. */
-  async #begin(): Promise<State> {
+  /** A call begins, if the body does not find that there is none: the state from which it does,
+   * with the call's number in `calls`. */
+  async #begin(body?: (tx: Tx, state: State) => Promise<boolean>, parts: Part[] = ['state']): Promise<State> {
     return await this.#store.transaction(async (tx) => {
       const state = await this.state(tx);
+      if (body && !await body(tx, state)) return state;
       state.calls++;
       await tx.setState(state);
       return state;
-    });
+    }, parts);
   }
 
   /** Stores what a call's reply says, unless that of a later one was stored, or one that has moved
    * on from where this one began. */
-  async #answered(begun: State, body: (tx: Tx, state: State) => Promise<void>): Promise<void> {
-    await this.#store.transaction(async (tx) => {
+  async #answered<T>(begun: State, body: (tx: Tx, state: State) => Promise<T>, parts?: Part[]): Promise<T> {
+    return await this.#store.transaction(async (tx) => {
       const state = await this.state(tx);
       if (state.answered > begun.calls || placeOf(state) !== placeOf(begun)) {
         throw new SyncError('LATE', 'another tab was answered first');
       }
       state.answered = begun.calls;
-      await body(tx, state);
+      const result = await body(tx, state);
       await tx.setState(state);
-    });
+      return result;
+    }, parts);
   }
 }
 
@@ -539,25 +551,19 @@ function newSnapshot(): Staged {
   return { pages: 0, records: 0, nextPageToken: null, isWhole: false, highWatermark: 0, proof: null };
 }
 
-/** The next ops to push: those that were refused for now come last. */
-function cut(entries: Entry[], limit: number): Op[] {
+/** The ops that wait for being pushed: those that were refused for now come last. */
+function inTurn(entries: Entry[]): Op[] {
   const ready = entries.filter(({ answered, waits }) => answered === undefined && !waits);
-  const inOrder = [...ready.filter(({ retry }) => retry === undefined), ...ready.filter(({ retry }) => retry !== undefined)];
-  let length = 0;
-  const fitting = inOrder.slice(0, limit).map(({ op }) => op);
-  const end = fitting.findIndex((op) => (length += JSON.stringify(op).length) > PUSH_LENGTH);
-  return end < 0 ? fitting : fitting.slice(0, Math.max(end, 1));
+  const isNew = ({ retry }: Entry) => retry === undefined;
+  return [...ready.filter(isNew), ...ready.filter((entry) => !isNew(entry))].map(({ op }) => op);
 }
 
-/** Changes the entries of these ops. */
-async function change(tx: Tx, ops: Op[], by: (entry: Entry) => Entry): Promise<void> {
-  const ids = new Set(ops.map(({ stamp }) => stamp.opId));
-  const keys = new Set(ops.map(({ tableName, pk }) => keyOf(tableName, pk)));
-  const known = await tx.known([...keys]);
-  await tx.save(known.map((was) => ({
-    was,
-    entries: was.entries.map((entry) => (ids.has(entry.op.stamp.opId) ? by(entry) : entry)),
-  })));
+/** The first ops, as many as one push may have. */
+function cut(ops: Op[], limit: number): Op[] {
+  let length = 0;
+  const fitting = ops.slice(0, limit);
+  const end = fitting.findIndex((op) => (length += JSON.stringify(op).length) > PUSH_LENGTH);
+  return end < 0 ? fitting : fitting.slice(0, Math.max(end, 1));
 }
 
 function* inParts<T>(items: T[]): Iterable<T[]> {

@@ -168,7 +168,7 @@ class Stream {
 
 /** Waits so many milliseconds, or for the signal. */
 export async function sleep(time: number, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
+  if (signal.aborted || time <= 0) return;
   await new Promise<void>((resolve) => {
     const timer = time < Infinity ? setTimeout(end, time) : undefined;
     function end() {

@@ -92,6 +92,9 @@ const RETRY = 60_000;
 const ACKNOWLEDGE_EVERY = 30_000;
 /** An idle leader looks so often whether something is due. */
 const IDLE = 600_000;
+/** Rounds begin so many milliseconds after each other: of what is written without a pause, many ops
+ * share one. */
+const ROUND = 100;
 const COUNT_AFTER = 100;
 
 /** A complete pull settles it. */
@@ -295,9 +298,10 @@ export class Sync {
 
   /** For a store: the transaction of a capture is complete. */
   captured(): void {
+    // A leader tells others of its status too, when it has counted.
+    if (!this.#counting || !this.#tabs?.isLeader) this.#tabs?.send({ type: 'captured' });
     this.#count();
     this.#wakeUnlessResting();
-    this.#tabs?.send({ type: 'captured' });
   }
 
   /** For a store: it cannot be opened. */
@@ -361,7 +365,7 @@ export class Sync {
   #count(): void {
     this.#counting ??= setTimeout(() => {
       this.#counting = undefined;
-      this.#store.read(async (tx) => [await tx.counts(), await tx.conflicts()] as const).then(([{ pending, blocked }, open]) => {
+      this.#store.read(async (tx) => [await tx.counts(), await tx.conflicts()] as const, ['outbox', 'conflict']).then(([{ pending, blocked }, open]) => {
         const { queueLimit = 10_000 } = this.#options;
         if (pending >= queueLimit && this.status.value.pending < queueLimit) this.#events.emit('queueFull', { pending });
         const ids = open.map(({ id, at }) => id + at).join();
@@ -389,6 +393,7 @@ export class Sync {
     this.#pullAt = 0;
     for (let failures = 0; !signal.aborted;) {
       let wait: number;
+      const began = Date.now();
       const rest = new AbortController();
       this.#wake = () => rest.abort();
       this.#isResting = false;
@@ -409,6 +414,7 @@ export class Sync {
         this.#isResting = !isLate;
       }
       await sleep(wait, AbortSignal.any([signal, rest.signal]));
+      await sleep(began + ROUND - Date.now(), signal);
     }
     unfollow?.();
     leave.abort();
@@ -453,16 +459,16 @@ export class Sync {
     run.took = Date.now() - run.at;
     this.#emit('run', run);
     this.#count();
-    await this.#store.transaction((tx) => tx.log(run));
+    await this.#store.transaction((tx) => tx.log(run), ['run']);
   }
 
   async #isUnsettled(): Promise<boolean> {
-    return (await this.#store.read((tx) => tx.outbox())).some(isUnsettled);
+    return (await this.#store.read((tx) => tx.outbox(), ['outbox'])).some(isUnsettled);
   }
 
   /** Milliseconds until something is due without being asked for. */
   async #due(): Promise<number> {
-    const outbox = await this.#store.read((tx) => tx.outbox());
+    const outbox = await this.#store.read((tx) => tx.outbox(), ['outbox']);
     const { pollInterval = 30_000 } = this.#options;
     const now = performance.now();
     if (outbox.some(isUnsettled)) this.#pullAt = Math.min(this.#pullAt, now + STREAM_PATIENCE);

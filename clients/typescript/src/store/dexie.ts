@@ -3,12 +3,12 @@ import { SyncError } from '../error.ts';
 import { groupBy } from '../rules/group.ts';
 import { isEqual, toPayload } from '../rules/json.ts';
 import { type Entry, type Synced, see } from '../rules/view.ts';
-import type { Payload, SnapshotItem } from '../wire.ts';
+import type { Op, Payload, SnapshotItem } from '../wire.ts';
 import { replacements } from './replacements.ts';
-import { type Changed, type Conflict, type Key, type Known, RUNS_KEPT, type Row, type Run, type State, type Store, type Tx, keyOf, partsOf } from './store.ts';
+import { type Changed, type Conflict, type Key, type Known, type Part, RUNS_KEPT, type Row, type Run, type State, type Store, type Tx, keyOf, partsOf } from './store.ts';
 
 /** The stores beside the app's, in the same database, so that one transaction changes both. */
-const STORES = {
+const STORES: { [name in OwnStore]: string } = {
   _sync_state: '',
   _sync_synced: 'key',
   _sync_outbox: '++seq, *keys, *blocked',
@@ -16,7 +16,7 @@ const STORES = {
   _sync_conflict: 'id',
   _sync_run: '++',
 };
-type OwnStore = keyof typeof STORES;
+type OwnStore = `_sync_${Part}`;
 const OWN = Object.keys(STORES) as OwnStore[];
 
 /** What is kept of a synced record; without a payload, the app's row is it. */
@@ -94,16 +94,17 @@ export class DexieStore implements Store {
     });
   }
 
-  async transaction<T>(body: (tx: Tx) => Promise<T>): Promise<T> {
-    return await this.#run('rw!', body);
+  async transaction<T>(body: (tx: Tx) => Promise<T>, parts?: readonly Part[]): Promise<T> {
+    return await this.#run('rw!', body, parts);
   }
 
-  async read<T>(body: (tx: Tx) => Promise<T>): Promise<T> {
-    return await this.#run('r!', body);
+  async read<T>(body: (tx: Tx) => Promise<T>, parts?: readonly Part[]): Promise<T> {
+    return await this.#run('r!', body, parts);
   }
 
-  async #run<T>(mode: 'rw!' | 'r!', body: (tx: Tx) => Promise<T>): Promise<T> {
-    return await this.#db.transaction(mode, [...this.#tables.keys(), ...OWN], async (transaction) => (
+  async #run<T>(mode: 'rw!' | 'r!', body: (tx: Tx) => Promise<T>, parts?: readonly Part[]): Promise<T> {
+    const names = parts?.map((part) => `_sync_${part}`) ?? [...this.#tables.keys(), ...OWN];
+    return await this.#db.transaction(mode, names, async (transaction) => (
       await body(new DexieTx(transaction.idbtrans as IDBTransaction, this.#tables, this.#core))
     ));
   }
@@ -381,6 +382,29 @@ class DexieTx implements Tx {
     return this.#meet(chunks).flatMap(({ entries }) => entries);
   }
 
+  /** After the whole outbox was read. */
+  async markSent(ops: readonly Op[]): Promise<void> {
+    const touched = new Set<Chunk>();
+    for (const { stamp: { opId } } of ops) {
+      const chunk = this.#places.get(opId)!;
+      const entry = chunk.entries.find(({ op }) => op.stamp.opId === opId)!;
+      if (!entry.sent) touched.add(chunk);
+      entry.sent = true;
+    }
+    // They are written once more when they are answered, and when they leave: better together.
+    let last: Chunk | undefined;
+    for (const chunk of this.#chunks.values()) {
+      const fits = last && last.keys.length + chunk.keys.length <= CHUNK_SIZE
+        && touched.has(chunk) && !chunk.keys.some((key) => last!.keys.includes(key));
+      if (fits) {
+        for (const { op } of chunk.entries) this.#places.set(op.stamp.opId, last!);
+        last!.keys.push(...chunk.keys);
+        last!.entries.push(...chunk.entries.splice(0));
+      } else last = touched.has(chunk) ? chunk : undefined;
+    }
+    await this.#writeOutbox([], touched);
+  }
+
   async counts(): Promise<{ pending: number; blocked: number }> {
     const store = this.#store('_sync_outbox');
     const [pending, blocked] = await all([done(store.index('keys').count()), done(store.index('blocked').count())]);
@@ -440,9 +464,16 @@ class DexieTx implements Tx {
     const chunkOf = (entries: Entry[]): Chunk => (
       { keys: keysOf(entries), blocked: keysOf(entries.filter(({ retry }) => retry !== undefined)), entries }
     );
+    const emptied: number[] = [];
     for (const chunk of touched) {
       Object.assign(chunk, chunkOf(chunk.entries));
-      requests.push(chunk.entries.length > 0 ? store.put(chunk) : store.delete(chunk.seq!));
+      if (chunk.entries.length > 0) requests.push(store.put(chunk));
+      else emptied.push(chunk.seq!);
+    }
+    for (let i = 0; i < emptied.length;) {
+      const first = emptied[i++]!;
+      while (emptied[i] === emptied[i - 1]! + 1) i++;
+      requests.push(store.delete(IDBKeyRange.bound(first, emptied[i - 1]!)));
     }
     for (let i = 0; i < added.length; i += CHUNK_SIZE) {
       requests.push(store.add(chunkOf(added.slice(i, i + CHUNK_SIZE))));

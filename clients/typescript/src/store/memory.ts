@@ -1,5 +1,5 @@
 import { see, type Entry, type Synced } from '../rules/view.ts';
-import type { SnapshotItem } from '../wire.ts';
+import type { Op, SnapshotItem } from '../wire.ts';
 import { replacements } from './replacements.ts';
 import { type Changed, type Conflict, type Key, type Known, RUNS_KEPT, type Row, type Run, type State, type Store, type Tx, keyOf, partsOf } from './store.ts';
 
@@ -108,6 +108,11 @@ class MemoryTx implements Tx {
 
   async outbox() {
     return [...this.#content.outbox];
+  }
+
+  async markSent(ops: readonly Op[]) {
+    const ids = new Set(ops.map(({ stamp }) => stamp.opId));
+    for (const entry of this.#content.outbox) if (ids.has(entry.op.stamp.opId)) entry.sent = true;
   }
 
   async counts() {
