@@ -26,9 +26,8 @@ export interface DeviceOptions {
   workspace: string;
   user: string | null;
   filter: string[] | null;
-  tables: string[];
-  /** The fields of some tables that the app sees; of others, all. */
-  fields?: State['fields'];
+  /** The tables that the app sees, and which of their fields. */
+  fields: State['fields'];
   rulesOf(tableName: string): EditRules;
   tell<E extends keyof DeviceEvents>(event: E, detail: DeviceEvents[E]): void;
   now(): number;
@@ -71,7 +70,8 @@ export class Device {
   /** Makes the device, or meets the one that the store has. Rows that were there before become
    * ops, records that the app did not know become visible. */
   async open(): Promise<State> {
-    const { workspace, user, filter, tables, fields = {} } = this.#options;
+    const { workspace, user, filter, fields } = this.#options;
+    const tables = Object.keys(fields);
     return await this.#store.transaction(async (tx) => {
       const old = await tx.state();
       const state = !old || old.isClosed ? this.#newState() : old;
@@ -80,23 +80,23 @@ export class Device {
       }
       if (state.user !== user) throw new SyncError('OTHER_USER', 'the store holds the records of another user');
       this.#deviceId = state.deviceId;
+      const before = state.fields;
       const added = tables.filter((table) => !state.tables.includes(table));
-      const left = state.tables.filter((table) => !tables.includes(table));
-      const changed = tables.filter((table) => !added.includes(table) && !isEqual([fields[table]], [state.fields[table]]));
+      const shown = tables.filter((table) => added.includes(table) || String(fields[table]) !== String(before[table]));
       const isOther = !isEqual(filter, state.filter);
-      if (isOther || left.length > 0) {
+      if (isOther || state.tables.some((table) => !tables.includes(table))) {
         // Another filter begins anew; and of records that were shown, the store may have had
         // nothing but the rows.
         await tx.unstage();
         Object.assign(state, { filter, snapshot: newSnapshot(), answered: ++state.calls });
         if (isOther) Object.assign(state, { cursor: 0, proof: null });
       }
-      Object.assign(state, { tables, fields });
-      state.left.push(...left);
+      Object.assign(state, { tables, fields: { ...before, ...fields } });
       await tx.setState(state);
       for (const { op } of await tx.outbox()) this.#author(state).observe(op.stamp.hlc);
-      for (const table of added) await this.#takeRows(tx, state, table);
-      await this.#show(tx, [...added, ...changed]);
+      for (const table of added) await this.#recordRows(tx, state, table, Object.hasOwn(before, table));
+      const keys = (await tx.syncedKeys()).filter((key) => shown.includes(partsOf(key).tableName));
+      for (const some of inParts(keys)) await tx.show(some);
       return state;
     });
   }
@@ -122,7 +122,6 @@ export class Device {
       deviceId: newId(this.#options.now()),
       filter,
       tables: [],
-      left: [],
       fields: {},
       cursor: 0,
       proof: null,
@@ -137,7 +136,9 @@ export class Device {
     };
   }
 
-  async #takeRows(tx: Tx, state: State, tableName: string): Promise<void> {
+  /** Makes ops of a table's rows. Those of records that are known are no edits if the app has seen
+   * the table before: then they are what it saw. */
+  async #recordRows(tx: Tx, state: State, tableName: string, isOld: boolean): Promise<void> {
     for (let after: string | null = null; ;) {
       const rows = await tx.rows(tableName, after, STORED_AT_ONCE);
       if (rows.length === 0) break;
@@ -151,17 +152,10 @@ export class Device {
           await this.#find(tx, keyOf(tableName, pk), keyOf(tableName, pk), finding);
         }
       }
-      const isOld = state.left.includes(tableName);
       const known = await tx.known([...values.keys()]);
       await this.record(tx, state, isOld ? known.filter(({ synced, entries }) => !synced && !entries[0]) : known, values);
       after = rows.at(-1)!.pk;
     }
-  }
-
-  async #show(tx: Tx, tables: string[]): Promise<void> {
-    if (tables.length === 0) return;
-    const keys = (await tx.syncedKeys()).filter((key) => tables.includes(partsOf(key).tableName));
-    for (const some of inParts(keys)) await tx.show(some);
   }
 
   /** Makes ops of what records become, null for deleted. */
@@ -283,8 +277,6 @@ export class Device {
       if (known?.mine && patch) {
         finding.mine = { ...known.mine, ...patch };
         finding.fields = known.fields && [...new Set([...known.fields, ...finding.fields!])];
-        // The server tells it once.
-        if (finding.theirs === undefined) finding.theirs = known.theirs;
       }
     }
     const conflict: Conflict = { id, tableName, pk, ...finding, at: this.#options.now() };
@@ -510,7 +502,7 @@ export class Device {
   async acknowledge(signal: AbortSignal): Promise<void> {
     const { workspace, now } = this.#options;
     const { deviceId, cursor: version, isComplete, snapshot, acknowledged } = await this.read();
-    const isDue = version > acknowledged.version || now() - acknowledged.at > HEARTBEAT;
+    const isDue = version > acknowledged.version || Math.abs(now() - acknowledged.at) > HEARTBEAT;
     if (!isComplete || snapshot || version === 0 || !isDue) return;
     await this.#server.call(workspace, 'cursor', { deviceId, version }, signal);
     await this.#store.transaction(async (tx) => {
@@ -535,23 +527,24 @@ export class Device {
     }, parts);
   }
 
-  /** Stores what a call's reply says, unless that of a later one was stored. */
-  async #answered<T>(
-    { deviceId, calls }: State,
-    body: (tx: Tx, state: State) => Promise<T>,
-    parts?: Part[],
-  ): Promise<T> {
+  /** Stores what a call's reply says, unless that of a later one was stored, or one that has moved
+   * on from where this one began. */
+  async #answered<T>(begun: State, body: (tx: Tx, state: State) => Promise<T>, parts?: Part[]): Promise<T> {
     return await this.#store.transaction(async (tx) => {
       const state = await this.state(tx);
-      if (state.deviceId !== deviceId || state.answered > calls) {
+      if (state.answered > begun.calls || placeOf(state) !== placeOf(begun)) {
         throw new SyncError('LATE', 'another tab was answered first');
       }
-      state.answered = calls;
+      state.answered = begun.calls;
       const result = await body(tx, state);
       await tx.setState(state);
       return result;
     }, parts);
   }
+}
+
+function placeOf({ deviceId, cursor, proof, snapshot }: State): string {
+  return JSON.stringify([deviceId, cursor, proof, snapshot]);
 }
 
 function newSnapshot(): Staged {

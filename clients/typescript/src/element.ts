@@ -25,7 +25,7 @@ const ENGLISH: Texts = {
     if (phase === 'waiting' && online) return 'Waiting for the server';
     return pending > 0 && isConnected(phase) ? 'Saving' : PHASES[phase];
   },
-  pending: (count) => (count === 1 ? '1 change to send' : `${count} changes to send`),
+  pending: (count) => `${count} pending`,
   conflicts: (count) => (count === 1 ? '1 conflict' : `${count} conflicts`),
 };
 
@@ -38,7 +38,7 @@ function percent(share: number): number {
 }
 
 const STYLE = `
-:host { display: inline-flex; align-items: center; gap: 0.5em; font-variant-numeric: tabular-nums; --sync-color: #8a8f98 }
+:host { display: inline-flex; flex-wrap: wrap; align-items: center; gap: 0 0.5em; white-space: nowrap; font-variant-numeric: tabular-nums; --sync-color: #8a8f98 }
 :host([hidden]) { display: none }
 :host([phase=live]), :host([phase=polling]) { --sync-color: #1a9d5c }
 :host([phase=syncing]), :host([phase=starting]) { --sync-color: #2f6fdd }

@@ -1,6 +1,6 @@
 import { pauseAfter } from './backoff.ts';
 import { SyncError } from './error.ts';
-import type { Server } from './server.ts';
+import { Server, type ServerOptions } from './server.ts';
 import { readEvents } from './sse.ts';
 import type { State } from './store/store.ts';
 import type { PullReply } from './wire.ts';
@@ -50,12 +50,30 @@ export class Live {
       this.#streams.delete(stream);
     };
   }
+
+  /** What waits to connect again does so now. */
+  retry(): void {
+    for (const stream of this.#streams) stream.retry();
+  }
+}
+
+const lives: { options: ServerOptions; live: Live }[] = [];
+
+/** One for all that name the same server in the same way. */
+export function liveOf(options: ServerOptions): Live {
+  const isSame = ({ options: { url, headers, fetch } }: (typeof lives)[number]) => (
+    url === options.url && headers === options.headers && fetch === options.fetch
+  );
+  let known = lives.find(isSame);
+  if (!known) lives.push(known = { options, live: new Live(new Server(options)) });
+  return known.live;
 }
 
 class Stream {
   readonly #server: Server;
   readonly #followers = new Map<string, Follower>();
   #connection: AbortController | undefined;
+  #pause: AbortController | undefined;
 
   constructor(server: Server) {
     this.#server = server;
@@ -82,6 +100,10 @@ class Stream {
     this.#connection?.abort();
   }
 
+  retry(): void {
+    this.#pause?.abort();
+  }
+
   #reopen(): void {
     this.close();
     const connection = new AbortController();
@@ -104,7 +126,8 @@ class Stream {
       if (signal.aborted) return;
       failures++;
       this.#tell(false, error);
-      await sleep(pauseAfter(failures, error?.retryAfter), signal);
+      this.#pause = new AbortController();
+      await sleep(pauseAfter(failures, error?.retryAfter), AbortSignal.any([signal, this.#pause.signal]));
     }
   }
 

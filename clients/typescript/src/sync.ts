@@ -1,7 +1,7 @@
 import { pauseAfter } from './backoff.ts';
 import { Device, type DeviceEvents } from './device.ts';
 import { SyncError } from './error.ts';
-import { type Follower, Live, sleep } from './live.ts';
+import { type Follower, type Live, liveOf, sleep } from './live.ts';
 import { Emitter, Observable } from './observable.ts';
 import { type Entry, see } from './rules/view.ts';
 import { Server, type ServerOptions } from './server.ts';
@@ -102,21 +102,6 @@ function isUnsettled({ answered, waits }: Entry): boolean {
   return answered !== undefined || waits === true;
 }
 
-const lives: { options: SyncOptions; live: Live }[] = [];
-
-/** One stream for all stores of the page that name the same server in the same way. */
-function liveOf(options: SyncOptions, server: Server): Live {
-  const { url, headers, fetch } = options;
-  const isSame = ({ options: other }: { options: SyncOptions }) => (
-    other.url === url && other.headers === headers && other.fetch === fetch
-  );
-  const known = lives.find(isSame);
-  if (known) return known.live;
-  const live = new Live(server);
-  lives.push({ options, live });
-  return live;
-}
-
 /** One store, kept in step with its workspace. */
 export class Sync {
   readonly status = new Observable<Status>({
@@ -149,6 +134,7 @@ export class Sync {
   #isConnected = false;
   /** The first pull or snapshot is not complete. */
   #isFirst = false;
+  // In time that no change of the system's clock moves.
   #pullAt = 0;
   #acknowledgeAt = 0;
   /** Ops wait for something on the server. */
@@ -164,13 +150,12 @@ export class Sync {
     this.tables = new Map(Array.isArray(tables) ? tables.map((name) => [name, {}]) : Object.entries(tables));
     const server = new Server(options);
     this.#store = makeStore(this);
-    this.#live = liveOf(options, server);
+    this.#live = liveOf(options);
     this.#device = new Device(this.#store, server, {
       workspace,
       user: user ?? null,
       filter: filter?.toSorted() ?? null,
-      tables: [...this.tables.keys()],
-      fields: Object.fromEntries([...this.tables].flatMap(([name, { fields }]) => (fields ? [[name, fields]] : []))),
+      fields: Object.fromEntries([...this.tables].map(([name, { fields = null }]) => [name, fields])),
       rulesOf: (name) => {
         const { patches = false, conflicts = 'merge' } = this.tables.get(name) ?? {};
         return { patches, conditional: conflicts === 'ask' };
@@ -190,19 +175,23 @@ export class Sync {
   async start(): Promise<void> {
     if (this.#tabs) return;
     this.#set({ phase: 'starting', error: null });
-    this.#tabs = new Tabs(this.#store.name, {
+    const tabs = new Tabs(this.#store.name, {
       lead: (signal) => this.#lead(signal),
       receive: (message) => this.#receive(message),
       status: () => this.status.value,
     });
+    this.#tabs = tabs;
     try {
       await this.#device.open();
     } catch (error) {
+      // It may have been stopped meanwhile, and even started again.
+      if (this.#tabs !== tabs) return;
       this.#fail(error);
       this.stop();
       throw error;
     }
-    this.#tabs.start();
+    if (this.#tabs !== tabs) return;
+    tabs.start();
     this.#count();
   }
 
@@ -215,9 +204,14 @@ export class Sync {
 
   /** Synchronizes now, also after a refusal. */
   retry(): void {
-    this.#isResting = false;
-    this.#wake();
+    this.#retry();
     this.#tabs?.send({ type: 'retry' });
+  }
+
+  #retry(): void {
+    this.#isResting = false;
+    this.#live.retry();
+    this.#wake();
   }
 
   /** The ops that the server does not hold for good, in the order in which they were made. */
@@ -322,10 +316,8 @@ export class Sync {
 
   #receive(message: Message): void {
     if (message.type === 'captured') this.#wakeUnlessResting();
-    else if (message.type === 'retry') {
-      this.#isResting = false;
-      this.#wake();
-    } else if (message.type === 'logout') this.stop();
+    else if (message.type === 'retry') this.#retry();
+    else if (message.type === 'logout') this.stop();
     else if (message.type === 'event') this.#events.emit(message.name as 'run', message.detail as Run);
     else if (message.type === 'leader' && !this.#tabs?.isLeader) {
       const { pending, blocked, conflicts, failed } = this.status.value;
@@ -438,7 +430,7 @@ export class Sync {
     const { isComplete } = await this.#device.read();
     this.#isFirst = !isComplete;
     if (this.#isConnected && this.#pullAt > 0 && !(await this.#isUnsettled())) this.#pullAt = Infinity;
-    const pulls = !this.#isConnected || Date.now() >= this.#pullAt;
+    const pulls = !this.#isConnected || performance.now() >= this.#pullAt;
     if (pulls) this.#set({ phase: 'syncing' });
     try {
       await this.#device.push(signal);
@@ -446,8 +438,8 @@ export class Sync {
         await this.#device.pull(signal);
         this.#pullAt = Infinity;
       }
-      if (Date.now() >= this.#acknowledgeAt) {
-        this.#acknowledgeAt = Date.now() + ACKNOWLEDGE_EVERY;
+      if (performance.now() >= this.#acknowledgeAt) {
+        this.#acknowledgeAt = performance.now() + ACKNOWLEDGE_EVERY;
         await this.#device.acknowledge(signal);
       }
     } catch (error) {
@@ -478,7 +470,7 @@ export class Sync {
   async #due(): Promise<number> {
     const outbox = await this.#store.read((tx) => tx.outbox(), ['outbox']);
     const { pollInterval = 30_000 } = this.#options;
-    const now = Date.now();
+    const now = performance.now();
     if (outbox.some(isUnsettled)) this.#pullAt = Math.min(this.#pullAt, now + STREAM_PATIENCE);
     this.#isBlocked = outbox.some(({ answered }) => answered === undefined);
     const next = [IDLE, this.#pullAt - now];
@@ -495,7 +487,7 @@ export class Sync {
     this.#alarm ??= setTimeout(() => {
       this.#alarm = undefined;
       this.#wakeUnlessResting();
-    }, Math.max(0, this.#acknowledgeAt - Date.now()));
+    }, Math.max(0, this.#acknowledgeAt - performance.now()));
   }
 
   #follower(signal: AbortSignal): Follower {

@@ -61,7 +61,7 @@ test('follows a sync from its start to offline edits and back', async () => {
   expect(shown.getAttribute('phase')).toBe('polling');
   isOnline = false;
   await db.table('todos').bulkPut([{ id: 'a' }, { id: 'bad' }]);
-  await expect.poll(() => texts(shown)).toEqual(['Offline', '2 changes to send']);
+  await expect.poll(() => texts(shown)).toEqual(['Offline', '2 pending']);
   expect(shown.getAttribute('phase')).toBe('waiting');
   isOnline = true;
   sync.retry();
@@ -69,9 +69,9 @@ test('follows a sync from its start to offline edits and back', async () => {
 });
 
 test.each([
-  [{ phase: 'live', pending: 1 }, ['Saving', '1 change to send']],
+  [{ phase: 'live', pending: 1 }, ['Saving', '1 pending']],
   [{ phase: 'waiting', online: true }, ['Waiting for the server']],
-  [{ phase: 'unauthorized', pending: 2 }, ['Sign in again', '2 changes to send']],
+  [{ phase: 'unauthorized', pending: 2 }, ['Sign in again', '2 pending']],
   [{ phase: 'refused' }, ['Refused by the server']],
   [{ phase: 'storage' }, ['Storage fails']],
   [{ phase: 'syncing', progress: { records: 500, share: null } }, ['Loading 500']],

@@ -22,7 +22,7 @@ async function open(name: string) {
     workspace: 'w',
     user: null,
     filter: null,
-    tables: ['todos'],
+    fields: { todos: null },
     rulesOf: () => ({ patches: false, conditional: false }),
     tell() {},
     now: Date.now,

@@ -12,7 +12,7 @@ use sync_ext_harness::cluster::Cluster;
 use sync_ext_harness::document::Document;
 
 /// Each document, the database for its examples and how many it has at least.
-const DOCUMENTS: [(&str, &str, usize); 10] = [
+const DOCUMENTS: [(&str, &str, usize); 12] = [
     ("README.md", "tour", 5),
     ("docs/access.md", "access", 4),
     ("docs/clients.md", "clients", 7),
@@ -23,6 +23,8 @@ const DOCUMENTS: [(&str, &str, usize); 10] = [
     ("docs/own-tables.md", "own_tables", 2),
     ("docs/patches.md", "patches", 5),
     ("docs/protocol.md", "protocol", 19),
+    ("docs/rxdb.md", "rxdb", 0),
+    ("docs/tanstack-db.md", "tanstack_db", 0),
 ];
 
 #[test]

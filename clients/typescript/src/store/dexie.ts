@@ -59,8 +59,8 @@ export class DexieStore implements Store {
   readonly name: string;
   readonly #db: Dexie;
   readonly #tables: ShownTables;
-  /** Transactions that the app has written in. */
-  readonly #capturing = new WeakSet<IDBTransaction>();
+  /** The transactions that the app has written in, and the last write that is under way in each. */
+  readonly #writing = new WeakMap<IDBTransaction, Promise<unknown> | null>();
   #core: DBCore | undefined;
 
   constructor(db: Dexie, tables: ShownTables, capture: Capture) {
@@ -87,7 +87,7 @@ export class DexieStore implements Store {
           table: (name) => {
             const table = core.table(name);
             if (!tables.has(name)) return table;
-            return { ...table, mutate: (request) => this.#capture(table, request, capture) };
+            return { ...table, mutate: (request) => this.#mutate(table, request, capture) };
           },
         };
       },
@@ -109,16 +109,30 @@ export class DexieStore implements Store {
     ));
   }
 
+  /** One write after the other in a transaction: a capture reads what the one before has saved. */
+  #mutate(table: DBCoreTable, request: DBCoreMutateRequest, capture: Capture): Promise<DBCoreMutateResponse> {
+    const trans = request.trans as IDBTransaction;
+    const before = this.#writing.get(trans);
+    if (before === undefined) trans.addEventListener('complete', () => capture.captured());
+    const run = () => this.#capture(table, request, capture);
+    const write = before ? before.then(run, run) : run();
+    const end = () => {
+      if (this.#writing.get(trans) === write) this.#writing.set(trans, null);
+    };
+    this.#writing.set(trans, write);
+    write.then(end, end);
+    return write;
+  }
+
   // Chains of Dexie's promises instead of await: what Dexie knows of the app's transaction would
   // be lost after an await in it.
   #capture(table: DBCoreTable, request: DBCoreMutateRequest, capture: Capture): Promise<DBCoreMutateResponse> {
     const trans = request.trans as IDBTransaction;
-    if (!this.#capturing.has(trans)) {
-      this.#capturing.add(trans);
-      trans.addEventListener('complete', () => capture.captured());
-    }
     const tx = new DexieTx(trans, this.#tables, undefined);
-    const keysOf = (pks: unknown[]) => pks.map((pk) => keyOf(table.name, checkPk(table.name, pk)));
+    // A row of another key may go, it is of no record.
+    const isDelete = request.type === 'delete' || request.type === 'deleteRange';
+    const pkOf = (pk: unknown) => (isDelete && typeof pk !== 'string' ? '' : checkPk(table.name, pk));
+    const keysOf = (pks: unknown[]) => pks.map((pk) => keyOf(table.name, pkOf(pk)));
     const write = (keys: Key[], payloads: Payload[] | null): Promise<DBCoreMutateResponse> => {
       const record = (response: DBCoreMutateResponse, state: State | undefined, known: Known[]) => {
         const values = new Map<Key, Payload | null>();
@@ -128,7 +142,7 @@ export class DexieStore implements Store {
         const changed = known.filter(({ key }) => values.has(key));
         for (const was of changed) {
           const payload = values.get(was.key);
-          if (payload) values.set(was.key, this.#fromRow(table, was, payload, state));
+          if (payload) values.set(was.key, fromRow(table, was, tx.appRows.get(was.key), payload));
         }
         return Dexie.Promise.resolve(capture.capture(tx, state, changed, values)).then(() => response);
       };
@@ -152,27 +166,14 @@ export class DexieStore implements Store {
     try {
       const { extractKey } = table.schema.primaryKey;
       const keys = keysOf(request.keys ?? (request as DBCorePutRequest).values.map((value) => extractKey!(value)));
-      return write(keys, request.type === 'delete' ? null : request.values.map((value, i) => checkRow(keys[i]!, value)));
+      if (request.type === 'delete') return write(keys, null);
+      const payloads = request.values.map((value, i) => checkRow(keys[i]!, value));
+      // The row is the payload, to which members that are undefined do not belong.
+      request = { ...request, values: payloads };
+      return write(keys, payloads);
     } catch (error) {
       return Dexie.Promise.reject(error);
     }
-  }
-
-  /** The payload that a row means: with what the record has and the app was not shown. */
-  #fromRow(table: DBCoreTable, was: Known, row: Payload, state: State | undefined): Payload {
-    const { payload } = see(was.synced, was.entries);
-    if (!payload) return row;
-    // Before the first start of another version of the app, rows are as the last one saw them.
-    const { fields } = state?.tables.includes(table.name) ? { fields: state.fields[table.name] } : this.#tables.get(table.name)!;
-    const hidden = Object.entries(payload).filter(([name]) => fields && !fields.includes(name));
-    const whole = hidden.length > 0 ? { ...Object.fromEntries(hidden), ...row } : { ...row };
-    const { keyPath } = table.schema.primaryKey;
-    if (typeof keyPath === 'string' && payload[keyPath] !== row[keyPath]) {
-      // The key of a row is text, that of its record may be a number, or left out.
-      if (Object.hasOwn(payload, keyPath)) whole[keyPath] = payload[keyPath]!;
-      else delete whole[keyPath];
-    }
-    return whole;
   }
 }
 
@@ -214,6 +215,21 @@ function checkRow(key: Key, row: unknown): Payload {
   }
 }
 
+/** The payload that a row means: with what the record has and the row before did not show. */
+function fromRow(table: DBCoreTable, was: Known, before: Payload | undefined, row: Payload): Payload {
+  const { payload } = see(was.synced, was.entries);
+  if (!payload) return row;
+  const hidden = Object.entries(payload).filter(([name]) => before && !Object.hasOwn(before, name));
+  const whole = { ...Object.fromEntries(hidden), ...row };
+  const { keyPath } = table.schema.primaryKey;
+  if (typeof keyPath === 'string' && payload[keyPath] !== row[keyPath]) {
+    // The key of a row is text, that of its record may be a number, or left out.
+    if (Object.hasOwn(payload, keyPath)) whole[keyPath] = payload[keyPath]!;
+    else delete whole[keyPath];
+  }
+  return whole;
+}
+
 /** As Dexie's promise, which keeps a transaction open. */
 function all<T extends readonly unknown[]>(promises: readonly [...T]): Promise<{ -readonly [I in keyof T]: Awaited<T[I]> }> {
   return Dexie.Promise.all([...promises]) as unknown as Promise<{ -readonly [I in keyof T]: Awaited<T[I]> }>;
@@ -250,6 +266,8 @@ class DexieTx implements Tx {
   readonly #places = new Map<string, Chunk>();
   /** Records whose payload is the app's row. */
   readonly #inRow = new Set<Key>();
+  /** The app's rows, of the records that were read last. */
+  appRows = new Map<Key, Payload>();
 
   constructor(trans: IDBTransaction, tables: ShownTables, core: DBCore | undefined) {
     this.#trans = trans;
@@ -314,6 +332,7 @@ class DexieTx implements Tx {
   }
 
   #gather(keys: readonly Key[], synced: Map<Key, StoredSynced>, chunks: Chunk[], rows: Map<Key, Payload>): Known[] {
+    this.appRows = rows;
     const found = this.#meet(chunks).flatMap((chunk) => chunk.entries);
     const entries = groupBy(found, ({ op }) => keyOf(op.tableName, op.pk));
     return keys.map((key) => {

@@ -20,9 +20,9 @@ export class MemoryStore implements Store {
 
   transaction<T>(body: (tx: Tx) => Promise<T>): Promise<T> {
     const run = this.#turn.then(async () => {
-      const copy = Object.assign(new Content(), structuredClone({ ...this.#content }));
-      const result = await body(new MemoryTx(copy));
-      this.#content = copy;
+      const content = copyOf(this.#content);
+      const result = await body(new MemoryTx(content));
+      this.#content = copyOf(content);
       return result;
     });
     this.#turn = run.catch(() => {});
@@ -30,7 +30,7 @@ export class MemoryStore implements Store {
   }
 
   async read<T>(body: (tx: Tx) => Promise<T>): Promise<T> {
-    return await body(new MemoryTx(Object.assign(new Content(), structuredClone({ ...this.#content }))));
+    return await body(new MemoryTx(copyOf(this.#content)));
   }
 }
 
@@ -42,6 +42,11 @@ class Content {
   conflicts = new Map<string, Conflict>();
   runs: Run[] = [];
   rows = new Map<Key, unknown>();
+}
+
+/** Nobody has a part of what is kept in hand. */
+function copyOf(content: Content): Content {
+  return Object.assign(new Content(), structuredClone({ ...content }));
 }
 
 const keyOfEntry = ({ op }: Entry) => keyOf(op.tableName, op.pk);

@@ -40,10 +40,8 @@ export interface State {
   filter: string[] | null;
   /** The tables whose records the app sees. */
   tables: string[];
-  /** Those that it did not see any more at some time: what their rows were then is no edit. */
-  left: string[];
-  /** Of those of which it sees a part, the fields. */
-  fields: { [table: string]: string[] };
+  /** The fields that it saw of these and of former ones; null: all. */
+  fields: { [table: string]: readonly string[] | null };
   cursor: number;
   proof: string | null;
   /** A pull or snapshot has been completed: acknowledging is allowed. */
