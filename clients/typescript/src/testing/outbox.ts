@@ -64,6 +64,22 @@ export const outbox: Claims = {
     equal((await store.read((tx) => tx.outbox())).map(pkOf), ['b']);
   },
 
+  async counts_the_ops_and_those_that_were_refused_for_now({ store }) {
+    await store.transaction(async (tx) => {
+      await tx.setState(newState());
+      await add(tx, put('a', 1), put('b', 2), put('a', 3), put('c', 4));
+      equal(await tx.counts(), { pending: 4, blocked: 0 });
+      await edit(tx, 'a', (entries) => entries.map((entry) => ({ ...entry, retry: '' })));
+      await edit(tx, 'b', (entries) => entries.map((entry) => ({ ...entry, retry: 'no parent' })));
+    });
+    equal(await store.read((tx) => tx.counts()), { pending: 4, blocked: 3 });
+    await store.transaction(async (tx) => {
+      await edit(tx, 'a', ([{ retry: _, ...first }]) => [first]);
+      await edit(tx, 'c', () => []);
+    });
+    equal(await store.read((tx) => tx.counts()), { pending: 2, blocked: 1 });
+  },
+
   async saves_a_record_twice_in_a_transaction({ store }) {
     await store.transaction(async (tx) => {
       await tx.setState(newState());

@@ -39,7 +39,7 @@ function anything(random: (below: number) => number, i: number): { doIt: (tx: Tx
     if (what === 0) return { was, synced: now };
     if (what === 1) return { was, synced: where === 0 ? null : { ...now, payload: null } };
     if (what === 2) return { was, entries: entries.slice(place) };
-    if (what === 3) return { was, entries: entries.map((entry) => ({ ...entry, sent: true })) };
+    if (what === 3) return { was, entries: entries.map((entry) => ({ ...entry, sent: true, ...(where === 0 && { retry: '' }) })) };
     if (what === 4) return { was, synced: now, entries: entries.toSpliced(place, 1, added) };
     if (what === 5) return { was, synced: now, entries: entries.toSpliced(place, 1) };
     return { was, entries: [...entries, added] };

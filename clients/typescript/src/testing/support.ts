@@ -24,9 +24,10 @@ export async function contentOf(tx: Tx) {
   return {
     state: await tx.state(),
     outbox,
+    counts: await tx.counts(),
     known: await tx.known([...keys].sort()),
     staged: [await tx.staged(0), await tx.staged(1)],
-    conflicts: (await tx.conflicts()).sort((a, b) => (keyOf(a.tableName, a.pk) < keyOf(b.tableName, b.pk) ? -1 : 1)),
+    conflicts: (await tx.conflicts()).sort((a, b) => (a.id < b.id ? -1 : 1)),
     runs: await tx.runs(),
     rows: [await tx.rows('notes', null, 1000), await tx.rows('files', null, 1000)],
   };

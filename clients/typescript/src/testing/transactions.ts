@@ -42,7 +42,7 @@ export const transactions: Claims = {
       await edit(tx, 'b', (entries) => [...entries.slice(1), put('b', 2)]);
       await tx.stage(0, []);
       await tx.stage(1, [item('b', 1)]);
-      await tx.removeConflict(keyOf('notes', 'a'));
+      await tx.removeConflict('c');
       await tx.log(run(2));
       throw error;
     });
