@@ -1,0 +1,571 @@
+import { SyncError } from './error.ts';
+import { answer, apply, type Finding, isTaken, settle, syncedOf } from './rules/answer.ts';
+import { Clock, newId } from './rules/author.ts';
+import { type EditRules, edit } from './rules/edit.ts';
+import { groupBy } from './rules/group.ts';
+import { isEqual, toPayload } from './rules/json.ts';
+import { type Entry, see } from './rules/view.ts';
+import type { Server } from './server.ts';
+import { type Changed, type Conflict, type Key, type Known, type Part, type Staged, type State, type Store, type Tx, keyOf, partsOf } from './store/store.ts';
+import type { Op, Payload, PullReply, PushReply, PushResult, SnapshotReply } from './wire.ts';
+
+/** What a device tells of its work. */
+export interface DeviceEvents {
+  captured: { ops: Op[] };
+  push: { ops: Op[] };
+  pushed: { ops: Op[]; results: PushResult[] };
+  /** Changes are stored, of others and own ones that came back; up to which version, and how far
+   * the server is. */
+  pulled: { changes: number; cursor: number; head: number };
+  conflict: Conflict;
+  /** Of a snapshot: how many records have arrived, and how many of them the app sees. */
+  progress: { received: number; stored: number; isOver: boolean };
+}
+
+export interface DeviceOptions {
+  workspace: string;
+  user: string | null;
+  filter: string[] | null;
+  /** The tables that the app sees, and which of their fields. */
+  fields: State['fields'];
+  rulesOf(tableName: string): EditRules;
+  tell<E extends keyof DeviceEvents>(event: E, detail: DeviceEvents[E]): void;
+  now(): number;
+  /** The maximum number of ops a push, and of items a page. */
+  pushLimit: number;
+  pageLimit: number;
+}
+
+/** A push is cut where its ops would be larger. */
+const PUSH_LENGTH = 1_000_000;
+/** So many records are stored at once, so that the page's own work is not kept waiting. */
+const STORED_AT_ONCE = 250;
+/** An idle device acknowledges after this time, so that it counts as active. */
+const HEARTBEAT = 12 * 3600 * 1000;
+
+
+/**
+ * One workspace on one device: the algorithm of the client guide, in steps that leave the store
+ * right wherever they are interrupted, and whoever else takes them on the same store. Each call
+ * takes a number in the store before it is made; its reply counts only while no later call has
+ * been answered.
+ */
+export class Device {
+  readonly #store: Store;
+  readonly #server: Server;
+  readonly #options: DeviceOptions;
+  /** Halved while a reply is too large. */
+  #pageLimit: number;
+  /** Of the state that was opened. */
+  #deviceId: string | undefined;
+  #clock: Clock | undefined;
+
+  constructor(store: Store, server: Server, options: DeviceOptions) {
+    this.#store = store;
+    this.#server = server;
+    this.#options = options;
+    this.#pageLimit = options.pageLimit;
+  }
+
+  /** Makes the device, or meets the one that the store has. Rows that were there before become
+   * ops, records that the app did not know become visible. */
+  async open(): Promise<State> {
+    const { workspace, user, filter, fields } = this.#options;
+    const tables = Object.keys(fields);
+    return await this.#store.transaction(async (tx) => {
+      const old = await tx.state();
+      const state = !old || old.isClosed ? this.#newState() : old;
+      if (state.workspace !== workspace) {
+        throw new SyncError('OTHER_WORKSPACE', `the store holds the workspace ${state.workspace}`);
+      }
+      if (state.user !== user) throw new SyncError('OTHER_USER', 'the store holds the records of another user');
+      this.#deviceId = state.deviceId;
+      const before = state.fields;
+      const added = tables.filter((table) => !state.tables.includes(table));
+      const shown = tables.filter((table) => added.includes(table) || String(fields[table]) !== String(before[table]));
+      const isOther = !isEqual(filter, state.filter);
+      if (isOther || state.tables.some((table) => !tables.includes(table))) {
+        // Another filter begins anew; and of records that were shown, the store may have had
+        // nothing but the rows.
+        await tx.unstage();
+        Object.assign(state, { filter, snapshot: newSnapshot(), answered: ++state.calls });
+        if (isOther) Object.assign(state, { cursor: 0, proof: null });
+      }
+      Object.assign(state, { tables, fields: { ...before, ...fields } });
+      await tx.setState(state);
+      for (const { op } of await tx.outbox()) this.#author(state).observe(op.stamp.hlc);
+      for (const table of added) await this.#recordRows(tx, state, table, Object.hasOwn(before, table));
+      const keys = (await tx.syncedKeys()).filter((key) => shown.includes(partsOf(key).tableName));
+      for (const some of inParts(keys)) await tx.show(some);
+      return state;
+    });
+  }
+
+  /** The state, made if there is none: before the first start, or if the browser has thrown the
+   * records away. */
+  async state(tx: Tx, state?: State): Promise<State> {
+    state ??= await tx.state();
+    if (state && this.#deviceId && (state.isClosed || state.deviceId !== this.#deviceId)) {
+      throw new SyncError('LOGGED_OUT', 'the user has logged out, in another tab');
+    }
+    if (state && !state.isClosed) return state;
+    const made = this.#newState();
+    if (this.#deviceId) this.#deviceId = made.deviceId;
+    return made;
+  }
+
+  #newState(): State {
+    const { workspace, user, filter } = this.#options;
+    return {
+      workspace,
+      user,
+      deviceId: newId(this.#options.now()),
+      filter,
+      tables: [],
+      fields: {},
+      cursor: 0,
+      proof: null,
+      isComplete: false,
+      acknowledged: { version: 0, at: 0 },
+      hlc: null,
+      calls: 0,
+      answered: 0,
+      generation: 0,
+      snapshot: null,
+      historyLost: false,
+    };
+  }
+
+  /** Makes ops of a table's rows. Those of records that are known are no edits if the app has seen
+   * the table before: then they are what it saw. */
+  async #recordRows(tx: Tx, state: State, tableName: string, isOld: boolean): Promise<void> {
+    for (let after: string | null = null; ;) {
+      const rows = await tx.rows(tableName, after, STORED_AT_ONCE);
+      if (rows.length === 0) break;
+      const values = new Map<Key, Payload>();
+      for (const { pk, value } of rows) {
+        try {
+          values.set(keyOf(tableName, pk), toPayload(value));
+        } catch (error) {
+          const message = (error as Error).message;
+          const finding: Finding = { kind: 'refused', mine: null, error: { code: 'INVALID_RECORD', message } };
+          await this.#find(tx, keyOf(tableName, pk), keyOf(tableName, pk), finding);
+        }
+      }
+      const known = await tx.known([...values.keys()]);
+      await this.record(tx, state, isOld ? known.filter(({ synced, entries }) => !synced && !entries[0]) : known, values);
+      after = rows.at(-1)!.pk;
+    }
+  }
+
+  /** Makes ops of what records become, null for deleted. */
+  async record(tx: Tx, state: State, known: Known[], values: ReadonlyMap<Key, Payload | null>): Promise<void> {
+    const changes: Changed[] = [];
+    const ops: Op[] = [];
+    const author = this.#author(state);
+    for (const was of known) {
+      const parts = partsOf(was.key);
+      const rules = this.#options.rulesOf(parts.tableName);
+      const edited = edit(parts, values.get(was.key)!, was.synced, was.entries, rules, author);
+      if (!edited) continue;
+      const entries = was.entries.filter((entry) => !edited.dropped.includes(entry));
+      if (edited.added) {
+        entries.push(edited.added);
+        ops.push(edited.added.op);
+      }
+      changes.push({ was, entries });
+    }
+    if (changes.length === 0) return;
+    await tx.save(changes);
+    this.#options.tell('captured', { ops });
+  }
+
+  #author({ deviceId, hlc }: State): Clock {
+    if (this.#clock?.deviceId !== deviceId) this.#clock = new Clock(deviceId, hlc, this.#options.now);
+    else if (hlc) this.#clock.observe(hlc);
+    return this.#clock;
+  }
+
+  /** Pushes what waits now, each op once, and what is made again of it. */
+  async push(signal: AbortSignal): Promise<void> {
+    const tried = new Set<string>();
+    for (let isMore = true; isMore;) {
+      let ops: Op[] = [];
+      const call = await this.#begin(async (tx, state) => {
+        if (state.snapshot) return true;
+        const ready = inTurn(await tx.outbox()).filter(({ stamp }) => !tried.has(stamp.opId));
+        ops = cut(ready, this.#options.pushLimit);
+        isMore = ops.length < ready.length;
+        await tx.markSent(ops);
+        return ops.length > 0;
+      }, ['state', 'outbox']);
+      for (const { stamp } of ops) tried.add(stamp.opId);
+      if (call.snapshot) await this.#finishSnapshot(signal);
+      else if (ops.length > 0) isMore = await this.#send(ops, signal, call) || isMore;
+    }
+  }
+
+  /** Returns whether ops were made again. */
+  async #send(ops: Op[], signal: AbortSignal, begun?: State): Promise<boolean> {
+    this.#options.tell('push', { ops });
+    let results: PushResult[];
+    const call = begun ?? await this.#begin();
+    try {
+      const reply = await this.#server.call<PushReply>(this.#options.workspace, 'push', ops, signal);
+      results = reply.results;
+      if (results?.length !== ops.length) throw new SyncError('MALFORMED', 'not a reply to this push');
+    } catch (error) {
+      if (!(error instanceof SyncError) || error.remedy !== 'content') throw error;
+      if (ops.length > 1) {
+        const half = Math.ceil(ops.length / 2);
+        const isAgain = await this.#send(ops.slice(0, half), signal);
+        return await this.#send(ops.slice(half), signal) || isAgain;
+      }
+      const { code, message, detail } = error;
+      const text = detail ? `${message}: ${detail}` : message;
+      results = [{ opId: ops[0]!.stamp.opId, success: false, errorCode: code, error: text }];
+    }
+    const isAgain = await this.#answered(call, (tx, state) => this.#settleResults(tx, state, ops, results));
+    this.#options.tell('pushed', { ops, results });
+    return isAgain;
+  }
+
+  /** Returns whether there is something of these records that was never sent. */
+  async #settleResults(tx: Tx, state: State, ops: Op[], results: PushResult[]): Promise<boolean> {
+    const byKey = groupBy(ops.keys(), (i) => keyOf(ops[i]!.tableName, ops[i]!.pk));
+    const author = this.#author(state);
+    const changes: Changed[] = [];
+    for (const was of await tx.known([...byKey.keys()])) {
+      let { synced, entries } = was;
+      const all = byKey.get(was.key)!;
+      // A reply has the payload of a record once.
+      const theirs = all.map((i) => (results[i]!.winner ?? results[i]!.current)?.payload).find(Boolean);
+      for (const i of all) {
+        const { finding, ...answered } = answer({ synced, entries }, ops[i]!, results[i]!, was, state.cursor, author);
+        ({ synced, entries } = answered);
+        const opId = ops[i]!.stamp.opId;
+        if (finding) await this.#find(tx, was.key, opId, { ...finding, theirs: theirs ?? finding.theirs }, ops[i]);
+      }
+      changes.push(synced === was.synced ? { was, entries } : { was, synced: synced!, entries });
+    }
+    await this.#save(tx, state, changes);
+    return changes.some(({ entries }) => entries!.some(({ sent }) => !sent));
+  }
+
+  /** Saves, and remembers the hlc of what leaves the outbox. */
+  async #save(tx: Tx, state: State, changes: Changed[]): Promise<void> {
+    for (const { was, entries } of changes) {
+      if (!entries) continue;
+      for (const { op: { stamp } } of was.entries) {
+        if (!state.hlc || stamp.hlc > state.hlc) state.hlc = stamp.hlc;
+      }
+    }
+    await tx.save(changes);
+  }
+
+  async #find(tx: Tx, key: Key, id: string, finding: Finding, op?: Op): Promise<void> {
+    const { tableName, pk } = partsOf(key);
+    const patch = op?.operation === 'patch' && op.payload;
+    if (patch) finding.fields ??= Object.keys(patch);
+    if (finding.kind === 'changed') {
+      // Edits that build on one that was not stored are refused after it: one conflict for all.
+      const isSame = (other: Conflict) => (
+        other.kind === 'changed' && other.tableName === tableName && other.pk === pk && other.id !== id
+      );
+      const known = (await tx.conflicts()).find(isSame);
+      if (known) await tx.removeConflict(known.id);
+      if (known?.mine && patch) {
+        finding.mine = { ...known.mine, ...patch };
+        finding.fields = known.fields && [...new Set([...known.fields, ...finding.fields!])];
+      }
+    }
+    const conflict: Conflict = { id, tableName, pk, ...finding, at: this.#options.now() };
+    await tx.putConflict(conflict);
+    this.#options.tell('conflict', conflict);
+  }
+
+  /** Pulls up to the head. */
+  async pull(signal: AbortSignal): Promise<void> {
+    for (let hasMore = true; hasMore;) {
+      const call = await this.#begin();
+      if (call.snapshot) {
+        await this.#finishSnapshot(signal);
+        continue;
+      }
+      const { cursor, proof, filter: tables } = call;
+      const reply = await this.#page<PullReply>('pull', { cursor, proof, tables, latest: true }, signal);
+      await this.#answered(call, (tx, state) => this.#applyPage(tx, state, reply));
+      hasMore = reply.hasMore || reply.requiresSnapshot;
+      if (!reply.requiresSnapshot) this.#tellPulled(reply);
+    }
+  }
+
+  /** A call that is answered with a page, a smaller one if the server cannot send it. */
+  async #page<Reply>(name: string, body: object, signal: AbortSignal): Promise<Reply> {
+    for (;;) {
+      const pageLimit = this.#pageLimit;
+      try {
+        return await this.#server.call<Reply>(this.#options.workspace, name, { ...body, pageLimit }, signal);
+      } catch (error) {
+        const isTooLarge = error instanceof SyncError && error.remedy === 'content' && pageLimit > 1;
+        if (!isTooLarge) throw error;
+        this.#pageLimit = Math.floor(pageLimit / 2);
+      }
+    }
+  }
+
+  /** Stores an event of a stream that was opened from a state. Returns whether the stream goes on;
+   * if not, pull and open another. */
+  async receive(reply: PullReply, opened: Pick<State, 'deviceId' | 'generation'>): Promise<boolean> {
+    const isStored = await this.#store.transaction(async (tx) => {
+      const state = await this.state(tx);
+      const isOther = state.deviceId !== opened.deviceId || state.generation !== opened.generation;
+      if (isOther || state.snapshot) return null;
+      if (!reply.requiresSnapshot && reply.nextCursor <= state.cursor) return false;
+      // It counts as a call that has just been answered.
+      state.answered = ++state.calls;
+      await this.#applyPage(tx, state, reply);
+      await tx.setState(state);
+      return true;
+    });
+    if (isStored === null || reply.requiresSnapshot) return false;
+    if (isStored) this.#tellPulled(reply);
+    return true;
+  }
+
+  #tellPulled({ changes, nextCursor: cursor, serverVersion: head }: PullReply): void {
+    if (changes.length > 0) this.#options.tell('pulled', { changes: changes.length, cursor, head });
+  }
+
+  async #applyPage(tx: Tx, state: State, page: PullReply): Promise<void> {
+    if (page.requiresSnapshot) {
+      state.snapshot = newSnapshot();
+      state.historyLost ||= page.reason !== 'cursor_expired';
+      return;
+    }
+    const byKey = groupBy(page.changes, ({ tableName, pk }) => keyOf(tableName, pk));
+    const changes: Changed[] = [];
+    for (const was of await tx.known([...byKey.keys()])) {
+      let { synced } = was;
+      for (const change of byKey.get(was.key)!) {
+        const before = synced;
+        synced = apply(synced, change);
+        if (before && change.overwrote && change.overwrote === before.newest
+          && change.stamp.deviceId !== state.deviceId && this.#isOwn(state, before)) {
+          const [mine, theirs] = [before.payload, synced.payload];
+          if (!isEqual(mine, theirs) && isEqual(see(synced, was.entries).payload, theirs)) {
+            await this.#find(tx, was.key, change.overwrote, { kind: 'overwritten', mine, theirs });
+          }
+        }
+      }
+      changes.push({ was, synced: synced! });
+    }
+    await tx.save(changes);
+    state.cursor = page.nextCursor;
+    state.proof = page.proof;
+    if (!page.hasMore) await this.#settle(tx, state, page.serverVersion);
+  }
+
+  /** Whether this device made a record's newest entry. */
+  #isOwn(state: State, { newest, register, fields }: NonNullable<Known['synced']>): boolean {
+    const made = [register, ...Object.values(fields ?? {})].find((revision) => revision?.opId === newest);
+    return made !== undefined && made !== null && this.#author(state).isOwn(made.hlc);
+  }
+
+  /** After the last page: what the server holds for good leaves the outbox. */
+  async #settle(tx: Tx, state: State, head: number): Promise<void> {
+    state.isComplete = true;
+    const open = (await tx.outbox()).filter(({ answered, waits }) => answered !== undefined || waits);
+    const keys = new Set(open.map(({ op }) => keyOf(op.tableName, op.pk)));
+    const changes: Changed[] = [];
+    for (const was of await tx.known([...keys])) {
+      const { entries, dropped } = settle(was.synced, was.entries, state.cursor, head);
+      if (dropped.length > 0) {
+        const patched = Object.fromEntries(dropped.flatMap(({ op }) => Object.entries(op.payload!)));
+        const error = { code: 'BASE_MISSING', message: 'the record that it edits is not on the server' };
+        const missing: Conflict = {
+          ...{ id: dropped.at(-1)!.op.stamp.opId, kind: 'refused', ...partsOf(was.key), at: 0 },
+          ...{ mine: see(was.synced, was.entries).payload, theirs: was.synced?.payload, error },
+        };
+        // They go with the put that they edit: what became of it is what there is to say.
+        const isSame = ({ tableName, pk }: Conflict) => keyOf(tableName, pk) === was.key;
+        const { id, mine, ...finding } = (await tx.conflicts()).findLast(isSame) ?? missing;
+        await this.#find(tx, was.key, id, { ...finding, mine: { ...mine, ...patched } });
+      }
+      changes.push({ was, entries });
+    }
+    await this.#save(tx, state, changes);
+  }
+
+  async #finishSnapshot(signal: AbortSignal): Promise<void> {
+    for (;;) {
+      const call = await this.#begin();
+      const { snapshot, filter: tables } = call;
+      if (!snapshot) return;
+      if (snapshot.isWhole) {
+        await this.#swap();
+        continue;
+      }
+      let reply: SnapshotReply;
+      try {
+        reply = await this.#page('snapshot', { pageToken: snapshot.nextPageToken, tables }, signal);
+      } catch (error) {
+        const isOver = error instanceof SyncError
+          && (error.remedy === 'snapshot' || (error.code === '22023' && snapshot.pages > 0));
+        if (!isOver) throw error;
+        await this.#answered(call, async (tx, state) => {
+          await tx.unstage();
+          state.snapshot = newSnapshot();
+        });
+        continue;
+      }
+      const staged: Staged = {
+        pages: snapshot.pages + 1,
+        records: snapshot.records + reply.items.length,
+        nextPageToken: reply.nextPageToken,
+        isWhole: reply.nextPageToken === null,
+        highWatermark: reply.highWatermark,
+        proof: reply.proof,
+      };
+      await this.#answered(call, async (tx, state) => {
+        await tx.stage(snapshot.pages, reply.items);
+        state.snapshot = staged;
+      }, ['state', 'staged']);
+      this.#options.tell('progress', { received: staged.records, stored: 0, isOver: false });
+    }
+  }
+
+  /** Replaces all that is synced by a whole snapshot, in one transaction. */
+  async #swap(): Promise<void> {
+    await this.#store.transaction(async (tx) => {
+      const state = await this.state(tx);
+      const { snapshot } = state;
+      if (!snapshot?.isWhole) return;
+      state.snapshot = null;
+      state.answered = ++state.calls;
+      // One below the cursor comes from a standby that lags: the pull tells, which follows.
+      if (snapshot.highWatermark >= state.cursor || state.historyLost) {
+        await this.#replaceSynced(tx, state, snapshot);
+        state.cursor = snapshot.highWatermark;
+        state.proof = snapshot.proof;
+        // What was acknowledged the server may have lost too.
+        if (state.historyLost) state.acknowledged = { version: 0, at: 0 };
+        state.historyLost = false;
+        state.generation++;
+        await this.#settle(tx, state, snapshot.highWatermark);
+      }
+      await tx.unstage();
+      await tx.setState(state);
+    });
+  }
+
+  async #replaceSynced(tx: Tx, state: State, { pages, records }: Staged): Promise<void> {
+    const isOwn = (hlc: string) => this.#author(state).isOwn(hlc);
+    const left = new Set(await tx.syncedKeys());
+    const isFresh = left.size === 0;
+    const pending = groupBy(await tx.outbox(), ({ op }) => keyOf(op.tableName, op.pk));
+    const known = async (keys: Key[]) => (
+      isFresh ? keys.map((key): Known => ({ key, entries: pending.get(key) ?? [] })) : await tx.known(keys)
+    );
+    const taken = async ({ key, synced: old }: Known, now: Known['synced']) => {
+      if (!state.historyLost || !old || !isTaken(old, now, isOwn)) return;
+      const finding: Finding = { kind: 'restored', mine: old.payload, theirs: now?.payload ?? null };
+      await this.#find(tx, key, old.newest!, finding);
+    };
+    let stored = 0;
+    for (let page = 0; page < pages; page++) {
+      for (const items of inParts(await tx.staged(page))) {
+        const changes: Changed[] = [];
+        const all = await known(items.map(({ tableName, pk }) => keyOf(tableName, pk)));
+        for (const [i, was] of all.entries()) {
+          left.delete(was.key);
+          const synced = syncedOf(items[i]!);
+          const isSame = was.synced?.version === synced.version && was.synced.newest === synced.newest;
+          if (isSame) continue;
+          await taken(was, synced);
+          changes.push({ was, synced });
+        }
+        await tx.save(changes);
+        stored += items.length;
+        this.#options.tell('progress', { received: records, stored, isOver: false });
+      }
+    }
+    for (const keys of inParts([...left])) {
+      const gone = await tx.known(keys);
+      for (const was of gone) await taken(was, undefined);
+      await tx.save(gone.map((was) => ({ was, synced: null })));
+    }
+    this.#options.tell('progress', { received: records, stored, isOver: true });
+  }
+
+  /** Tells the server that what lies before the cursor is stored here. */
+  async acknowledge(signal: AbortSignal): Promise<void> {
+    const { workspace, now } = this.#options;
+    const { deviceId, cursor: version, isComplete, snapshot, acknowledged } = await this.read();
+    const isDue = version > acknowledged.version || Math.abs(now() - acknowledged.at) > HEARTBEAT;
+    if (!isComplete || snapshot || version === 0 || !isDue) return;
+    await this.#server.call(workspace, 'cursor', { deviceId, version }, signal);
+    await this.#store.transaction(async (tx) => {
+      const state = await this.state(tx);
+      if (state.deviceId === deviceId) await tx.setState({ ...state, acknowledged: { version, at: now() } });
+    }, ['state']);
+  }
+
+  async read(): Promise<State> {
+    return await this.#store.read((tx) => this.state(tx), ['state']);
+  }
+
+  /** A call begins, if the body does not find that there is none: the state from which it does,
+   * with the call's number in `calls`. */
+  async #begin(body?: (tx: Tx, state: State) => Promise<boolean>, parts: Part[] = ['state']): Promise<State> {
+    return await this.#store.transaction(async (tx) => {
+      const state = await this.state(tx);
+      if (body && !await body(tx, state)) return state;
+      state.calls++;
+      await tx.setState(state);
+      return state;
+    }, parts);
+  }
+
+  /** Stores what a call's reply says, unless that of a later one was stored, or one that has moved
+   * on from where this one began. */
+  async #answered<T>(begun: State, body: (tx: Tx, state: State) => Promise<T>, parts?: Part[]): Promise<T> {
+    return await this.#store.transaction(async (tx) => {
+      const state = await this.state(tx);
+      if (state.answered > begun.calls || placeOf(state) !== placeOf(begun)) {
+        throw new SyncError('LATE', 'another tab was answered first');
+      }
+      state.answered = begun.calls;
+      const result = await body(tx, state);
+      await tx.setState(state);
+      return result;
+    }, parts);
+  }
+}
+
+function placeOf({ deviceId, cursor, proof, snapshot }: State): string {
+  return JSON.stringify([deviceId, cursor, proof, snapshot]);
+}
+
+function newSnapshot(): Staged {
+  return { pages: 0, records: 0, nextPageToken: null, isWhole: false, highWatermark: 0, proof: null };
+}
+
+/** The ops that wait for being pushed: those that were refused for now come last. */
+function inTurn(entries: Entry[]): Op[] {
+  const ready = entries.filter(({ answered, waits }) => answered === undefined && !waits);
+  const isNew = ({ retry }: Entry) => retry === undefined;
+  return [...ready.filter(isNew), ...ready.filter((entry) => !isNew(entry))].map(({ op }) => op);
+}
+
+/** The first ops, as many as one push may have. */
+function cut(ops: Op[], limit: number): Op[] {
+  let length = 0;
+  const fitting = ops.slice(0, limit);
+  const end = fitting.findIndex((op) => (length += JSON.stringify(op).length) > PUSH_LENGTH);
+  return end < 0 ? fitting : fitting.slice(0, Math.max(end, 1));
+}
+
+function* inParts<T>(items: T[]): Iterable<T[]> {
+  for (let i = 0; i < items.length; i += STORED_AT_ONCE) yield items.slice(i, i + STORED_AT_ONCE);
+}

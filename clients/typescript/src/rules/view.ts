@@ -1,0 +1,100 @@
+import type { Fields, Op, Payload, Revision } from '../wire.ts';
+import { compare, isSame, revisionOf } from './revision.ts';
+
+/** What the server last told of a record. */
+export interface Synced {
+  /** Of its newest entry; 0 if only a clock is known. */
+  version: number;
+  /** Its put or delete of the highest revision; null if only a clock is known. */
+  register: Revision | null;
+  /** The opId of its newest entry. */
+  newest: string | null;
+  /** null: deleted. */
+  payload: Payload | null;
+  fields?: Fields;
+  /** The highest clock known of it. */
+  clock: number;
+}
+
+/** An op that waits in the outbox until the server holds it for good. */
+export interface Entry {
+  op: Op;
+  /** Its content cannot change any more: a server may have it. */
+  sent: boolean;
+  /** The highest version that the answer to its push told. */
+  answered?: number;
+  /** An unanswered put whose author knew nothing of the record. */
+  unknowing?: boolean;
+  /** The row that the server made of it. */
+  stored?: Payload;
+  /** Pushed again in each round, after the others: the reason of the last refusal. */
+  retry?: string;
+  /** A patch whose base was missing: not pushed before the next complete pull. */
+  waits?: boolean;
+}
+
+/** A record as its user sees it: the outbox over what is synced. */
+export interface View {
+  /** null: there is none. */
+  payload: Payload | null;
+  register: Revision | null;
+  fields: Fields;
+  newest: string | null;
+  clock: number;
+}
+
+export function see(synced: Synced | undefined, entries: readonly Entry[]): View {
+  const view: View = {
+    payload: synced?.payload ?? null,
+    register: synced?.register ?? null,
+    fields: synced?.fields ?? {},
+    newest: synced?.newest ?? null,
+    clock: synced?.clock ?? 0,
+  };
+  for (const field of Object.values(view.fields)) view.clock = Math.max(view.clock, field.clock);
+  const inOrder = entries.length < 2 ? entries : entries.toSorted(byRevision);
+  for (const entry of inOrder) {
+    view.clock = Math.max(view.clock, entry.op.stamp.clock);
+    lay(entry, view, synced?.version ?? 0);
+  }
+  return view;
+}
+
+function byRevision(a: Entry, b: Entry): number {
+  return compare(a.op.stamp, b.op.stamp);
+}
+
+/** The revision that holds a field. A field may have the name of what each object has, like
+ * `constructor`. */
+export function holderOf(fields: Fields | undefined, name: string): Revision | undefined {
+  return fields && Object.hasOwn(fields, name) ? fields[name] : undefined;
+}
+
+/** Lays an entry over a record, if it wins. */
+function lay({ op, stored, answered }: Entry, view: View, version: number): void {
+  // The server's row is worth showing until a pull has brought it, or a newer one.
+  const row = stored && version < answered! ? stored : undefined;
+  if (op.operation !== 'patch') {
+    if (compare(op.stamp, view.register) <= 0) return;
+    view.payload = op.operation === 'put' ? (row ?? op.payload!) : null;
+    view.register = revisionOf(op.stamp);
+    view.fields = {};
+    view.newest = op.stamp.opId;
+  } else if (view.payload && isSame(op.base, view.register)) {
+    const won = Object.keys(op.payload!).filter((name) => compare(op.stamp, holderOf(view.fields, name)) > 0);
+    if (won.length === 0) return;
+    const revision = revisionOf(op.stamp);
+    const values = won.map((name) => [name, op.payload![name]!] as const);
+    view.payload = row ?? { ...view.payload, ...Object.fromEntries(values) };
+    view.fields = { ...view.fields, ...Object.fromEntries(won.map((name) => [name, revision])) };
+    view.newest = op.stamp.opId;
+  }
+}
+
+/** Whether what is synced holds an op, or ops that beat it. */
+export function isHeld(op: Op, synced: Synced | undefined): boolean {
+  if (op.operation !== 'patch') return compare(synced?.register, op.stamp) >= 0;
+  const order = compare(synced?.register, op.base);
+  return order > 0 || (order === 0
+    && Object.keys(op.payload!).every((name) => compare(holderOf(synced!.fields, name), op.stamp) >= 0));
+}

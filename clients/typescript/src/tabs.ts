@@ -1,0 +1,131 @@
+/** What tabs of one store tell each other. */
+export type Message =
+  | { type: 'captured' }
+  | { type: 'retry' }
+  | { type: 'logout' }
+  | { type: 'who' }
+  | { type: 'leader'; isVisible: boolean; status: unknown }
+  | { type: 'event'; name: string; detail: unknown };
+
+/** How long a leader may take to answer before it counts as frozen. */
+const PATIENCE = 3000;
+/** How often a visible tab asks for a sign of life. */
+const ROUNDS = 15_000;
+
+export interface TabOptions {
+  /** Leads until the signal. */
+  lead(signal: AbortSignal): Promise<void>;
+  receive(message: Message): void;
+  /** What the leader tells others of its work. */
+  status(): unknown;
+}
+
+/**
+ * One of the tabs that share a store leads, by a Web Lock: it alone talks to the server. Another
+ * one takes over when it closes or crashes, and a visible one when it is hidden or frozen. Without
+ * Web Locks each tab leads, which the store allows.
+ */
+export class Tabs {
+  readonly #name: string;
+  readonly #options: TabOptions;
+  readonly #channel: BroadcastChannel | undefined;
+  readonly #end = new AbortController();
+  #leading: AbortController | undefined;
+  #waiting = new AbortController();
+  #asked: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(name: string, options: TabOptions) {
+    this.#name = `sync_ext:${name}`;
+    this.#options = options;
+    if (typeof BroadcastChannel === 'undefined') return;
+    this.#channel = new BroadcastChannel(this.#name);
+    this.#channel.onmessage = ({ data }) => this.#hear(data as Message);
+  }
+
+  get isLeader(): boolean {
+    return this.#leading !== undefined;
+  }
+
+  start(): void {
+    if (!locks()) {
+      void this.#lead();
+      return;
+    }
+    this.#request(false);
+    if (typeof document !== 'undefined') {
+      document.addEventListener('visibilitychange', this.#ask, { signal: this.#end.signal });
+    }
+    const timer = setInterval(this.#ask, ROUNDS);
+    this.#end.signal.addEventListener('abort', () => clearInterval(timer));
+    this.#ask();
+  }
+
+  stop(): void {
+    this.#end.abort();
+    this.#waiting.abort();
+    this.#leading?.abort();
+    clearTimeout(this.#asked);
+    this.#channel?.close();
+  }
+
+  send(message: Message): void {
+    if (!this.#end.signal.aborted) this.#channel?.postMessage(message);
+  }
+
+  #hear(message: Message): void {
+    if (message.type === 'who' && this.isLeader) this.announce();
+    else if (message.type === 'leader') {
+      clearTimeout(this.#asked);
+      this.#asked = undefined;
+      if (!message.isVisible && isVisible()) this.#request(true);
+    }
+    this.#options.receive(message);
+  }
+
+  /** Tells the others who leads, and how it goes. */
+  announce(): void {
+    this.send({ type: 'leader', isVisible: isVisible(), status: this.#options.status() });
+  }
+
+  /** A visible tab asks for the leader, and takes over if it does not answer. */
+  readonly #ask = (): void => {
+    if (this.isLeader || !isVisible() || this.#asked !== undefined || !this.#channel) return;
+    this.send({ type: 'who' });
+    this.#asked = setTimeout(() => {
+      this.#asked = undefined;
+      this.#request(true);
+    }, PATIENCE);
+  };
+
+  /** Leads when its turn comes, or at once by stealing the lock. */
+  #request(steal: boolean): void {
+    if (this.isLeader || this.#end.signal.aborted) return;
+    this.#waiting.abort();
+    const waiting = new AbortController();
+    this.#waiting = waiting;
+    const options = steal ? { steal } : { signal: waiting.signal };
+    locks()!.request(this.#name, options, () => this.#lead()).catch(() => {
+      // It gave up waiting, or the lock was stolen: wait for another turn.
+      this.#leading?.abort();
+      this.#leading = undefined;
+      if (waiting === this.#waiting) this.#request(false);
+    });
+  }
+
+  async #lead(): Promise<void> {
+    if (this.#end.signal.aborted) return;
+    const leading = new AbortController();
+    this.#leading = leading;
+    this.announce();
+    await this.#options.lead(leading.signal);
+    if (this.#leading === leading) this.#leading = undefined;
+  }
+}
+
+function locks(): LockManager | undefined {
+  return globalThis.navigator?.locks;
+}
+
+function isVisible(): boolean {
+  return typeof document === 'undefined' || document.visibilityState === 'visible';
+}
