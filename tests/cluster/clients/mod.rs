@@ -2,4 +2,5 @@
 
 mod drivers;
 mod hints;
+mod lost_hints;
 mod notify;
