@@ -1,12 +1,14 @@
 //! Hints of the worker, which are sent off the path of commits.
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use fallible_iterator::FallibleIterator;
 use postgres::Client;
 use serde_json::Value;
 use sync_ext_harness::batch::{push, put};
 use sync_ext_harness::cluster::{Cluster, Stop};
+use sync_ext_harness::device::call;
 use sync_ext_harness::replica::until;
 
 pub(super) const DEADLINE: Duration = Duration::from_secs(60);
@@ -187,6 +189,38 @@ fn a_worker_that_was_ended_is_replaced() {
     until(&mut app.admin, &other, "true");
     app.admin.execute("select pg_terminate_backend($1)", &[&next_worker]).unwrap();
     assert_eq!(next(&mut app.listener).1, Hint::All);
+}
+
+/// Also while the launcher waits for another to begin.
+#[test]
+fn a_commit_that_finds_no_worker_calls_for_one() {
+    let mut app = App::start("hints-wanted", &["autovacuum=off"]);
+    let mut pusher = app.cluster.connect("app").unwrap();
+    app.admin.batch_execute("alter database app set sync_ext.notify = off").unwrap();
+    until(&mut app.admin, HAS_WORKER, "false");
+    let mut head = 0;
+    let mut commit = || {
+        head += 1;
+        push(&mut pusher, "w", &[put(head, "a", head)]);
+    };
+    // Nobody can connect: the next worker neither begins nor ends.
+    let mut transaction = app.admin.transaction().unwrap();
+    transaction.batch_execute("lock table pg_db_role_setting").unwrap();
+    transaction.batch_execute("alter database app reset all").unwrap();
+    commit();
+    let waits = "select exists (select from pg_locks where not granted)::text";
+    until(&mut app.listener, waits, "true");
+    commit();
+    let end = "select coalesce(bool_or(pg_cancel_backend(pid)), false)::text from pg_locks
+      where not granted";
+    until(&mut app.listener, end, "false");
+    transaction.commit().unwrap();
+    let called = Instant::now();
+    while call(&mut app.admin, HAS_WORKER, &[]).unwrap() != "true" {
+        commit();
+        assert!(called.elapsed() < Duration::from_secs(30), "no worker");
+        thread::yield_now();
+    }
 }
 
 /// Of the database, and of the server.
