@@ -58,6 +58,16 @@ fn set(admin: &mut Client, setting: &str) {
     admin.batch_execute("select pg_reload_conf()").unwrap();
 }
 
+#[test]
+fn a_hint_follows_its_commit() {
+    let mut app = start("hints-follow");
+    let held = Held::push(&mut app, "held", "");
+    push(&mut app.admin, "fence", &[put(1, "a", 1)]);
+    assert_eq!(next(&mut app.listener).1, of("fence"));
+    held.let_go(&mut app.admin);
+    assert_eq!(next(&mut app.listener).1, of("held"));
+}
+
 /// The commit counts on the worker that was there. Its session asks for hints, also while
 /// they are off for others.
 #[test]
