@@ -97,8 +97,11 @@ fn where_the_library_is_preloaded_a_worker_hints_by_default() {
     let mut app = App::start("hints", &[]);
     app.hear_first();
     let worker = app.worker();
+    let pushed = Instant::now();
     push(&mut app.admin, "w", &[put(2, "b", 1), put(3, "c", 1)]);
     assert_eq!(next(&mut app.listener), (worker, Hint::Of("w".to_owned(), 2)));
+    // Commits wake the worker. It would wake by itself ten seconds after the last time.
+    assert!(pushed.elapsed() < Duration::from_secs(5), "{:?}", pushed.elapsed());
     // Nothing is told of what was rolled back.
     let mut transaction = app.admin.transaction().unwrap();
     push(&mut transaction, "lost", &[put(1, "a", 1)]);
