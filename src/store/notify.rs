@@ -72,7 +72,7 @@ unsafe extern "C-unwind" fn at_transaction(
         XACT_EVENT_PRE_COMMIT => PENDING.with_borrow_mut(|pending| pending.retain(is_for_later)),
         XACT_EVENT_COMMIT => {
             for one in PENDING.take() {
-                notifier::post(&one.workspace_id, one.head);
+                notifier::post(&one.channel, &one.workspace_id, one.head);
             }
         }
         // A prepared transaction cannot notify; otherwise Postgres would refuse to

@@ -111,6 +111,21 @@ impl Board {
         }
         Some(place)
     }
+
+    /// Returns the latch of whoever starts another worker, if this process was one.
+    /// Postgres tells the launcher that started it, which may be gone.
+    fn end_worker(&mut self) -> Latch {
+        // SAFETY: a variable of this process.
+        let me = unsafe { pg_sys::MyProcPid };
+        let launcher = self.launcher;
+        match self.place(this_database()) {
+            Some(place) if place.worker == me => {
+                (place.worker, place.latch, place.sleeps) = (0, 0, false);
+                launcher
+            }
+            _ => 0,
+        }
+    }
 }
 
 // For commits.
@@ -127,14 +142,19 @@ pub fn is_served(channel: &str) -> bool {
 }
 
 /// A transaction has committed. It cannot fail.
-pub fn post(workspace_id: &str, head: Version) {
-    let mut latch = 0;
-    if let Some(place) = BOARD.exclusive().place(this_database()) {
+pub fn post(channel: &str, workspace_id: &str, head: Version) {
+    let mut board = BOARD.exclusive();
+    let mut latch = board.launcher;
+    let Some(place) = board.new_place(this_database()) else { return };
+    if place.worker == 0 {
+        // It has left since the commit began. The next process says that all may have changed.
+        place.channel = name_of(channel);
+        place.hints.add_all();
+    } else {
         place.hints.add(workspace_id, head.get());
-        if std::mem::take(&mut place.sleeps) {
-            latch = place.latch;
-        }
+        latch = if std::mem::take(&mut place.sleeps) { place.latch } else { 0 };
     }
+    drop(board);
     wake(latch);
 }
 
@@ -190,29 +210,27 @@ pub fn must_step_aside() -> bool {
     place.is_none_or(|until| until > now())
 }
 
-/// This process is no longer a worker.
-pub fn end() {
-    // SAFETY: a variable of this process.
-    let me = unsafe { pg_sys::MyProcPid };
+/// This process leaves its database. Takes the hints that nobody has sent, and returns
+/// their channel. If there are none, a database that wants no worker gives up its place.
+pub fn leave(is_wanted: bool, taken: &mut Taken) -> Option<String> {
     let mut board = BOARD.exclusive();
-    let Some(place) = board.place(this_database()).filter(|place| place.worker == me) else {
-        return;
-    };
-    (place.worker, place.latch, place.sleeps) = (0, 0, false);
-    // Postgres tells the launcher that started this process, which may be gone.
-    let latch = board.launcher;
-    drop(board);
-    wake(latch);
-}
-
-/// This process' database wants no worker.
-pub fn leave() {
-    if let Some(place) = BOARD.exclusive().place(this_database())
-        && place.worker == 0
-        && place.aside_until <= now()
-    {
+    let latch = board.end_worker();
+    // If there is another worker, its first hint covers them.
+    let place = board.place(this_database()).filter(|place| place.worker == 0)?;
+    place.hints.take(taken);
+    let channel = place.channel;
+    if taken.is_empty() && !is_wanted && place.aside_until <= now() {
         place.database = 0;
     }
+    drop(board);
+    wake(latch);
+    (!taken.is_empty()).then(|| text_of(&channel))
+}
+
+/// This process is no longer a worker.
+pub fn end() {
+    let latch = BOARD.exclusive().end_worker();
+    wake(latch);
 }
 
 // For the launcher.
@@ -272,4 +290,9 @@ fn name_of(channel: &str) -> [u8; CHANNEL] {
     let mut name = [0; CHANNEL];
     name.iter_mut().zip(channel.bytes()).for_each(|(to, from)| *to = from);
     name
+}
+
+fn text_of(name: &[u8; CHANNEL]) -> String {
+    let text = name.split(|byte| *byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(text).into_owned()
 }

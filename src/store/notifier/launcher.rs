@@ -70,6 +70,8 @@ impl Launcher {
                     self.asked.insert(database, Instant::now());
                     self.wanted.remove(&database);
                     self.ask(database);
+                    // What woke this process meanwhile is not known.
+                    next = Duration::ZERO;
                 }
             }
         }

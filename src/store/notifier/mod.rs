@@ -9,6 +9,10 @@
 //! worker's first hint is therefore that everything may have changed, as it is when the
 //! board is full, or when a worker took hints and failed to tell them.
 //!
+//! Before it commits, a transaction decides whether a worker sends its hint. So a worker
+//! that leaves sends what is on the board first, and what is posted after it has left is
+//! sent by the next process for that database, even if the database no longer wants a worker.
+//!
 //! The launcher starts the workers: it asks each database from time to time, and at once
 //! where a commit found no worker. A database is asked by a worker that connects to it,
 //! because only there its settings are known.

@@ -31,10 +31,6 @@ pub extern "C-unwind" fn sync_ext_notifier(database: pg_sys::Datum) {
     let database = unsafe { pg_sys::Oid::from_datum(database, false) };
     BackgroundWorker::connect_worker_to_spi_by_oid(database, None);
     let settings = settings();
-    if settings.is_none() || guc::notify() != Notify::Hint {
-        board::leave();
-        return;
-    }
     // SAFETY: the names end with NUL, and the callback lives as long as the library.
     unsafe {
         // A hint that a crash takes with it is told again by the first one.
@@ -46,10 +42,18 @@ pub extern "C-unwind" fn sync_ext_notifier(database: pg_sys::Datum) {
         );
         pg_sys::before_shmem_exit(Some(at_exit), pg_sys::Datum::from(0));
     }
-    let channel = guc::notify_channel();
-    if board::begin(&channel) && !serve(&channel, settings) {
-        board::end();
-        board::leave();
+    let mut is_wanted = settings.is_some() && guc::notify() == Notify::Hint;
+    if is_wanted {
+        let channel = guc::notify_channel();
+        if !board::begin(&channel) {
+            return;
+        }
+        is_wanted = serve(&channel, settings);
+    }
+    // Those who posted have notified nobody themselves.
+    let mut taken = Taken::default();
+    while let Some(channel) = board::leave(is_wanted, &mut taken) {
+        tell(&channel, &taken);
     }
 }
 
@@ -60,8 +64,8 @@ unsafe extern "C-unwind" fn at_exit(_code: i32, _argument: pg_sys::Datum) {
     board::end();
 }
 
-/// Tells what is posted until this process must end; false if the database no longer wants
-/// a worker.
+/// Tells what is posted until this process must leave; false if the database no longer
+/// wants a worker.
 fn serve(channel: &str, settings: Option<String>) -> bool {
     let mut taken = Taken::default();
     let mut looked = Instant::now();

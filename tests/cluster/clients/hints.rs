@@ -1,5 +1,6 @@
 //! Hints of the worker, which are sent off the path of commits.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use fallible_iterator::FallibleIterator;
@@ -7,27 +8,27 @@ use postgres::Client;
 use serde_json::Value;
 use sync_ext_harness::batch::{push, put};
 use sync_ext_harness::cluster::{Cluster, Stop};
+use sync_ext_harness::device::call;
 use sync_ext_harness::replica::until;
 
-const DEADLINE: Duration = Duration::from_secs(60);
+pub(super) const DEADLINE: Duration = Duration::from_secs(60);
 
 const PRELOADED: [&str; 2] = ["fsync=off", "shared_preload_libraries=sync_ext"];
 
 /// The worker of a database; NULL if it has none.
-const WORKER: &str = "select (select pid from pg_stat_activity
+pub(super) const WORKER: &str = "select (select pid from pg_stat_activity
   where backend_type = 'sync_ext notifier' and datname = current_database())";
-const HAS_WORKER: &str = "select exists (select from pg_stat_activity
+pub(super) const HAS_WORKER: &str = "select exists (select from pg_stat_activity
   where backend_type = 'sync_ext notifier' and datname = current_database())::text";
 
-struct App {
-    cluster: Cluster,
-    admin: Client,
-    /// It hears the worker's first hint.
-    listener: Client,
+pub(super) struct App {
+    pub cluster: Cluster,
+    pub admin: Client,
+    pub listener: Client,
 }
 
 impl App {
-    fn start(name: &str, settings: &[&str]) -> App {
+    pub fn start(name: &str, settings: &[&str]) -> App {
         let settings = [&PRELOADED, settings].concat();
         let cluster = Cluster::start(name, &settings).unwrap();
         let mut admin = cluster.create_database("app").unwrap();
@@ -40,31 +41,43 @@ impl App {
         App { cluster, admin, listener }
     }
 
-    fn worker(&mut self) -> i32 {
+    pub fn worker(&mut self) -> i32 {
         self.admin.query_one(WORKER, &[]).unwrap().get(0)
     }
 
-    /// What the worker tells until it says that all may have changed.
-    fn hear_first(&mut self) {
-        let worker = self.worker();
-        while next(&mut self.listener) != (worker, Hint::All) {}
+    /// Returns when the worker has told all that happened before. It may have begun before
+    /// anybody listened, or be about to begin.
+    pub fn hear_first(&mut self) {
+        let me = pid(&mut self.admin);
+        for head in 1.. {
+            push(&mut self.admin, "ready", &[put(head, "a", head)]);
+            let ready = Hint::Of("ready".to_owned(), head as i64);
+            loop {
+                match next(&mut self.listener) {
+                    (by, told) if by != me && told == ready => return,
+                    // It may stand for that one.
+                    (_, Hint::All) => break,
+                    _ => {}
+                }
+            }
+        }
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Hint {
+pub(super) enum Hint {
     All,
     Of(String, i64),
 }
 
 /// Who sent it, and what it says.
-fn next(listener: &mut Client) -> (i32, Hint) {
+pub(super) fn next(listener: &mut Client) -> (i32, Hint) {
     let mut coming = listener.notifications();
     let next = coming.timeout_iter(DEADLINE).next().unwrap().expect("a hint");
     (next.process_id(), hint(next.payload()))
 }
 
-fn hint(payload: &str) -> Hint {
+pub(super) fn hint(payload: &str) -> Hint {
     let told: Value = serde_json::from_str(payload).unwrap();
     match told["workspaceId"].as_str() {
         Some(workspace) => Hint::Of(workspace.to_owned(), told["serverVersion"].as_i64().unwrap()),
@@ -75,7 +88,7 @@ fn hint(payload: &str) -> Hint {
     }
 }
 
-fn pid(client: &mut Client) -> i32 {
+pub(super) fn pid(client: &mut Client) -> i32 {
     client.query_one("select pg_backend_pid()", &[]).unwrap().get(0)
 }
 
@@ -84,8 +97,11 @@ fn where_the_library_is_preloaded_a_worker_hints_by_default() {
     let mut app = App::start("hints", &[]);
     app.hear_first();
     let worker = app.worker();
+    let pushed = Instant::now();
     push(&mut app.admin, "w", &[put(2, "b", 1), put(3, "c", 1)]);
     assert_eq!(next(&mut app.listener), (worker, Hint::Of("w".to_owned(), 2)));
+    // Commits wake the worker. It would wake by itself ten seconds after the last time.
+    assert!(pushed.elapsed() < Duration::from_secs(5), "{:?}", pushed.elapsed());
     // Nothing is told of what was rolled back.
     let mut transaction = app.admin.transaction().unwrap();
     push(&mut transaction, "lost", &[put(1, "a", 1)]);
@@ -178,6 +194,38 @@ fn a_worker_that_was_ended_is_replaced() {
     assert_eq!(next(&mut app.listener).1, Hint::All);
 }
 
+/// Also while the launcher waits for another to begin.
+#[test]
+fn a_commit_that_finds_no_worker_calls_for_one() {
+    let mut app = App::start("hints-wanted", &["autovacuum=off"]);
+    let mut pusher = app.cluster.connect("app").unwrap();
+    app.admin.batch_execute("alter database app set sync_ext.notify = off").unwrap();
+    until(&mut app.admin, HAS_WORKER, "false");
+    let mut head = 0;
+    let mut commit = || {
+        head += 1;
+        push(&mut pusher, "w", &[put(head, "a", head)]);
+    };
+    // Nobody can connect: the next worker neither begins nor ends.
+    let mut transaction = app.admin.transaction().unwrap();
+    transaction.batch_execute("lock table pg_db_role_setting").unwrap();
+    transaction.batch_execute("alter database app reset all").unwrap();
+    commit();
+    let waits = "select exists (select from pg_locks where not granted)::text";
+    until(&mut app.listener, waits, "true");
+    commit();
+    let end = "select coalesce(bool_or(pg_cancel_backend(pid)), false)::text from pg_locks
+      where not granted";
+    until(&mut app.listener, end, "false");
+    transaction.commit().unwrap();
+    let called = Instant::now();
+    while call(&mut app.admin, HAS_WORKER, &[]).unwrap() != "true" {
+        commit();
+        assert!(called.elapsed() < Duration::from_secs(30), "no worker");
+        thread::yield_now();
+    }
+}
+
 /// Of the database, and of the server.
 #[test]
 fn the_worker_follows_the_settings() {
@@ -252,124 +300,4 @@ fn hears_of_a_worker(session: &mut Client) {
     let worker: i32 = session.query_one(WORKER, &[]).unwrap().get(0);
     push(session, "w", &[put(9, "a", 9)]);
     while next(session).0 != worker {}
-}
-
-/// Listens, and after each interruption listens again: then, as after a hint of all, what
-/// was committed before is known.
-struct Listener {
-    client: Option<Client>,
-    /// The latest head that was told of each workspace.
-    heads: [i64; WORKSPACES.len()],
-    /// When everything was last told, or found out.
-    all_at: Instant,
-}
-
-const WORKSPACES: [&str; 3] = ["a", "b", "c"];
-
-impl Listener {
-    fn hear(&mut self, cluster: &Cluster, time: Duration) {
-        let mut client = match self.client.take() {
-            Some(client) => client,
-            None => {
-                let Ok(mut client) = cluster.connect("app") else { return };
-                if client.batch_execute("listen sync_ext").is_err() {
-                    return;
-                }
-                self.all_at = Instant::now();
-                client
-            }
-        };
-        loop {
-            let told = client.notifications().timeout_iter(time).next();
-            match told.map(|told| told.map(|told| hint(told.payload()))) {
-                Ok(None) => break,
-                Ok(Some(Hint::All)) => self.all_at = Instant::now(),
-                Ok(Some(Hint::Of(workspace, head))) => {
-                    let place = WORKSPACES.iter().position(|name| *name == workspace);
-                    let known = &mut self.heads[place.unwrap()];
-                    *known = head.max(*known);
-                }
-                Err(_) => return,
-            }
-        }
-        self.client = Some(client);
-    }
-}
-
-/// What was acknowledged is hinted at, whoever is killed.
-#[test]
-fn every_acknowledged_commit_is_hinted_at() {
-    let App { mut cluster, admin, listener } = App::start("hints-killed", &[]);
-    drop((admin, listener));
-    let mut heard = Listener { client: None, heads: [0; WORKSPACES.len()], all_at: Instant::now() };
-    let (mut told_by_worker, mut acknowledged) = (0, 0);
-    for round in 0..40_u64 {
-        let mut waits: Vec<(usize, i64, Instant)> = Vec::new();
-        heard.hear(&cluster, Duration::ZERO);
-        for n in 0..10_u64 {
-            let place = (round + n) as usize % WORKSPACES.len();
-            let begun = Instant::now();
-            let id = 1_000 + round * 10 + n;
-            let sql = format!(
-                "select sync_push('{}', '[{}]'::json) -> 'results' -> 0 ->> 'serverVersion'",
-                WORKSPACES[place],
-                put(id, "a", id)
-            );
-            let pushed = cluster.connect("app").and_then(|mut pusher| pusher.query_one(&sql, &[]));
-            if let Ok(row) = pushed {
-                let version: &str = row.get(0);
-                waits.push((place, version.parse().unwrap(), begun));
-                acknowledged += 1;
-            }
-            if n == round % 10 {
-                kill(&mut cluster, round);
-            }
-        }
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            told_by_worker += waits.len();
-            waits.retain(|(place, version, _)| heard.heads[*place] < *version);
-            told_by_worker -= waits.len();
-            waits.retain(|(.., begun)| heard.all_at < *begun);
-            if waits.is_empty() {
-                break;
-            }
-            assert!(Instant::now() < deadline, "round {round}: {waits:?} {}", cluster.log());
-            heard.hear(&cluster, Duration::from_millis(20));
-        }
-    }
-    println!("{acknowledged} acknowledged, {told_by_worker} of them told by their head");
-    assert!(acknowledged > 200 && told_by_worker > 100);
-}
-
-fn kill(cluster: &mut Cluster, round: u64) {
-    let end = |backend: &str| {
-        let sql = format!(
-            "select pg_terminate_backend(pid) from pg_stat_activity where backend_type = '{backend}'"
-        );
-        if let Ok(mut admin) = cluster.connect("postgres") {
-            let _ = admin.batch_execute(&sql);
-        }
-    };
-    match round % 8 {
-        0 | 4 => end("sync_ext notifier"),
-        2 => end("sync_ext launcher"),
-        3 => {
-            let mut admin = cluster.connect("app").unwrap();
-            if let Some(worker) = admin.query_one(WORKER, &[]).unwrap().get(0) {
-                cluster.kill_backend(worker);
-            }
-            cluster.until_ready().unwrap();
-        }
-        5 => {
-            let mut victim = cluster.connect("app").unwrap();
-            cluster.kill_backend(pid(&mut victim));
-            cluster.until_ready().unwrap();
-        }
-        7 => {
-            cluster.stop_server(Stop::Immediately).unwrap();
-            cluster.start_server().unwrap();
-        }
-        _ => {}
-    }
 }

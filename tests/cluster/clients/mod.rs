@@ -2,4 +2,6 @@
 
 mod drivers;
 mod hints;
+mod late_hints;
+mod lost_hints;
 mod notify;
