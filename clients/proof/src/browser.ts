@@ -194,6 +194,7 @@ export class Tab {
       setInterval: repeat,
       clearInterval: clear,
       crypto: { getRandomValues },
+      performance: { now: () => time.now },
       AbortSignal: { any: (signals: AbortSignal[]) => AbortSignal.any(signals), timeout },
       AbortController,
       navigator: { userAgent: '', ...(hasLocks && { locks: origin.locks.of(this) }) },

@@ -55,7 +55,9 @@ function judgeOps({ watch, eras, tally }: World): string[] {
     const { opId } = op.stamp;
     if (!has(eras.length - 1, opId)) tally.add('ops taken by restores and drops');
     const followed = [...watch.eras.get(proof ?? '') ?? []];
-    if (followed.some((era) => has(era, opId))) return [];
+    // A push may be the first call after a restore, and its answer tells of the new history.
+    const told = [...watch.stored.get(opId) ?? []].filter((era) => followed.some((other) => other <= era));
+    if ([...followed, ...told].some((era) => has(era, opId))) return [];
     return [`${client.user} dropped ${JSON.stringify(op)}, which is not in the history that it followed`];
   });
 }

@@ -24,14 +24,14 @@ export function classify(leaving: Leaving): Reason | undefined {
   if (!isReply) return entry.sent || isWired ? undefined : 'merged';
   const known = now.known.get(key) ?? NOTHING;
   const isTold = news(was, now, key).length > 0;
+  if (madeAgain(leaving)) return 'made again';
   if (results.some(({ success }) => success)) {
     const passed = results.some(({ success, serverVersion, winner }) => (
       success && Math.min(serverVersion!, winner?.serverVersion ?? Infinity) <= now.state!.cursor
     ));
-    if (passed || holds(known, entry.op) || madeAgain(leaving)) return 'settled';
+    if (passed || holds(known, entry.op)) return 'settled';
   }
-  if (results.some(({ success, retry }) => !success && !retry) && isTold) return 'refused';
-  return madeAgain(leaving) && entry.op.operation === 'patch' ? 'made again' : undefined;
+  return results.some(({ success, retry }) => !success && !retry) && isTold ? 'refused' : undefined;
 }
 
 /** Whether a new put has taken the place of the record's ops, and shows what its user saw. */

@@ -5,6 +5,7 @@
  *     npm run proof -- --seed 7 --replay FILE   the steps of a failure, one a line; --trace for what passes
  *     npm run proof -- --bug NAME               with a bug in it, see bugs.ts
  */
+import { setMaxListeners } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -40,6 +41,9 @@ const { values: options } = parseArgs({
   },
   allowNegative: true,
 });
+
+// Each call of a client may end with a signal that lives as long as its tab.
+setMaxListeners(0);
 
 let played = 0;
 

@@ -69,6 +69,8 @@ export class Watch implements Listener<Client> {
   readonly taken: Taken[] = [];
   /** The eras of the server's history in which a proof was given. */
   readonly eras = new Map<string, Set<number>>();
+  /** The eras in which a push of an op was stored, or was a replay. */
+  readonly stored = new Map<string, Set<number>>();
   readonly #told = new Map<Client, Told>();
   /** All ops that were ever in an outbox, by id, and on which wire they have been. */
   readonly #ops = new Map<string, Client>();
@@ -137,12 +139,21 @@ export class Watch implements Listener<Client> {
   answered(client: Client, { name }: Request, { status, text }: Answer): void {
     this.trace?.(`${client.user} = ${name} ${status} ${text}`);
     if (status !== 200) return;
-    if (name === 'push') this.head = Math.max(this.head, (JSON.parse(text) as PushReply).serverVersion);
+    if (name === 'push') this.#keepResults(JSON.parse(text) as PushReply);
     if (name === 'pull') this.#keepPage(JSON.parse(text) as PullReply);
     if (name === 'snapshot') {
       const reply = JSON.parse(text) as SnapshotReply;
       this.#keepProof(reply.proof);
       for (const item of reply.items) this.#keepItem(item);
+    }
+  }
+
+  #keepResults({ results, serverVersion }: PushReply): void {
+    this.head = Math.max(this.head, serverVersion);
+    for (const { opId, success } of results) {
+      if (!success) continue;
+      if (!this.stored.has(opId)) this.stored.set(opId, new Set());
+      this.stored.get(opId)!.add(this.#era());
     }
   }
 

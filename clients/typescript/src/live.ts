@@ -1,6 +1,6 @@
 import { pauseAfter } from './backoff.ts';
 import { SyncError } from './error.ts';
-import type { Server } from './server.ts';
+import { Server, type ServerOptions } from './server.ts';
 import { readEvents } from './sse.ts';
 import type { State } from './store/store.ts';
 import type { PullReply } from './wire.ts';
@@ -55,6 +55,18 @@ export class Live {
   retry(): void {
     for (const stream of this.#streams) stream.retry();
   }
+}
+
+const lives: { options: ServerOptions; live: Live }[] = [];
+
+/** One for all that name the same server in the same way. */
+export function liveOf(options: ServerOptions): Live {
+  const isSame = ({ options: { url, headers, fetch } }: (typeof lives)[number]) => (
+    url === options.url && headers === options.headers && fetch === options.fetch
+  );
+  let known = lives.find(isSame);
+  if (!known) lives.push(known = { options, live: new Live(new Server(options)) });
+  return known.live;
 }
 
 class Stream {
@@ -156,7 +168,7 @@ class Stream {
 
 /** Waits so many milliseconds, or for the signal. */
 export async function sleep(time: number, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
+  if (signal.aborted || time <= 0) return;
   await new Promise<void>((resolve) => {
     const timer = time < Infinity ? setTimeout(end, time) : undefined;
     function end() {

@@ -45,10 +45,10 @@ export class Server {
   async #fetch(path: string, init: RequestInit): Promise<Response> {
     const { url, headers, fetch = globalThis.fetch } = this.#options;
     for (let attempt = 1; ; attempt++) {
-      const all = new Headers(await headers?.());
-      if (init.body) all.set('content-type', 'application/json');
       let response;
       try {
+        const all = new Headers(await headers?.());
+        if (init.body) all.set('content-type', 'application/json');
         response = await fetch(url + path, { ...init, headers: all });
       } catch (cause) {
         throw new SyncError('NETWORK', 'no answer', { cause });
@@ -65,7 +65,7 @@ async function readError(response: Response): Promise<SyncError> {
   const { status } = response;
   const more = { status, retryAfter: 1000 * Number(response.headers.get('retry-after')) || undefined };
   // What a proxy answers has another body, or none.
-  const { error } = await response.json().catch(() => ({})) as { error?: SyncError };
+  const { error } = (await response.json().catch(() => null) ?? {}) as { error?: SyncError };
   if (typeof error?.code !== 'string') return new SyncError('HTTP', `HTTP status ${status}`, more);
   const { code, message, detail, hint } = error;
   return new SyncError(code, String(message), { ...more, detail, hint });

@@ -1,7 +1,7 @@
 import { pauseAfter } from './backoff.ts';
 import { Device, type DeviceEvents } from './device.ts';
 import { SyncError } from './error.ts';
-import { type Follower, Live, sleep } from './live.ts';
+import { type Follower, type Live, liveOf, sleep } from './live.ts';
 import { Emitter, Observable } from './observable.ts';
 import { type Entry, see } from './rules/view.ts';
 import { Server, type ServerOptions } from './server.ts';
@@ -92,26 +92,14 @@ const RETRY = 60_000;
 const ACKNOWLEDGE_EVERY = 30_000;
 /** An idle leader looks so often whether something is due. */
 const IDLE = 600_000;
+/** Rounds begin so many milliseconds after each other: of what is written without a pause, many ops
+ * share one. */
+const ROUND = 100;
 const COUNT_AFTER = 100;
 
 /** A complete pull settles it. */
 function isUnsettled({ answered, waits }: Entry): boolean {
   return answered !== undefined || waits === true;
-}
-
-const lives: { options: SyncOptions; live: Live }[] = [];
-
-/** One stream for all stores of the page that name the same server in the same way. */
-function liveOf(options: SyncOptions, server: Server): Live {
-  const { url, headers, fetch } = options;
-  const isSame = ({ options: other }: { options: SyncOptions }) => (
-    other.url === url && other.headers === headers && other.fetch === fetch
-  );
-  const known = lives.find(isSame);
-  if (known) return known.live;
-  const live = new Live(server);
-  lives.push({ options, live });
-  return live;
 }
 
 /** One store, kept in step with its workspace. */
@@ -146,6 +134,7 @@ export class Sync {
   #isConnected = false;
   /** The first pull or snapshot is not complete. */
   #isFirst = false;
+  // In time that no change of the system's clock moves.
   #pullAt = 0;
   #acknowledgeAt = 0;
   /** Ops wait for something on the server. */
@@ -161,13 +150,12 @@ export class Sync {
     this.tables = new Map(Array.isArray(tables) ? tables.map((name) => [name, {}]) : Object.entries(tables));
     const server = new Server(options);
     this.#store = makeStore(this);
-    this.#live = liveOf(options, server);
+    this.#live = liveOf(options);
     this.#device = new Device(this.#store, server, {
       workspace,
       user: user ?? null,
       filter: filter?.toSorted() ?? null,
-      tables: [...this.tables.keys()],
-      fields: Object.fromEntries([...this.tables].flatMap(([name, { fields }]) => (fields ? [[name, fields]] : []))),
+      fields: Object.fromEntries([...this.tables].map(([name, { fields = null }]) => [name, fields])),
       rulesOf: (name) => {
         const { patches = false, conflicts = 'merge' } = this.tables.get(name) ?? {};
         return { patches, conditional: conflicts === 'ask' };
@@ -187,19 +175,23 @@ export class Sync {
   async start(): Promise<void> {
     if (this.#tabs) return;
     this.#set({ phase: 'starting', error: null });
-    this.#tabs = new Tabs(this.#store.name, {
+    const tabs = new Tabs(this.#store.name, {
       lead: (signal) => this.#lead(signal),
       receive: (message) => this.#receive(message),
       status: () => this.status.value,
     });
+    this.#tabs = tabs;
     try {
       await this.#device.open();
     } catch (error) {
+      // It may have been stopped meanwhile, and even started again.
+      if (this.#tabs !== tabs) return;
       this.#fail(error);
       this.stop();
       throw error;
     }
-    this.#tabs.start();
+    if (this.#tabs !== tabs) return;
+    tabs.start();
     this.#count();
   }
 
@@ -306,9 +298,10 @@ export class Sync {
 
   /** For a store: the transaction of a capture is complete. */
   captured(): void {
+    // A leader tells others of its status too, when it has counted.
+    if (!this.#counting || !this.#tabs?.isLeader) this.#tabs?.send({ type: 'captured' });
     this.#count();
     this.#wakeUnlessResting();
-    this.#tabs?.send({ type: 'captured' });
   }
 
   /** For a store: it cannot be opened. */
@@ -372,7 +365,7 @@ export class Sync {
   #count(): void {
     this.#counting ??= setTimeout(() => {
       this.#counting = undefined;
-      this.#store.read(async (tx) => [await tx.counts(), await tx.conflicts()] as const).then(([{ pending, blocked }, open]) => {
+      this.#store.read(async (tx) => [await tx.counts(), await tx.conflicts()] as const, ['outbox', 'conflict']).then(([{ pending, blocked }, open]) => {
         const { queueLimit = 10_000 } = this.#options;
         if (pending >= queueLimit && this.status.value.pending < queueLimit) this.#events.emit('queueFull', { pending });
         const ids = open.map(({ id, at }) => id + at).join();
@@ -400,6 +393,7 @@ export class Sync {
     this.#pullAt = 0;
     for (let failures = 0; !signal.aborted;) {
       let wait: number;
+      const began = Date.now();
       const rest = new AbortController();
       this.#wake = () => rest.abort();
       this.#isResting = false;
@@ -420,6 +414,7 @@ export class Sync {
         this.#isResting = !isLate;
       }
       await sleep(wait, AbortSignal.any([signal, rest.signal]));
+      await sleep(began + ROUND - Date.now(), signal);
     }
     unfollow?.();
     leave.abort();
@@ -435,7 +430,7 @@ export class Sync {
     const { isComplete } = await this.#device.read();
     this.#isFirst = !isComplete;
     if (this.#isConnected && this.#pullAt > 0 && !(await this.#isUnsettled())) this.#pullAt = Infinity;
-    const pulls = !this.#isConnected || Date.now() >= this.#pullAt;
+    const pulls = !this.#isConnected || performance.now() >= this.#pullAt;
     if (pulls) this.#set({ phase: 'syncing' });
     try {
       await this.#device.push(signal);
@@ -443,8 +438,8 @@ export class Sync {
         await this.#device.pull(signal);
         this.#pullAt = Infinity;
       }
-      if (Date.now() >= this.#acknowledgeAt) {
-        this.#acknowledgeAt = Date.now() + ACKNOWLEDGE_EVERY;
+      if (performance.now() >= this.#acknowledgeAt) {
+        this.#acknowledgeAt = performance.now() + ACKNOWLEDGE_EVERY;
         await this.#device.acknowledge(signal);
       }
     } catch (error) {
@@ -464,18 +459,18 @@ export class Sync {
     run.took = Date.now() - run.at;
     this.#emit('run', run);
     this.#count();
-    await this.#store.transaction((tx) => tx.log(run));
+    await this.#store.transaction((tx) => tx.log(run), ['run']);
   }
 
   async #isUnsettled(): Promise<boolean> {
-    return (await this.#store.read((tx) => tx.outbox())).some(isUnsettled);
+    return (await this.#store.read((tx) => tx.outbox(), ['outbox'])).some(isUnsettled);
   }
 
   /** Milliseconds until something is due without being asked for. */
   async #due(): Promise<number> {
-    const outbox = await this.#store.read((tx) => tx.outbox());
+    const outbox = await this.#store.read((tx) => tx.outbox(), ['outbox']);
     const { pollInterval = 30_000 } = this.#options;
-    const now = Date.now();
+    const now = performance.now();
     if (outbox.some(isUnsettled)) this.#pullAt = Math.min(this.#pullAt, now + STREAM_PATIENCE);
     this.#isBlocked = outbox.some(({ answered }) => answered === undefined);
     const next = [IDLE, this.#pullAt - now];
@@ -492,7 +487,7 @@ export class Sync {
     this.#alarm ??= setTimeout(() => {
       this.#alarm = undefined;
       this.#wakeUnlessResting();
-    }, Math.max(0, this.#acknowledgeAt - Date.now()));
+    }, Math.max(0, this.#acknowledgeAt - performance.now()));
   }
 
   #follower(signal: AbortSignal): Follower {

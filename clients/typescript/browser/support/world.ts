@@ -56,11 +56,14 @@ export class World {
   /** Stores records, named by numbers, as if pushed by a device. */
   async fill(workspace: string, records: number, length = 20): Promise<void> {
     await this.sql(`
-      select sync_push('${workspace}', json_agg(json_build_object(
-        'tableName', 'todos', 'operation', 'put', 'pk', pk, 'payload', json_build_object('id', pk, 'title', rpad(pk, ${length}, '.')),
-        'stamp', json_build_object('deviceId', 'server', 'opId', gen_random_uuid(), 'hlc', '0000000000000:0000:server', 'clock', 1))))
-      from (select n, to_char(n, 'FM000000') as pk from generate_series(1, ${records}) n) numbered
-      group by (n - 1) / 1000 order by (n - 1) / 1000`);
+      select count(reply) from (
+        select sync_push('${workspace}', json_agg(json_build_object(
+          'tableName', 'todos', 'operation', 'put', 'pk', pk,
+          'payload', json_build_object('id', pk, 'title', rpad(pk, ${length}, '.')),
+          'stamp', json_build_object('deviceId', 'server', 'opId', gen_random_uuid(),
+            'hlc', '0000000000000:0000:server', 'clock', 1)))) as reply
+        from (select n, to_char(n, 'FM000000') as pk from generate_series(1, ${records}) n) numbered
+        group by (n - 1) / 1000 order by (n - 1) / 1000) pushed`);
   }
 
   /** From now on a new device has to begin with a snapshot, because a delete is purged. */

@@ -32,7 +32,7 @@ function copy(value: unknown, path: string, level: number): Json {
       return value;
     case 'object': {
       if (value === null) return null;
-      if (level > DEEPEST) throw new TypeError(`it contains itself, or is nested more than ${DEEPEST} levels deep`);
+      if (level > DEEPEST) throw new TypeError('it contains itself, or is nested too deeply');
       if (Array.isArray(value)) return Array.from(value, (item, i) => copy(item, `${path}[${i}]`, level + 1));
       if (!isPlain(value)) break;
       // Not by assignment, which would make a member named __proto__ the prototype.

@@ -3,12 +3,12 @@ import { SyncError } from '../error.ts';
 import { groupBy } from '../rules/group.ts';
 import { isEqual, toPayload } from '../rules/json.ts';
 import { type Entry, type Synced, see } from '../rules/view.ts';
-import type { Payload, SnapshotItem } from '../wire.ts';
+import type { Op, Payload, SnapshotItem } from '../wire.ts';
 import { replacements } from './replacements.ts';
-import { type Changed, type Conflict, type Key, type Known, RUNS_KEPT, type Row, type Run, type State, type Store, type Tx, keyOf, partsOf } from './store.ts';
+import { type Changed, type Conflict, type Key, type Known, type Part, RUNS_KEPT, type Row, type Run, type State, type Store, type Tx, keyOf, partsOf } from './store.ts';
 
 /** The stores beside the app's, in the same database, so that one transaction changes both. */
-const STORES = {
+const STORES: { [name in OwnStore]: string } = {
   _sync_state: '',
   _sync_synced: 'key',
   _sync_outbox: '++seq, *keys, *blocked',
@@ -16,7 +16,7 @@ const STORES = {
   _sync_conflict: 'id',
   _sync_run: '++',
 };
-type OwnStore = keyof typeof STORES;
+type OwnStore = `_sync_${Part}`;
 const OWN = Object.keys(STORES) as OwnStore[];
 
 /** What is kept of a synced record; without a payload, the app's row is it. */
@@ -59,8 +59,8 @@ export class DexieStore implements Store {
   readonly name: string;
   readonly #db: Dexie;
   readonly #tables: ShownTables;
-  /** Transactions that the app has written in. */
-  readonly #capturing = new WeakSet<IDBTransaction>();
+  /** The transactions that the app has written in, and the last write that is under way in each. */
+  readonly #writing = new WeakMap<IDBTransaction, Promise<unknown> | null>();
   #core: DBCore | undefined;
 
   constructor(db: Dexie, tables: ShownTables, capture: Capture) {
@@ -87,37 +87,52 @@ export class DexieStore implements Store {
           table: (name) => {
             const table = core.table(name);
             if (!tables.has(name)) return table;
-            return { ...table, mutate: (request) => this.#capture(table, request, capture) };
+            return { ...table, mutate: (request) => this.#mutate(table, request, capture) };
           },
         };
       },
     });
   }
 
-  async transaction<T>(body: (tx: Tx) => Promise<T>): Promise<T> {
-    return await this.#run('rw!', body);
+  async transaction<T>(body: (tx: Tx) => Promise<T>, parts?: readonly Part[]): Promise<T> {
+    return await this.#run('rw!', body, parts);
   }
 
-  async read<T>(body: (tx: Tx) => Promise<T>): Promise<T> {
-    return await this.#run('r!', body);
+  async read<T>(body: (tx: Tx) => Promise<T>, parts?: readonly Part[]): Promise<T> {
+    return await this.#run('r!', body, parts);
   }
 
-  async #run<T>(mode: 'rw!' | 'r!', body: (tx: Tx) => Promise<T>): Promise<T> {
-    return await this.#db.transaction(mode, [...this.#tables.keys(), ...OWN], async (transaction) => (
+  async #run<T>(mode: 'rw!' | 'r!', body: (tx: Tx) => Promise<T>, parts?: readonly Part[]): Promise<T> {
+    const names = parts?.map((part) => `_sync_${part}`) ?? [...this.#tables.keys(), ...OWN];
+    return await this.#db.transaction(mode, names, async (transaction) => (
       await body(new DexieTx(transaction.idbtrans as IDBTransaction, this.#tables, this.#core))
     ));
+  }
+
+  /** One write after the other in a transaction: a capture reads what the one before has saved. */
+  #mutate(table: DBCoreTable, request: DBCoreMutateRequest, capture: Capture): Promise<DBCoreMutateResponse> {
+    const trans = request.trans as IDBTransaction;
+    const before = this.#writing.get(trans);
+    if (before === undefined) trans.addEventListener('complete', () => capture.captured());
+    const run = () => this.#capture(table, request, capture);
+    const write = before ? before.then(run, run) : run();
+    const end = () => {
+      if (this.#writing.get(trans) === write) this.#writing.set(trans, null);
+    };
+    this.#writing.set(trans, write);
+    write.then(end, end);
+    return write;
   }
 
   // Chains of Dexie's promises instead of await: what Dexie knows of the app's transaction would
   // be lost after an await in it.
   #capture(table: DBCoreTable, request: DBCoreMutateRequest, capture: Capture): Promise<DBCoreMutateResponse> {
     const trans = request.trans as IDBTransaction;
-    if (!this.#capturing.has(trans)) {
-      this.#capturing.add(trans);
-      trans.addEventListener('complete', () => capture.captured());
-    }
     const tx = new DexieTx(trans, this.#tables, undefined);
-    const keysOf = (pks: unknown[]) => pks.map((pk) => keyOf(table.name, checkPk(table.name, pk)));
+    // A row of another key may go, it is of no record.
+    const isDelete = request.type === 'delete' || request.type === 'deleteRange';
+    const pkOf = (pk: unknown) => (isDelete && typeof pk !== 'string' ? '' : checkPk(table.name, pk));
+    const keysOf = (pks: unknown[]) => pks.map((pk) => keyOf(table.name, pkOf(pk)));
     const write = (keys: Key[], payloads: Payload[] | null): Promise<DBCoreMutateResponse> => {
       const record = (response: DBCoreMutateResponse, state: State | undefined, known: Known[]) => {
         const values = new Map<Key, Payload | null>();
@@ -127,7 +142,7 @@ export class DexieStore implements Store {
         const changed = known.filter(({ key }) => values.has(key));
         for (const was of changed) {
           const payload = values.get(was.key);
-          if (payload) values.set(was.key, this.#fromRow(table, was, payload, state));
+          if (payload) values.set(was.key, fromRow(table, was, tx.appRows.get(was.key), payload));
         }
         return Dexie.Promise.resolve(capture.capture(tx, state, changed, values)).then(() => response);
       };
@@ -151,27 +166,14 @@ export class DexieStore implements Store {
     try {
       const { extractKey } = table.schema.primaryKey;
       const keys = keysOf(request.keys ?? (request as DBCorePutRequest).values.map((value) => extractKey!(value)));
-      return write(keys, request.type === 'delete' ? null : request.values.map((value, i) => checkRow(keys[i]!, value)));
+      if (request.type === 'delete') return write(keys, null);
+      const payloads = request.values.map((value, i) => checkRow(keys[i]!, value));
+      // The row is the payload, to which members that are undefined do not belong.
+      request = { ...request, values: payloads };
+      return write(keys, payloads);
     } catch (error) {
       return Dexie.Promise.reject(error);
     }
-  }
-
-  /** The payload that a row means: with what the record has and the app was not shown. */
-  #fromRow(table: DBCoreTable, was: Known, row: Payload, state: State | undefined): Payload {
-    const { payload } = see(was.synced, was.entries);
-    if (!payload) return row;
-    // Before the first start of another version of the app, rows are as the last one saw them.
-    const { fields } = state?.tables.includes(table.name) ? { fields: state.fields[table.name] } : this.#tables.get(table.name)!;
-    const hidden = Object.entries(payload).filter(([name]) => fields && !fields.includes(name));
-    const whole = hidden.length > 0 ? { ...Object.fromEntries(hidden), ...row } : { ...row };
-    const { keyPath } = table.schema.primaryKey;
-    if (typeof keyPath === 'string' && payload[keyPath] !== row[keyPath]) {
-      // The key of a row is text, that of its record may be a number, or left out.
-      if (Object.hasOwn(payload, keyPath)) whole[keyPath] = payload[keyPath]!;
-      else delete whole[keyPath];
-    }
-    return whole;
   }
 }
 
@@ -213,6 +215,21 @@ function checkRow(key: Key, row: unknown): Payload {
   }
 }
 
+/** The payload that a row means: with what the record has and the row before did not show. */
+function fromRow(table: DBCoreTable, was: Known, before: Payload | undefined, row: Payload): Payload {
+  const { payload } = see(was.synced, was.entries);
+  if (!payload) return row;
+  const hidden = Object.entries(payload).filter(([name]) => before && !Object.hasOwn(before, name));
+  const whole = { ...Object.fromEntries(hidden), ...row };
+  const { keyPath } = table.schema.primaryKey;
+  if (typeof keyPath === 'string' && payload[keyPath] !== row[keyPath]) {
+    // The key of a row is text, that of its record may be a number, or left out.
+    if (Object.hasOwn(payload, keyPath)) whole[keyPath] = payload[keyPath]!;
+    else delete whole[keyPath];
+  }
+  return whole;
+}
+
 /** As Dexie's promise, which keeps a transaction open. */
 function all<T extends readonly unknown[]>(promises: readonly [...T]): Promise<{ -readonly [I in keyof T]: Awaited<T[I]> }> {
   return Dexie.Promise.all([...promises]) as unknown as Promise<{ -readonly [I in keyof T]: Awaited<T[I]> }>;
@@ -249,6 +266,8 @@ class DexieTx implements Tx {
   readonly #places = new Map<string, Chunk>();
   /** Records whose payload is the app's row. */
   readonly #inRow = new Set<Key>();
+  /** The app's rows, of the records that were read last. */
+  appRows = new Map<Key, Payload>();
 
   constructor(trans: IDBTransaction, tables: ShownTables, core: DBCore | undefined) {
     this.#trans = trans;
@@ -313,6 +332,7 @@ class DexieTx implements Tx {
   }
 
   #gather(keys: readonly Key[], synced: Map<Key, StoredSynced>, chunks: Chunk[], rows: Map<Key, Payload>): Known[] {
+    this.appRows = rows;
     const found = this.#meet(chunks).flatMap((chunk) => chunk.entries);
     const entries = groupBy(found, ({ op }) => keyOf(op.tableName, op.pk));
     return keys.map((key) => {
@@ -360,6 +380,29 @@ class DexieTx implements Tx {
   async outbox(): Promise<Entry[]> {
     const chunks: Chunk[] = await done(this.#store('_sync_outbox').getAll());
     return this.#meet(chunks).flatMap(({ entries }) => entries);
+  }
+
+  /** After the whole outbox was read. */
+  async markSent(ops: readonly Op[]): Promise<void> {
+    const touched = new Set<Chunk>();
+    for (const { stamp: { opId } } of ops) {
+      const chunk = this.#places.get(opId)!;
+      const entry = chunk.entries.find(({ op }) => op.stamp.opId === opId)!;
+      if (!entry.sent) touched.add(chunk);
+      entry.sent = true;
+    }
+    // They are written once more when they are answered, and when they leave: better together.
+    let last: Chunk | undefined;
+    for (const chunk of this.#chunks.values()) {
+      const fits = last && last.keys.length + chunk.keys.length <= CHUNK_SIZE
+        && touched.has(chunk) && !chunk.keys.some((key) => last!.keys.includes(key));
+      if (fits) {
+        for (const { op } of chunk.entries) this.#places.set(op.stamp.opId, last!);
+        last!.keys.push(...chunk.keys);
+        last!.entries.push(...chunk.entries.splice(0));
+      } else last = touched.has(chunk) ? chunk : undefined;
+    }
+    await this.#writeOutbox([], touched);
   }
 
   async counts(): Promise<{ pending: number; blocked: number }> {
@@ -421,9 +464,16 @@ class DexieTx implements Tx {
     const chunkOf = (entries: Entry[]): Chunk => (
       { keys: keysOf(entries), blocked: keysOf(entries.filter(({ retry }) => retry !== undefined)), entries }
     );
+    const emptied: number[] = [];
     for (const chunk of touched) {
       Object.assign(chunk, chunkOf(chunk.entries));
-      requests.push(chunk.entries.length > 0 ? store.put(chunk) : store.delete(chunk.seq!));
+      if (chunk.entries.length > 0) requests.push(store.put(chunk));
+      else emptied.push(chunk.seq!);
+    }
+    for (let i = 0; i < emptied.length;) {
+      const first = emptied[i++]!;
+      while (emptied[i] === emptied[i - 1]! + 1) i++;
+      requests.push(store.delete(IDBKeyRange.bound(first, emptied[i - 1]!)));
     }
     for (let i = 0; i < added.length; i += CHUNK_SIZE) {
       requests.push(store.add(chunkOf(added.slice(i, i + CHUNK_SIZE))));

@@ -216,6 +216,51 @@ test('a_device_whose_store_was_cleared_is_another_one', async () => {
   expect(await again.rows('notes')).toEqual({ a: { n: 1 } });
 });
 
+describe('a user who has logged out', () => {
+  const logout = () => store.transaction(async (tx) => {
+    const state = (await tx.state())!;
+    await tx.clear(['notes', 'files']);
+    await tx.setState({ ...state, isClosed: true });
+  });
+
+  test('writes_and_hears_no_more_in_another_tab', async () => {
+    const phone = await open();
+    const { arrived, release } = server.hold('pull');
+    const late = phone.pull();
+    await arrived;
+    await logout();
+    release();
+    expect((await failure(late)).code).toBe('LOGGED_OUT');
+    expect((await failure(phone.write('notes', 'a', { n: 1 }))).code).toBe('LOGGED_OUT');
+    expect((await failure(phone.sync())).code).toBe('LOGGED_OUT');
+    expect(await phone.rows('notes')).toEqual({});
+  });
+
+  test('leaves_the_store_to_another_user_and_another_device', async () => {
+    const phone = await open({ user: 'ann' });
+    const { deviceId } = await phone.state();
+    await logout();
+    const next = await open({ user: 'bob', workspace: 'other' });
+    const state = await next.state();
+    expect([state.user, state.workspace, state.isClosed, state.cursor]).toEqual(['bob', 'other', undefined, 0]);
+    expect(state.deviceId).not.toBe(deviceId);
+    expect((await failure(phone.write('notes', 'a', { n: 1 }))).code).toBe('LOGGED_OUT');
+  });
+});
+
+test('a_device_goes_on_after_the_hlcs_of_its_outbox_though_the_system_clock_went_back', async () => {
+  const phone = await open({ now: () => 1_700_000_000_000 });
+  await phone.write('notes', 'a', { n: 1 });
+  const again = await open({ now: () => 1_600_000_000_000 });
+  await again.write('notes', 'b', { n: 1 });
+  const [first, second] = await again.outbox();
+  expect(second!.stamp.hlc > first!.stamp.hlc).toBe(true);
+  await again.settle();
+  const later = await open({ now: () => 1_600_000_000_000 });
+  await later.write('notes', 'c', { n: 1 });
+  expect((await later.outbox())[0]!.stamp.hlc > second!.stamp.hlc).toBe(true);
+});
+
 test('an_error_of_the_body_of_a_transaction_leaves_the_store_as_it_was', async () => {
   const phone = await open();
   await phone.write('notes', 'a', { n: 1 });

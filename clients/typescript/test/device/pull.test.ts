@@ -61,6 +61,23 @@ describe('a pull', () => {
     expect(await phone.state()).toMatchObject({ cursor: 0, proof: null, isComplete: true });
   });
 
+  test('asks_for_smaller_pages_where_one_is_too_large_also_of_a_snapshot', async () => {
+    phone = await TestDevice.open(server, undefined, { pageLimit: 8 });
+    await laptop.writeAll(['a', 'b', 'c', 'd', 'e'].map((pk) => ['notes', pk, { n: 1 }]));
+    await laptop.push();
+    server.check = ({ name, body }) => {
+      if (name !== 'push' && body.pageLimit > 3) throw new SyncError('54000', 'reply is too large', { status: 400 });
+    };
+    server.calls.length = 0;
+    await phone.pull();
+    expect(server.calls.map(({ body }) => body.pageLimit)).toEqual([8, 4, 2, 2, 2]);
+    expect(Object.keys(await phone.rows('notes'))).toHaveLength(5);
+    server.check = ({ name }) => {
+      if (name === 'pull') throw new SyncError('54000', 'reply is too large', { status: 400 });
+    };
+    expect((await failure(phone.pull())).code).toBe('54000');
+  });
+
   test('shows_the_outbox_over_what_it_brings', async () => {
     await laptop.write('notes', 'a', { n: 1, m: 1 });
     await laptop.sync();

@@ -110,7 +110,7 @@ describe('a push', () => {
     expect(pushed()).toEqual([['a'], ['a']]);
   });
 
-  test('takes_up_what_is_written_meanwhile', async () => {
+  test('leaves_what_is_written_meanwhile_to_the_next_one', async () => {
     await phone.write('notes', 'a', { n: 1 });
     const { arrived, release } = server.hold('push');
     const push = phone.push();
@@ -118,6 +118,8 @@ describe('a push', () => {
     await phone.write('notes', 'b', { n: 1 });
     release();
     await push;
+    expect(pushed()).toEqual([['a']]);
+    await phone.push();
     expect(pushed()).toEqual([['a'], ['b']]);
   });
 

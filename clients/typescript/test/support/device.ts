@@ -10,20 +10,22 @@ export type Told = { [E in keyof DeviceEvents]: { event: E; detail: DeviceEvents
 
 export const never = new AbortController().signal;
 
+export type TestOptions = Partial<DeviceOptions> & { tables?: string[] };
+
 /** A device on a store, with what a test wants to know of it. */
 export class TestDevice {
   readonly device: Device;
   readonly store: Store;
   readonly told: Told[] = [];
 
-  constructor(server: FakeServer, store: Store = new MemoryStore(), options: Partial<DeviceOptions> = {}) {
+  constructor(server: FakeServer, store: Store = new MemoryStore(), { tables = ['notes', 'files'], ...options }: TestOptions = {}) {
     this.store = store;
     let now = 1_700_000_000_000;
     this.device = new Device(store, server, {
       workspace: 'w',
       user: null,
       filter: null,
-      tables: ['notes', 'files'],
+      fields: Object.fromEntries(tables.map((name) => [name, null])),
       rulesOf: () => ({ patches: true, conditional: false }),
       tell: (event, detail) => this.told.push({ event, detail } as Told),
       now: () => now++,
@@ -33,7 +35,7 @@ export class TestDevice {
     });
   }
 
-  static async open(server: FakeServer, store?: Store, options?: Partial<DeviceOptions>): Promise<TestDevice> {
+  static async open(server: FakeServer, store?: Store, options?: TestOptions): Promise<TestDevice> {
     const device = new TestDevice(server, store, options);
     await device.device.open();
     return device;

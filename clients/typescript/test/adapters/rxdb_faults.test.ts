@@ -1,0 +1,408 @@
+import type { RxConflictHandler } from 'rxdb';
+import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
+import type { Op, Payload } from '../../src/wire.ts';
+import { type ClientOptions, RxClient, type Todo, closeClients } from './support/rxdb_client.ts';
+import { World, newName } from './support/world.ts';
+
+vi.setConfig({ testTimeout: 30_000, hookTimeout: 120_000 });
+
+let world: World;
+
+beforeAll(async () => {
+  world = await World.start(`
+    create function no_swearing(payload json, previous json, op json) returns text language sql as $$
+      select 'no swearing' where payload ->> 'title' = 'damn' $$;
+    select sync_register_table('todos', validation => 'no_swearing(json,json,json)'), sync_register_table('patched', patches => true);
+    create table lists (workspace_id text, id text primary key, title text not null);
+    create table items (workspace_id text, id text primary key, title text references lists, done boolean default false);
+    select sync_attach_table('lists'), sync_attach_table('items');
+  `);
+});
+
+afterAll(() => world?.stop());
+afterEach(closeClients);
+
+const eventually = <T>(read: () => T) => expect.poll(read, { timeout: 10_000 });
+
+const open = (workspace: string, options: Partial<ClientOptions> = {}) => (
+  RxClient.open({ url: world.gateway.url, workspace, ...options })
+);
+
+const mine: RxConflictHandler<Todo> = {
+  isEqual: (a, b) => a.title === b.title && a._deleted === b._deleted,
+  resolve: async ({ newDocumentState }) => newDocumentState,
+};
+
+let ops = 0;
+function op(pk: string, operation: Op['operation'], payload: Payload | undefined, clock: number, more: Partial<Op> = {}): Op {
+  const opId = `00000000-0000-4000-8000-${String(++ops).padStart(12, '0')}`;
+  return { tableName: 'todos', operation, pk, ...(payload && { payload }), stamp: { clock, hlc: `${clock}:other`, opId, deviceId: 'other' }, ...more };
+}
+
+test('what is pushed again after a lost answer is the same op', async () => {
+  const workspace = newName('w');
+  const a = await open(workspace);
+  await a.settle();
+  a.line.loseAnswer('push');
+  await a.todos.insert({ id: 'x', title: 'milk' });
+  await a.settle();
+  const [first, second] = a.line.ops;
+  expect(second).toEqual(first);
+  expect(await world.log(workspace)).toEqual(['x put milk']);
+  expect(a.errors).toEqual(['NETWORK']);
+});
+
+test('an edit after a lost answer and a restart is no conflict with the own edit', async () => {
+  const workspace = newName('w');
+  const a = await open(workspace);
+  await a.todos.insert({ id: 'x', title: 'milk' });
+  await a.settle();
+  a.line.loseAnswer('push', true);
+  await a.edit('x', 'one');
+  await eventually(() => a.errors).toContain('NETWORK');
+  await a.edit('x', 'two');
+  await a.close();
+  a.line.up();
+  const again = await a.restart();
+  await again.settle();
+  expect(await again.titles()).toEqual({ x: 'two' });
+  expect(await world.log(workspace)).toEqual(['x put milk', 'x put one', 'x put two']);
+});
+
+test('a delete after a lost answer deletes', async () => {
+  const workspace = newName('w');
+  const a = await open(workspace);
+  await a.settle();
+  a.line.loseAnswer('push', true);
+  await a.todos.insert({ id: 'x', title: 'milk' });
+  await eventually(() => a.errors).toContain('NETWORK');
+  await a.remove('x');
+  await a.close();
+  a.line.up();
+  const again = await a.restart();
+  await again.settle();
+  expect(await world.records(workspace)).toEqual({});
+});
+
+test('somebody else goes on from an edit whose answer was lost', async () => {
+  const workspace = newName('w');
+  const a = await open(workspace);
+  const b = await open(workspace);
+  await a.settle();
+  a.line.loseAnswer('push');
+  const back = a.line.hold('push');
+  await a.todos.insert({ id: 'x', title: 'milk' });
+  await eventually(() => b.titles()).toEqual({ x: 'milk' });
+  await b.edit('x', 'bread');
+  await b.settle();
+  back();
+  await eventually(() => a.titles()).toEqual({ x: 'bread' });
+  expect(await world.log(workspace)).toEqual(['x put milk', 'x put bread']);
+});
+
+test('what was written before the replication, or past its hooks, is pushed once', async () => {
+  const workspace = newName('w');
+  const a = await open(workspace, {
+    prepare: async (todos) => {
+      await todos.bulkInsert([{ id: 'x', title: 'milk' }, { id: 'y', title: 'tea' }]);
+    },
+  });
+  a.line.loseAnswer('push');
+  await a.settle();
+  expect((await world.log(workspace)).sort()).toEqual(['x put milk', 'y put tea']);
+  // It comes back with its revision.
+  await eventually(async () => (await a.todos.findOne('x').exec(true)).sync?.clock).toBe(1);
+  await a.edit('x', 'bread');
+  await a.settle();
+  expect(await world.log(workspace)).toContain('x put bread');
+});
+
+test('edits in a row before the first one has come back, and without revisions', async () => {
+  const workspace = newName('w');
+  const a = await open(workspace, { prepare: (todos) => todos.insert({ id: 'x', title: '0' }), live: true, pollInterval: 1e9 });
+  await a.settle();
+  const release = a.line.hold('live');
+  await a.edit('x', '1');
+  await a.settle();
+  await a.edit('x', '0');
+  await a.settle();
+  await a.edit('x', '1');
+  await a.settle();
+  release();
+  expect(await world.log(workspace)).toEqual(['x put 0', 'x put 1', 'x put 0', 'x put 1']);
+});
+
+test('a pull that began before a push does not put back what was', async () => {
+  const workspace = newName('w');
+  const a = await open(workspace);
+  await world.push(workspace, op('x', 'put', { id: 'x', title: 'milk' }, 1));
+  await eventually(() => a.titles()).toEqual({ x: 'milk' });
+  // The answer to a pull brings the document again, as it was.
+  const { replication } = a;
+  const seen: string[] = [];
+  a.todos.findOne('x').$.subscribe((doc) => doc && seen.push(doc.title));
+  a.line.changeAnswer('pull', (reply) => ({
+    ...reply,
+    nextCursor: reply.nextCursor + 1,
+    changes: [{ serverVersion: reply.nextCursor + 1, tableName: 'todos', pk: 'x', op: 'put', applied: true, payload: { id: 'x', title: 'milk' }, stamp: op('x', 'put', {}, 1).stamp }],
+  }));
+  const release = a.line.hold('pull');
+  replication.reSync();
+  await eventually(() => a.line.count('pull')).toBe(2);
+  await a.edit('x', 'bread');
+  await eventually(async () => (await world.records(workspace)).x).toMatchObject({ title: 'bread' });
+  await replication.awaitDocumentPushed(await a.todos.findOne('x').exec(true));
+  release();
+  await a.settle();
+  expect(seen).toEqual(['milk', 'bread']);
+});
+
+test('a client that was away takes a snapshot; its edits stay', async () => {
+  const workspace = newName('w');
+  const a = await open(workspace);
+  const b = await open(workspace);
+  await a.todos.bulkInsert([{ id: 'gone', title: 'g' }, { id: 'edited', title: 'e' }, { id: 'kept', title: 'k' }, { id: 'both', title: 'b' }]);
+  await eventually(async () => Object.keys(await b.titles()).length).toBe(4);
+  await b.close();
+  await a.remove('gone');
+  await a.remove('both');
+  await a.edit('edited', 'e2');
+  await a.edit('kept', 'k2');
+  await a.settle();
+  await world.purge(workspace);
+  b.line.down();
+  const back = await b.restart();
+  await back.todos.insert({ id: 'new', title: 'n' });
+  await back.edit('kept', 'k3');
+  await back.edit('both', 'mine');
+  back.line.up();
+  await eventually(() => back.titles()).toEqual({ edited: 'e2', kept: 'k2', new: 'n' });
+  await eventually(() => a.titles()).toEqual({ edited: 'e2', kept: 'k2', new: 'n' });
+  expect(back.line.count('snapshot')).toBeGreaterThan(0);
+  await back.edit('edited', 'e3');
+  await eventually(async () => (await a.titles()).edited).toBe('e3');
+});
+
+test('a new client begins with a snapshot, in pages, whatever interrupts it', async () => {
+  const workspace = newName('w');
+  const a = await open(workspace);
+  await a.todos.bulkInsert(Array.from({ length: 25 }, (_, i) => ({ id: `n${i}`, title: String(i) })));
+  await a.remove('n3');
+  await a.settle();
+  await a.edit('n4', 'four');
+  await a.settle();
+  await world.purge(workspace);
+  const b = await open(workspace, { pull: { batchSize: 4 } });
+  b.line.loseAnswer('snapshot');
+  await eventually(() => b.line.count('snapshot')).toBeGreaterThan(2);
+  const release = b.line.hold('snapshot');
+  await b.close();
+  release();
+  const again = await b.restart();
+  await again.replication.awaitInitialReplication();
+  const titles = await again.titles();
+  expect(Object.keys(titles)).toHaveLength(24);
+  expect(titles.n4).toBe('four');
+  expect(titles.n3).toBeUndefined();
+});
+
+test('a document that is deleted while a new client reads is gone', async () => {
+  const workspace = newName('w');
+  const a = await open(workspace);
+  await a.todos.bulkInsert(Array.from({ length: 9 }, (_, i) => ({ id: `n${i}`, title: String(i) })));
+  await a.settle();
+  const b = await open(workspace, { pull: { batchSize: 3 }, autoStart: false });
+  const release = b.line.hold('pull');
+  void b.replication.start();
+  await eventually(() => b.line.count('pull')).toBe(1);
+  await a.remove('n0');
+  await a.remove('n8');
+  await a.settle();
+  release();
+  await b.replication.awaitInitialReplication();
+  expect(Object.keys(await b.titles()).sort()).toEqual(['n1', 'n2', 'n3', 'n4', 'n5', 'n6', 'n7']);
+});
+
+test('after a restore of the server its clients have what it has, and keep on', async () => {
+  const workspace = newName('w');
+  const a = await open(workspace);
+  await a.todos.bulkInsert([{ id: 'x', title: 'x1' }, { id: 'y', title: 'y1' }]);
+  await a.settle();
+  await a.todos.insert({ id: 'lost', title: 'l' });
+  await a.todos.insert({ id: 'lost too', title: 'l' });
+  await a.edit('x', 'x2');
+  await eventually(async () => (await world.log(workspace)).length).toBe(5);
+  await a.settle();
+  a.line.down();
+  // It loses the versions above 2.
+  await world.sql(`
+    with key as (select workspace_key from sync_ext.workspace where workspace_id = '${workspace}'),
+    gone as (delete from sync_ext.change_log using key where change_log.workspace_key = key.workspace_key and server_version > 2),
+    records as (delete from sync_ext.record using key where record.workspace_key = key.workspace_key and pk like 'lost%'),
+    old as (select server_version, clock, hlc, op_id from sync_ext.change_log join key using (workspace_key) where pk = 'x' and server_version <= 2),
+    record as (update sync_ext.record set server_version = old.server_version, clock = old.clock, hlc = old.hlc, op_id = old.op_id
+                 from key, old where record.workspace_key = key.workspace_key and pk = 'x')
+    update sync_ext.workspace set head = 2 from key where workspace.workspace_key = key.workspace_key;`);
+  await a.edit('lost', 'mine');
+  await world.push(workspace, op('z', 'put', { id: 'z', title: 'z' }, 1), op('z', 'put', { id: 'z', title: 'z2' }, 2),
+    op('u', 'put', { id: 'u', title: 'u' }, 1), op('u', 'put', { id: 'u', title: 'u2' }, 2));
+  a.line.up();
+  await eventually(() => a.titles()).toEqual({ x: 'x1', y: 'y1', z: 'z2', u: 'u2', lost: 'mine' });
+  expect(await world.records(workspace)).toMatchObject({ x: { title: 'x1' }, lost: { title: 'mine' } });
+  await a.edit('x', 'x3');
+  await a.settle();
+  expect((await world.records(workspace)).x).toMatchObject({ title: 'x3' });
+});
+
+test('an edit that is refused is told, and taken back; others are stored', async () => {
+  const workspace = newName('w');
+  // What is refused is not a matter of the app's handler, which would try for ever.
+  const a = await open(workspace, { conflictHandler: mine });
+  await a.todos.bulkInsert([{ id: 'x', title: 'milk' }, { id: 'y', title: 'tea' }]);
+  await a.settle();
+  a.line.down();
+  await a.edit('x', 'damn');
+  await a.edit('y', 'coffee');
+  await a.todos.insert({ id: 'z', title: 'damn' });
+  await a.todos.insert({ id: 'large', title: 'x'.repeat(300_000) });
+  a.line.up();
+  await eventually(() => a.titles()).toEqual({ x: 'milk', y: 'coffee' });
+  await a.settle();
+  expect(a.refusals.map(({ document, code, message }) => [document.id, code, message]).sort()).toEqual([
+    ['large', 'OVERSIZED', expect.any(String)], ['x', 'REJECTED', 'no swearing'], ['z', 'REJECTED', 'no swearing'],
+  ]);
+  expect(a.refusals.find(({ document }) => document.id === 'x')).toMatchObject({
+    document: { title: 'damn' }, master: { title: 'milk', _deleted: false },
+  });
+  expect(await world.records(workspace)).toMatchObject({ x: { title: 'milk' }, y: { title: 'coffee' } });
+  // It may be edited again.
+  await a.edit('x', 'bread');
+  await a.todos.insert({ id: 'z', title: 'well' });
+  await a.settle();
+  expect(await world.records(workspace)).toMatchObject({ x: { title: 'bread' }, z: { title: 'well' } });
+});
+
+test('a table that the server does not know refuses all', async () => {
+  const a = await open(newName('w'), { tableName: 'unknown' });
+  await a.todos.insert({ id: 'x', title: 'milk' });
+  await eventually(() => a.refusals.map(({ code }) => code)).toEqual(['VALIDATION_ERROR']);
+  await eventually(() => a.titles()).toEqual({});
+});
+
+test('a push that is refused as a whole is halved', async () => {
+  const workspace = newName('w');
+  const a = await open(workspace, { push: { batchSize: 100 } });
+  await a.settle();
+  // 100 of them are larger than what the gateway accepts.
+  const many = Array.from({ length: 100 }, (_, i) => ({ id: `n${i}`, title: String(i).padEnd(200_000) }));
+  await a.todos.bulkInsert(many);
+  await eventually(() => world.sql(`select head from sync_ext.workspace where workspace_id = '${workspace}'`)).toBe('100');
+  await a.settle();
+  expect(a.line.count('push')).toBeGreaterThan(2);
+  expect(a.refusals).toEqual([]);
+});
+
+test('a row whose parent is missing is pushed again, and refused in the end', async () => {
+  const workspace = newName('w');
+  await world.push(workspace, op('l', 'put', { id: 'l', title: 'list' }, 1, { tableName: 'lists' }));
+  const a = await open(workspace, { tableName: 'items', retryTime: 50 });
+  await a.settle();
+  await a.todos.insert({ id: 'early', title: 'late' });
+  await eventually(() => a.errors).toContain('CONSTRAINT');
+  await world.push(workspace, op('late', 'put', { id: 'late', title: 'list' }, 1, { tableName: 'lists' }));
+  await a.settle();
+  expect(await world.records(workspace, 'items')).toMatchObject({ early: { title: 'late' } });
+  await a.todos.insert({ id: 'orphan', title: 'never' });
+  await eventually(() => a.refusals).toMatchObject([{ document: { id: 'orphan' }, code: 'CONSTRAINT', sqlState: '23503' }]);
+  await eventually(() => a.titles()).toEqual({ early: 'late' });
+});
+
+test('what the server makes of a row is shown, and what the schema does not have is kept', async () => {
+  const workspace = newName('w');
+  await world.push(workspace, op('l', 'put', { id: 'l', title: 'list' }, 1, { tableName: 'lists' }));
+  const a = await open(workspace, { tableName: 'items' });
+  await a.todos.insert({ id: 'i', title: 'l' });
+  // The column's default.
+  await eventually(async () => (await a.todos.findOne('i').exec(true)).done).toBe(false);
+  await world.push(workspace, op('x', 'put', { id: 'x', title: 'milk', sync: 1, _deleted: true, colour: 'red' }, 1));
+  const b = await open(workspace);
+  await eventually(() => b.titles()).toEqual({ x: 'milk' });
+  await b.edit('x', 'bread');
+  await b.todos.upsert({ id: 'x', title: 'butter' });
+  await b.settle();
+  expect((await world.records(workspace)).x).toEqual({ id: 'x', title: 'butter', sync: 1, _deleted: true, colour: 'red' });
+});
+
+test('records that others patch', async () => {
+  const workspace = newName('w');
+  const patched = { tableName: 'patched' };
+  const put = op('x', 'put', { id: 'x', title: 'milk' }, 1, patched);
+  const base = put.stamp;
+  await world.push(workspace, put, op('x', 'patch', { done: true }, 5, { ...patched, base }), op('x', 'patch', { title: 'bread' }, 3, { ...patched, base }));
+  const a = await open(workspace, { name: 'patched' });
+  await eventually(() => a.titles()).toEqual({ x: 'bread' });
+  await a.edit('x', 'butter');
+  await a.settle();
+  expect((await world.records(workspace, 'patched')).x).toEqual({ id: 'x', title: 'butter', done: true });
+  expect(a.line.ops.at(-1)).toMatchObject({ stamp: { clock: 6 } });
+  expect(a.line.count('push')).toBe(1);
+  // A conflict does not tell which patch is the newest: all are tried.
+  a.line.down();
+  await a.edit('x', 'mine');
+  const { clock, hlc, opId } = a.line.ops.at(-1)!.stamp;
+  const again = { ...patched, base: { clock, hlc, opId } };
+  const theirs = [op('x', 'patch', { done: false }, 9, again), op('x', 'patch', { title: 'theirs' }, 8, again)];
+  await world.push(workspace, ...theirs);
+  a.line.up();
+  await eventually(() => a.titles()).toEqual({ x: 'theirs' });
+  await a.edit('x', 'mine again');
+  await a.settle();
+  expect((await world.records(workspace, 'patched')).x).toEqual({ id: 'x', title: 'mine again', done: false });
+});
+
+test('a winner whose payload was left out is asked for', async () => {
+  const workspace = newName('w');
+  const a = await open(workspace);
+  await a.settle();
+  await world.push(workspace, op('x', 'put', { id: 'x', title: 'theirs' }, 1));
+  await eventually(() => a.titles()).toEqual({ x: 'theirs' });
+  a.line.down();
+  await world.push(workspace, op('x', 'put', { id: 'x', title: 'theirs 2' }, 2));
+  await a.edit('x', 'mine');
+  a.line.changeAnswer('push', (reply) => {
+    delete reply.results[0].current.payload;
+    return reply;
+  });
+  a.line.up();
+  await eventually(() => a.titles()).toEqual({ x: 'theirs 2' });
+});
+
+test('a snapshot from a server that is behind is not used', async () => {
+  const workspace = newName('w');
+  const a = await open(workspace);
+  await a.todos.bulkInsert([{ id: 'x', title: 'milk' }, { id: 'y', title: 'tea' }]);
+  await a.settle();
+  a.replication.reSync();
+  await a.settle();
+  a.line.changeAnswer('pull', (reply) => ({ ...reply, changes: [], nextCursor: 2, requiresSnapshot: true, reason: 'cursor_expired' }));
+  a.line.changeAnswer('snapshot', (reply) => ({ ...reply, items: [], highWatermark: 1, nextPageToken: null }));
+  a.replication.reSync();
+  await eventually(() => a.line.count('snapshot')).toBe(1);
+  await a.settle();
+  expect(await a.titles()).toEqual({ x: 'milk', y: 'tea' });
+  expect(a.errors).toEqual([]);
+});
+
+test('a client acknowledges what it has stored', async () => {
+  const workspace = newName('w');
+  const a = await open(workspace);
+  await a.todos.bulkInsert([{ id: 'x', title: 'milk' }, { id: 'y', title: 'tea' }]);
+  await a.settle();
+  const b = await open(workspace);
+  await b.settle();
+  b.replication.reSync();
+  await eventually(() => b.line.requests.filter(({ name }) => name === 'cursor')).toMatchObject([{ body: { version: 2 } }]);
+  await eventually(() => world.sql(`
+    select device_id from sync_ext.device_cursor join sync_ext.workspace using (workspace_key)
+     where workspace_id = '${workspace}' and last_seen_version = 2`)).toMatch(/:todos$/);
+});
