@@ -75,12 +75,14 @@ let databases = 0;
 export class Cluster {
   readonly address: Address;
   /** Undefined where another process runs it. */
-  readonly #server: Program | undefined;
+  #server: Program | undefined;
+  readonly #run: (() => Promise<Program>) | undefined;
   readonly #gateways = new Set<Gateway>();
 
-  private constructor(address: Address, server?: Program) {
+  private constructor(address: Address, server?: Program, run?: () => Promise<Program>) {
     this.address = address;
     this.#server = server;
+    this.#run = run;
   }
 
   /** One that another process runs, and stops. */
@@ -114,22 +116,34 @@ export class Cluster {
     });
     const port = await freePort();
     const settings = Object.entries({ ...defaults, ...options.settings });
-    const server = new Program(
-      join(programs, 'postgres'),
-      [
-        '-D',
-        data,
-        '-k',
-        folder,
-        '-p',
-        String(port),
-        ...settings.flatMap(([name, value]) => ['-c', `${name}=${value}`]),
-      ],
-      { ...identity, cwd: folder, env: { ...serverEnvironment(), LC_ALL: 'C', TZ: 'UTC' } },
-      { signal: 'QUIT', folder },
-    );
-    await server.prints('stderr', /database system is ready to accept connections/);
-    return new Cluster({ folder, port }, server);
+    const run = async () => {
+      const server = new Program(
+        join(programs, 'postgres'),
+        [
+          '-D',
+          data,
+          '-k',
+          folder,
+          '-p',
+          String(port),
+          ...settings.flatMap(([name, value]) => ['-c', `${name}=${value}`]),
+        ],
+        { ...identity, cwd: folder, env: { ...serverEnvironment(), LC_ALL: 'C', TZ: 'UTC' } },
+        { signal: 'QUIT', folder },
+      );
+      await server.prints('stderr', /database system is ready to accept connections/);
+      return server;
+    };
+    return new Cluster({ folder, port }, await run(), run);
+  }
+
+  /** Ends the server at once, without a checkpoint: `restart` begins with recovery. */
+  async kill(): Promise<void> {
+    await this.#server?.end();
+  }
+
+  async restart(): Promise<void> {
+    this.#server = await this.#run?.();
   }
 
   /** For drivers: how to log in to a database, by default as the superuser. */

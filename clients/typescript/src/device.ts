@@ -1,12 +1,12 @@
 import { SyncError } from './error.ts';
-import { answer, apply, type Finding, isTaken, settle, syncedOf, wanted } from './rules/answer.ts';
+import { answer, apply, type Finding, isTaken, settle, syncedOf } from './rules/answer.ts';
 import { Clock, newId } from './rules/author.ts';
 import { type EditRules, edit } from './rules/edit.ts';
 import { groupBy } from './rules/group.ts';
 import { isEqual, toPayload } from './rules/json.ts';
 import { type Entry, see } from './rules/view.ts';
 import type { Server } from './server.ts';
-import { type Changed, type Conflict, type Key, type Known, type Staged, type State, type Store, type Tx, keyOf, partsOf } from './store/store.ts';
+import { type Changed, type Conflict, type Key, type Known, type Part, type Staged, type State, type Store, type Tx, keyOf, partsOf } from './store/store.ts';
 import type { Op, Payload, PullReply, PushReply, PushResult, SnapshotReply } from './wire.ts';
 
 /** What a device tells of its work. */
@@ -26,7 +26,8 @@ export interface DeviceOptions {
   workspace: string;
   user: string | null;
   filter: string[] | null;
-  tables: string[];
+  /** The tables that the app sees, and which of their fields. */
+  fields: State['fields'];
   rulesOf(tableName: string): EditRules;
   tell<E extends keyof DeviceEvents>(event: E, detail: DeviceEvents[E]): void;
   now(): number;
@@ -69,7 +70,8 @@ export class Device {
   /** Makes the device, or meets the one that the store has. Rows that were there before become
    * ops, records that the app did not know become visible. */
   async open(): Promise<State> {
-    const { workspace, user, filter, tables } = this.#options;
+    const { workspace, user, filter, fields } = this.#options;
+    const tables = Object.keys(fields);
     return await this.#store.transaction(async (tx) => {
       const old = await tx.state();
       const state = !old || old.isClosed ? this.#newState() : old;
@@ -78,7 +80,9 @@ export class Device {
       }
       if (state.user !== user) throw new SyncError('OTHER_USER', 'the store holds the records of another user');
       this.#deviceId = state.deviceId;
+      const before = state.fields;
       const added = tables.filter((table) => !state.tables.includes(table));
+      const shown = tables.filter((table) => added.includes(table) || String(fields[table]) !== String(before[table]));
       const isOther = !isEqual(filter, state.filter);
       if (isOther || state.tables.some((table) => !tables.includes(table))) {
         // Another filter begins anew; and of records that were shown, the store may have had
@@ -87,10 +91,12 @@ export class Device {
         Object.assign(state, { filter, snapshot: newSnapshot(), answered: ++state.calls });
         if (isOther) Object.assign(state, { cursor: 0, proof: null });
       }
-      state.tables = tables;
+      Object.assign(state, { tables, fields: { ...before, ...fields } });
       await tx.setState(state);
       for (const { op } of await tx.outbox()) this.#author(state).observe(op.stamp.hlc);
-      for (const table of added) await this.#showTable(tx, state, table);
+      for (const table of added) await this.#recordRows(tx, state, table, Object.hasOwn(before, table));
+      const keys = (await tx.syncedKeys()).filter((key) => shown.includes(partsOf(key).tableName));
+      for (const some of inParts(keys)) await tx.show(some);
       return state;
     });
   }
@@ -116,6 +122,7 @@ export class Device {
       deviceId: newId(this.#options.now()),
       filter,
       tables: [],
+      fields: {},
       cursor: 0,
       proof: null,
       isComplete: false,
@@ -129,7 +136,9 @@ export class Device {
     };
   }
 
-  async #showTable(tx: Tx, state: State, tableName: string): Promise<void> {
+  /** Makes ops of a table's rows. Those of records that are known are no edits if the app has seen
+   * the table before: then they are what it saw. */
+  async #recordRows(tx: Tx, state: State, tableName: string, isOld: boolean): Promise<void> {
     for (let after: string | null = null; ;) {
       const rows = await tx.rows(tableName, after, STORED_AT_ONCE);
       if (rows.length === 0) break;
@@ -143,12 +152,9 @@ export class Device {
           await this.#find(tx, keyOf(tableName, pk), keyOf(tableName, pk), finding);
         }
       }
-      await this.record(tx, state, await tx.known([...values.keys()]), values);
+      const known = await tx.known([...values.keys()]);
+      await this.record(tx, state, isOld ? known.filter(({ synced, entries }) => !synced && !entries[0]) : known, values);
       after = rows.at(-1)!.pk;
-    }
-    const keys = (await tx.syncedKeys()).filter((key) => partsOf(key).tableName === tableName);
-    for (const some of inParts(keys)) {
-      await tx.show(some);
     }
   }
 
@@ -180,26 +186,30 @@ export class Device {
     return this.#clock;
   }
 
-  /** Pushes what waits, each op once. */
+  /** Pushes what waits now, each op once, and what is made again of it. */
   async push(signal: AbortSignal): Promise<void> {
     const tried = new Set<string>();
-    for (;;) {
-      await this.#finishSnapshot(signal);
-      const ops = await this.#store.transaction(async (tx) => {
-        const ops = cut((await tx.outbox()).filter(({ op }) => !tried.has(op.stamp.opId)), this.#options.pushLimit);
-        await change(tx, ops, (entry) => (entry.sent ? entry : { ...entry, sent: true }));
-        return ops;
-      });
-      if (ops.length === 0) return;
+    for (let isMore = true; isMore;) {
+      let ops: Op[] = [];
+      const call = await this.#begin(async (tx, state) => {
+        if (state.snapshot) return true;
+        const ready = inTurn(await tx.outbox()).filter(({ stamp }) => !tried.has(stamp.opId));
+        ops = cut(ready, this.#options.pushLimit);
+        isMore = ops.length < ready.length;
+        await tx.markSent(ops);
+        return ops.length > 0;
+      }, ['state', 'outbox']);
       for (const { stamp } of ops) tried.add(stamp.opId);
-      await this.#send(ops, signal);
+      if (call.snapshot) await this.#finishSnapshot(signal);
+      else if (ops.length > 0) isMore = await this.#send(ops, signal, call) || isMore;
     }
   }
 
-  async #send(ops: Op[], signal: AbortSignal): Promise<void> {
+  /** Returns whether ops were made again. */
+  async #send(ops: Op[], signal: AbortSignal, begun?: State): Promise<boolean> {
     this.#options.tell('push', { ops });
     let results: PushResult[];
-    const call = await this.#begin();
+    const call = begun ?? await this.#begin();
     try {
       const reply = await this.#server.call<PushReply>(this.#options.workspace, 'push', ops, signal);
       results = reply.results;
@@ -208,31 +218,38 @@ export class Device {
       if (!(error instanceof SyncError) || error.remedy !== 'content') throw error;
       if (ops.length > 1) {
         const half = Math.ceil(ops.length / 2);
-        await this.#send(ops.slice(0, half), signal);
-        return await this.#send(ops.slice(half), signal);
+        const isAgain = await this.#send(ops.slice(0, half), signal);
+        return await this.#send(ops.slice(half), signal) || isAgain;
       }
       const { code, message, detail } = error;
       const text = detail ? `${message}: ${detail}` : message;
       results = [{ opId: ops[0]!.stamp.opId, success: false, errorCode: code, error: text }];
     }
-    await this.#answered(call, (tx, state) => this.#settleResults(tx, state, ops, results));
+    const isAgain = await this.#answered(call, (tx, state) => this.#settleResults(tx, state, ops, results));
     this.#options.tell('pushed', { ops, results });
+    return isAgain;
   }
 
-  async #settleResults(tx: Tx, state: State, ops: Op[], results: PushResult[]): Promise<void> {
+  /** Returns whether there is something of these records that was never sent. */
+  async #settleResults(tx: Tx, state: State, ops: Op[], results: PushResult[]): Promise<boolean> {
     const byKey = groupBy(ops.keys(), (i) => keyOf(ops[i]!.tableName, ops[i]!.pk));
     const author = this.#author(state);
     const changes: Changed[] = [];
     for (const was of await tx.known([...byKey.keys()])) {
       let { synced, entries } = was;
-      for (const i of byKey.get(was.key)!) {
-        const answered = answer({ synced, entries }, ops[i]!, results[i]!, was, state.cursor, author);
+      const all = byKey.get(was.key)!;
+      // A reply has the payload of a record once.
+      const theirs = all.map((i) => (results[i]!.winner ?? results[i]!.current)?.payload).find(Boolean);
+      for (const i of all) {
+        const { finding, ...answered } = answer({ synced, entries }, ops[i]!, results[i]!, was, state.cursor, author);
         ({ synced, entries } = answered);
-        if (answered.finding) await this.#find(tx, was.key, ops[i]!.stamp.opId, answered.finding, ops[i]);
+        const opId = ops[i]!.stamp.opId;
+        if (finding) await this.#find(tx, was.key, opId, { ...finding, theirs: theirs ?? finding.theirs }, ops[i]);
       }
       changes.push(synced === was.synced ? { was, entries } : { was, synced: synced!, entries });
     }
     await this.#save(tx, state, changes);
+    return changes.some(({ entries }) => entries!.some(({ sent }) => !sent));
   }
 
   /** Saves, and remembers the hlc of what leaves the outbox. */
@@ -248,6 +265,8 @@ export class Device {
 
   async #find(tx: Tx, key: Key, id: string, finding: Finding, op?: Op): Promise<void> {
     const { tableName, pk } = partsOf(key);
+    const patch = op?.operation === 'patch' && op.payload;
+    if (patch) finding.fields ??= Object.keys(patch);
     if (finding.kind === 'changed') {
       // Edits that build on one that was not stored are refused after it: one conflict for all.
       const isSame = (other: Conflict) => (
@@ -255,7 +274,10 @@ export class Device {
       );
       const known = (await tx.conflicts()).find(isSame);
       if (known) await tx.removeConflict(known.id);
-      if (known?.mine && op?.operation === 'patch') finding.mine = { ...known.mine, ...op.payload };
+      if (known?.mine && patch) {
+        finding.mine = { ...known.mine, ...patch };
+        finding.fields = known.fields && [...new Set([...known.fields, ...finding.fields!])];
+      }
     }
     const conflict: Conflict = { id, tableName, pk, ...finding, at: this.#options.now() };
     await tx.putConflict(conflict);
@@ -265,8 +287,11 @@ export class Device {
   /** Pulls up to the head. */
   async pull(signal: AbortSignal): Promise<void> {
     for (let hasMore = true; hasMore;) {
-      await this.#finishSnapshot(signal);
       const call = await this.#begin();
+      if (call.snapshot) {
+        await this.#finishSnapshot(signal);
+        continue;
+      }
       const { cursor, proof, filter: tables } = call;
       const reply = await this.#page<PullReply>('pull', { cursor, proof, tables, latest: true }, signal);
       await this.#answered(call, (tx, state) => this.#applyPage(tx, state, reply));
@@ -295,16 +320,16 @@ export class Device {
     const isStored = await this.#store.transaction(async (tx) => {
       const state = await this.state(tx);
       const isOther = state.deviceId !== opened.deviceId || state.generation !== opened.generation;
-      if (isOther || state.snapshot) return false;
-      if (!reply.requiresSnapshot && reply.nextCursor <= state.cursor) return true;
+      if (isOther || state.snapshot) return null;
+      if (!reply.requiresSnapshot && reply.nextCursor <= state.cursor) return false;
       // It counts as a call that has just been answered.
       state.answered = ++state.calls;
       await this.#applyPage(tx, state, reply);
       await tx.setState(state);
       return true;
     });
-    if (!isStored || reply.requiresSnapshot) return false;
-    this.#tellPulled(reply);
+    if (isStored === null || reply.requiresSnapshot) return false;
+    if (isStored) this.#tellPulled(reply);
     return true;
   }
 
@@ -356,10 +381,16 @@ export class Device {
     for (const was of await tx.known([...keys])) {
       const { entries, dropped } = settle(was.synced, was.entries, state.cursor, head);
       if (dropped.length > 0) {
-        const mine = wanted(dropped.at(-1)!.op, was);
+        const patched = Object.fromEntries(dropped.flatMap(({ op }) => Object.entries(op.payload!)));
         const error = { code: 'BASE_MISSING', message: 'the record that it edits is not on the server' };
-        const { opId } = dropped.at(-1)!.op.stamp;
-        await this.#find(tx, was.key, opId, { kind: 'refused', mine, theirs: was.synced?.payload, error });
+        const missing: Conflict = {
+          ...{ id: dropped.at(-1)!.op.stamp.opId, kind: 'refused', ...partsOf(was.key), at: 0 },
+          ...{ mine: see(was.synced, was.entries).payload, theirs: was.synced?.payload, error },
+        };
+        // They go with the put that they edit: what became of it is what there is to say.
+        const isSame = ({ tableName, pk }: Conflict) => keyOf(tableName, pk) === was.key;
+        const { id, mine, ...finding } = (await tx.conflicts()).findLast(isSame) ?? missing;
+        await this.#find(tx, was.key, id, { ...finding, mine: { ...mine, ...patched } });
       }
       changes.push({ was, entries });
     }
@@ -368,7 +399,6 @@ export class Device {
 
   async #finishSnapshot(signal: AbortSignal): Promise<void> {
     for (;;) {
-      if (!(await this.read()).snapshot) return;
       const call = await this.#begin();
       const { snapshot, filter: tables } = call;
       if (!snapshot) return;
@@ -400,7 +430,7 @@ export class Device {
       await this.#answered(call, async (tx, state) => {
         await tx.stage(snapshot.pages, reply.items);
         state.snapshot = staged;
-      });
+      }, ['state', 'staged']);
       this.#options.tell('progress', { received: staged.records, stored: 0, isOver: false });
     }
   }
@@ -418,6 +448,8 @@ export class Device {
         await this.#replaceSynced(tx, state, snapshot);
         state.cursor = snapshot.highWatermark;
         state.proof = snapshot.proof;
+        // What was acknowledged the server may have lost too.
+        if (state.historyLost) state.acknowledged = { version: 0, at: 0 };
         state.historyLost = false;
         state.generation++;
         await this.#settle(tx, state, snapshot.highWatermark);
@@ -470,66 +502,68 @@ export class Device {
   async acknowledge(signal: AbortSignal): Promise<void> {
     const { workspace, now } = this.#options;
     const { deviceId, cursor: version, isComplete, snapshot, acknowledged } = await this.read();
-    const isDue = version > acknowledged.version || now() - acknowledged.at > HEARTBEAT;
+    const isDue = version > acknowledged.version || Math.abs(now() - acknowledged.at) > HEARTBEAT;
     if (!isComplete || snapshot || version === 0 || !isDue) return;
     await this.#server.call(workspace, 'cursor', { deviceId, version }, signal);
     await this.#store.transaction(async (tx) => {
       const state = await this.state(tx);
       if (state.deviceId === deviceId) await tx.setState({ ...state, acknowledged: { version, at: now() } });
-    });
+    }, ['state']);
   }
 
   async read(): Promise<State> {
-    return await this.#store.read((tx) => this.state(tx));
+    return await this.#store.read((tx) => this.state(tx), ['state']);
   }
 
-  /** A call begins: the state from which it does, with the call's number in `calls`. */
-  async #begin(): Promise<State> {
+  /** A call begins, if the body does not find that there is none: the state from which it does,
+   * with the call's number in `calls`. */
+  async #begin(body?: (tx: Tx, state: State) => Promise<boolean>, parts: Part[] = ['state']): Promise<State> {
     return await this.#store.transaction(async (tx) => {
       const state = await this.state(tx);
+      if (body && !await body(tx, state)) return state;
       state.calls++;
       await tx.setState(state);
       return state;
-    });
+    }, parts);
   }
 
-  /** Stores what a call's reply says, unless that of a later one was stored. */
-  async #answered({ deviceId, calls }: State, body: (tx: Tx, state: State) => Promise<void>): Promise<void> {
-    await this.#store.transaction(async (tx) => {
+  /** Stores what a call's reply says, unless that of a later one was stored, or one that has moved
+   * on from where this one began. */
+  async #answered<T>(begun: State, body: (tx: Tx, state: State) => Promise<T>, parts?: Part[]): Promise<T> {
+    return await this.#store.transaction(async (tx) => {
       const state = await this.state(tx);
-      if (state.deviceId !== deviceId || state.answered > calls) {
+      if (state.answered > begun.calls || placeOf(state) !== placeOf(begun)) {
         throw new SyncError('LATE', 'another tab was answered first');
       }
-      state.answered = calls;
-      await body(tx, state);
+      state.answered = begun.calls;
+      const result = await body(tx, state);
       await tx.setState(state);
-    });
+      return result;
+    }, parts);
   }
+}
+
+function placeOf({ deviceId, cursor, proof, snapshot }: State): string {
+  return JSON.stringify([deviceId, cursor, proof, snapshot]);
 }
 
 function newSnapshot(): Staged {
   return { pages: 0, records: 0, nextPageToken: null, isWhole: false, highWatermark: 0, proof: null };
 }
 
-/** The next ops to push: those that were refused for now come last. */
-function cut(entries: Entry[], limit: number): Op[] {
+/** The ops that wait for being pushed: those that were refused for now come last. */
+function inTurn(entries: Entry[]): Op[] {
   const ready = entries.filter(({ answered, waits }) => answered === undefined && !waits);
-  const inOrder = [...ready.filter(({ retry }) => retry === undefined), ...ready.filter(({ retry }) => retry !== undefined)];
-  let length = 0;
-  const fitting = inOrder.slice(0, limit).map(({ op }) => op);
-  const end = fitting.findIndex((op) => (length += JSON.stringify(op).length) > PUSH_LENGTH);
-  return end < 0 ? fitting : fitting.slice(0, Math.max(end, 1));
+  const isNew = ({ retry }: Entry) => retry === undefined;
+  return [...ready.filter(isNew), ...ready.filter((entry) => !isNew(entry))].map(({ op }) => op);
 }
 
-/** Changes the entries of these ops. */
-async function change(tx: Tx, ops: Op[], by: (entry: Entry) => Entry): Promise<void> {
-  const ids = new Set(ops.map(({ stamp }) => stamp.opId));
-  const keys = new Set(ops.map(({ tableName, pk }) => keyOf(tableName, pk)));
-  const known = await tx.known([...keys]);
-  await tx.save(known.map((was) => ({
-    was,
-    entries: was.entries.map((entry) => (ids.has(entry.op.stamp.opId) ? by(entry) : entry)),
-  })));
+/** The first ops, as many as one push may have. */
+function cut(ops: Op[], limit: number): Op[] {
+  let length = 0;
+  const fitting = ops.slice(0, limit);
+  const end = fitting.findIndex((op) => (length += JSON.stringify(op).length) > PUSH_LENGTH);
+  return end < 0 ? fitting : fitting.slice(0, Math.max(end, 1));
 }
 
 function* inParts<T>(items: T[]): Iterable<T[]> {

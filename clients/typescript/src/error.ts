@@ -4,19 +4,16 @@ export class SyncError extends Error {
   /** An SQLSTATE, or a word of this package in capitals. */
   readonly code: string;
   /** The HTTP status, if there was an answer. */
-  readonly status: number | undefined;
-  readonly detail: string | undefined;
-  readonly hint: string | undefined;
+  declare readonly status: number | undefined;
+  declare readonly detail: string | undefined;
+  declare readonly hint: string | undefined;
   /** Milliseconds to wait before the next try, if the server named them. */
-  readonly retryAfter: number | undefined;
+  declare readonly retryAfter: number | undefined;
 
   constructor(code: string, message: string, more: Partial<Pick<SyncError, 'status' | 'detail' | 'hint' | 'retryAfter'>> & ErrorOptions = {}) {
     super(message, more);
+    Object.assign(this, more);
     this.code = code;
-    this.status = more.status;
-    this.detail = more.detail;
-    this.hint = more.hint;
-    this.retryAfter = more.retryAfter;
   }
 
   /** What to do about it:

@@ -50,6 +50,11 @@ export class Live {
       this.#streams.delete(stream);
     };
   }
+
+  /** What waits to connect again does so now. */
+  retry(): void {
+    for (const stream of this.#streams) stream.retry();
+  }
 }
 
 const lives: { options: ServerOptions; live: Live }[] = [];
@@ -68,6 +73,7 @@ class Stream {
   readonly #server: Server;
   readonly #followers = new Map<string, Follower>();
   #connection: AbortController | undefined;
+  #pause: AbortController | undefined;
 
   constructor(server: Server) {
     this.#server = server;
@@ -94,6 +100,10 @@ class Stream {
     this.#connection?.abort();
   }
 
+  retry(): void {
+    this.#pause?.abort();
+  }
+
   #reopen(): void {
     this.close();
     const connection = new AbortController();
@@ -116,7 +126,8 @@ class Stream {
       if (signal.aborted) return;
       failures++;
       this.#tell(false, error);
-      await sleep(pauseAfter(failures, error?.retryAfter), signal);
+      this.#pause = new AbortController();
+      await sleep(pauseAfter(failures, error?.retryAfter), AbortSignal.any([signal, this.#pause.signal]));
     }
   }
 
@@ -157,7 +168,7 @@ class Stream {
 
 /** Waits so many milliseconds, or for the signal. */
 export async function sleep(time: number, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
+  if (signal.aborted || time <= 0) return;
   await new Promise<void>((resolve) => {
     const timer = time < Infinity ? setTimeout(end, time) : undefined;
     function end() {

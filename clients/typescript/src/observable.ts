@@ -13,7 +13,7 @@ export class Observable<T> {
 
   set(value: T): void {
     this.#value = value;
-    for (const listener of [...this.#listeners]) listener(value);
+    tell(this.#listeners, value);
   }
 
   /** Tells of each later value. Returns what ends that. */
@@ -34,18 +34,17 @@ export class Emitter<Events> {
   }
 
   emit<E extends keyof Events>(event: E, detail: Events[E]): void {
-    for (const listener of [...this.#listeners.get(event) ?? []]) {
-      try {
-        listener(detail as never);
-      } catch (error) {
-        // It must not stop the synchronization that it is told of.
-        reportError(error);
-      }
-    }
+    tell(this.#listeners.get(event) ?? [], detail as never);
   }
 }
 
-function reportError(error: unknown): void {
-  if (typeof globalThis.reportError === 'function') globalThis.reportError(error);
-  else console.error(error);
+function tell<T>(listeners: Iterable<(value: T) => void>, value: T): void {
+  for (const listener of [...listeners]) {
+    try {
+      listener(value);
+    } catch (error) {
+      // It must not stop the synchronization that it is told of.
+      (globalThis.reportError ?? console.error)(error);
+    }
+  }
 }

@@ -20,15 +20,19 @@ export class Server {
   }
 
   /** One of the calls of a workspace. */
-  async call<T>(workspace: string, name: string, body: unknown, signal?: AbortSignal): Promise<T> {
+  async call<T>(workspace: string, name: string, body: unknown, signal: AbortSignal): Promise<T> {
     const timeout = AbortSignal.timeout(this.#options.timeout ?? 60_000);
     const init = {
       method: 'POST',
-      body: typeof body === 'string' ? body : JSON.stringify(body),
-      signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
+      body: JSON.stringify(body),
+      signal: AbortSignal.any([signal, timeout]),
     };
     const response = await this.#fetch(`/workspaces/${encodeURIComponent(workspace)}/${name}`, init);
-    return await readJson(response) as T;
+    try {
+      return await response.json() as T;
+    } catch (cause) {
+      throw new SyncError('NETWORK', 'the answer is cut or no JSON', { cause });
+    }
   }
 
   /** The bytes of a stream of server-sent events. */
@@ -41,10 +45,10 @@ export class Server {
   async #fetch(path: string, init: RequestInit): Promise<Response> {
     const { url, headers, fetch = globalThis.fetch } = this.#options;
     for (let attempt = 1; ; attempt++) {
-      const all = new Headers(await headers?.());
-      if (init.body) all.set('content-type', 'application/json');
       let response;
       try {
+        const all = new Headers(await headers?.());
+        if (init.body) all.set('content-type', 'application/json');
         response = await fetch(url + path, { ...init, headers: all });
       } catch (cause) {
         throw new SyncError('NETWORK', 'no answer', { cause });
@@ -57,21 +61,12 @@ export class Server {
   }
 }
 
-async function readJson(response: Response): Promise<unknown> {
-  try {
-    return await response.json();
-  } catch (cause) {
-    throw new SyncError('NETWORK', 'the answer is cut or no JSON', { cause });
-  }
-}
-
 async function readError(response: Response): Promise<SyncError> {
   const { status } = response;
-  const after = Number(response.headers.get('retry-after'));
-  const more = { status, ...(after > 0 && { retryAfter: after * 1000 }) };
+  const more = { status, retryAfter: 1000 * Number(response.headers.get('retry-after')) || undefined };
   // What a proxy answers has another body, or none.
-  const { error } = await response.json().catch(() => ({})) as { error?: SyncError };
+  const { error } = (await response.json().catch(() => null) ?? {}) as { error?: SyncError };
   if (typeof error?.code !== 'string') return new SyncError('HTTP', `HTTP status ${status}`, more);
   const { code, message, detail, hint } = error;
-  return new SyncError(code, String(message), { ...more, ...(detail && { detail }), ...(hint && { hint }) });
+  return new SyncError(code, String(message), { ...more, detail, hint });
 }

@@ -3,7 +3,7 @@ import { Device, type DeviceEvents } from './device.ts';
 import { SyncError } from './error.ts';
 import { type Follower, type Live, liveOf, sleep } from './live.ts';
 import { Emitter, Observable } from './observable.ts';
-import type { Entry } from './rules/view.ts';
+import { type Entry, see } from './rules/view.ts';
 import { Server, type ServerOptions } from './server.ts';
 import { type Conflict, type Key, type Known, type Run, type State, type Store, type Tx, keyOf } from './store/store.ts';
 import { type Message, Tabs } from './tabs.ts';
@@ -76,7 +76,7 @@ export interface SyncEvents extends DeviceEvents {
 
 /** A conflict, and what its user can do about it. */
 export interface OpenConflict extends Conflict {
-  /** The record becomes what this user wanted, by a new edit. */
+  /** The record becomes what this user wanted, in the fields in question, by a new edit. */
   keepMine(): Promise<void>;
   /** The record stays as it is. */
   keepTheirs(): Promise<void>;
@@ -92,6 +92,9 @@ const RETRY = 60_000;
 const ACKNOWLEDGE_EVERY = 30_000;
 /** An idle leader looks so often whether something is due. */
 const IDLE = 600_000;
+/** Rounds begin so many milliseconds after each other: of what is written without a pause, many ops
+ * share one. */
+const ROUND = 100;
 const COUNT_AFTER = 100;
 
 /** A complete pull settles it. */
@@ -113,6 +116,8 @@ export class Sync {
     progress: null,
     error: null,
   });
+  /** The conflicts that nobody has resolved; one list as long as they stay the same. */
+  readonly openConflicts = new Observable<OpenConflict[]>([]);
   readonly #events = new Emitter<SyncEvents>();
   readonly #options: SyncOptions;
   readonly #store: Store;
@@ -129,12 +134,14 @@ export class Sync {
   #isConnected = false;
   /** The first pull or snapshot is not complete. */
   #isFirst = false;
+  // In time that no change of the system's clock moves.
   #pullAt = 0;
   #acknowledgeAt = 0;
   /** Ops wait for something on the server. */
   #isBlocked = false;
   #alarm: ReturnType<typeof setTimeout> | undefined;
   #counting: ReturnType<typeof setTimeout> | undefined;
+  #openIds = '';
   #run: Run = { at: 0, took: 0, pushed: 0, pulled: 0 };
 
   constructor(options: SyncOptions, makeStore: (sync: Sync) => Store) {
@@ -148,7 +155,7 @@ export class Sync {
       workspace,
       user: user ?? null,
       filter: filter?.toSorted() ?? null,
-      tables: [...this.tables.keys()],
+      fields: Object.fromEntries([...this.tables].map(([name, { fields = null }]) => [name, fields])),
       rulesOf: (name) => {
         const { patches = false, conflicts = 'merge' } = this.tables.get(name) ?? {};
         return { patches, conditional: conflicts === 'ask' };
@@ -168,19 +175,23 @@ export class Sync {
   async start(): Promise<void> {
     if (this.#tabs) return;
     this.#set({ phase: 'starting', error: null });
-    this.#tabs = new Tabs(this.#store.name, {
+    const tabs = new Tabs(this.#store.name, {
       lead: (signal) => this.#lead(signal),
       receive: (message) => this.#receive(message),
       status: () => this.status.value,
     });
+    this.#tabs = tabs;
     try {
       await this.#device.open();
     } catch (error) {
+      // It may have been stopped meanwhile, and even started again.
+      if (this.#tabs !== tabs) return;
       this.#fail(error);
       this.stop();
       throw error;
     }
-    this.#tabs.start();
+    if (this.#tabs !== tabs) return;
+    tabs.start();
     this.#count();
   }
 
@@ -193,9 +204,14 @@ export class Sync {
 
   /** Synchronizes now, also after a refusal. */
   retry(): void {
-    this.#isResting = false;
-    this.#wake();
+    this.#retry();
     this.#tabs?.send({ type: 'retry' });
+  }
+
+  #retry(): void {
+    this.#isResting = false;
+    this.#live.retry();
+    this.#wake();
   }
 
   /** The ops that the server does not hold for good, in the order in which they were made. */
@@ -211,26 +227,35 @@ export class Sync {
       const entries = was!.entries.filter(({ op }) => op.stamp.opId !== stamp.opId && op.base?.opId !== stamp.opId);
       await tx.save([{ was: was!, entries }]);
     });
-    this.#count();
+    this.captured();
   }
 
   async conflicts(): Promise<OpenConflict[]> {
-    const conflicts = await this.#store.read((tx) => tx.conflicts());
+    return this.#open(await this.#store.read((tx) => tx.conflicts()));
+  }
+
+  #open(conflicts: Conflict[]): OpenConflict[] {
     return conflicts.map((conflict) => ({
       ...conflict,
-      keepMine: () => this.#resolve(conflict, conflict.mine),
+      keepMine: () => this.#resolve(conflict, conflict.mine, conflict.fields),
       keepTheirs: () => this.#resolve(conflict),
       merge: (value: Payload | null) => this.#resolve(conflict, value),
     }));
   }
 
-  async #resolve({ id, tableName, pk }: Conflict, value?: Payload | null): Promise<void> {
+  async #resolve({ id, tableName, pk }: Conflict, value?: Payload | null, fields?: string[]): Promise<void> {
     const key = keyOf(tableName, pk);
     await this.#store.transaction(async (tx) => {
       await tx.removeConflict(id);
       if (value === undefined) return;
       const state = await this.#device.state(tx);
-      await this.#device.record(tx, state, await tx.known([key]), new Map([[key, value]]));
+      const known = await tx.known([key]);
+      const { payload } = see(known[0]!.synced, known[0]!.entries);
+      // In other fields it stays what others have made of it.
+      if (fields && value && payload) {
+        value = { ...payload, ...Object.fromEntries(fields.map((name) => [name, value![name]!])) };
+      }
+      await this.#device.record(tx, state, known, new Map([[key, value]]));
     });
     this.captured();
   }
@@ -273,9 +298,10 @@ export class Sync {
 
   /** For a store: the transaction of a capture is complete. */
   captured(): void {
+    // A leader tells others of its status too, when it has counted.
+    if (!this.#counting || !this.#tabs?.isLeader) this.#tabs?.send({ type: 'captured' });
     this.#count();
     this.#wakeUnlessResting();
-    this.#tabs?.send({ type: 'captured' });
   }
 
   /** For a store: it cannot be opened. */
@@ -290,10 +316,8 @@ export class Sync {
 
   #receive(message: Message): void {
     if (message.type === 'captured') this.#wakeUnlessResting();
-    else if (message.type === 'retry') {
-      this.#isResting = false;
-      this.#wake();
-    } else if (message.type === 'logout') this.stop();
+    else if (message.type === 'retry') this.#retry();
+    else if (message.type === 'logout') this.stop();
     else if (message.type === 'event') this.#events.emit(message.name as 'run', message.detail as Run);
     else if (message.type === 'leader' && !this.#tabs?.isLeader) {
       const { pending, blocked, conflicts, failed } = this.status.value;
@@ -326,6 +350,7 @@ export class Sync {
       const { received, stored } = detail as DeviceEvents['progress'];
       this.#set({ progress: { records: received, share: stored > 0 ? stored / received : null } });
     }
+    if (event === 'conflict') this.#count();
     if (event === 'captured') this.#events.emit(event, detail as SyncEvents[E]);
     else this.#emit(event, detail as SyncEvents[E]);
   }
@@ -339,17 +364,16 @@ export class Sync {
   /** Counts soon what is pending, once for many changes. */
   #count(): void {
     this.#counting ??= setTimeout(() => {
-      this.#store.read(async (tx) => [await tx.outbox(), await tx.conflicts()] as const).then(([outbox, open]) => {
+      this.#counting = undefined;
+      this.#store.read(async (tx) => [await tx.counts(), await tx.conflicts()] as const, ['outbox', 'conflict']).then(([{ pending, blocked }, open]) => {
         const { queueLimit = 10_000 } = this.#options;
-        if (outbox.length >= queueLimit && this.status.value.pending < queueLimit) {
-          this.#events.emit('queueFull', { pending: outbox.length });
-        }
-        const blocked = outbox.filter(({ retry }) => retry !== undefined).length;
+        if (pending >= queueLimit && this.status.value.pending < queueLimit) this.#events.emit('queueFull', { pending });
+        const ids = open.map(({ id, at }) => id + at).join();
+        if (ids !== this.#openIds) this.openConflicts.set(this.#open(open));
+        this.#openIds = ids;
         const failed = open.filter(({ kind }) => kind === 'refused').length;
-        this.#set({ pending: outbox.length, blocked, conflicts: open.length, failed });
-      }, (error) => this.#fail(error)).finally(() => {
-        this.#counting = undefined;
-      });
+        this.#set({ pending, blocked, conflicts: open.length, failed });
+      }, (error) => this.#fail(error));
     }, COUNT_AFTER);
   }
 
@@ -369,6 +393,7 @@ export class Sync {
     this.#pullAt = 0;
     for (let failures = 0; !signal.aborted;) {
       let wait: number;
+      const began = Date.now();
       const rest = new AbortController();
       this.#wake = () => rest.abort();
       this.#isResting = false;
@@ -389,6 +414,7 @@ export class Sync {
         this.#isResting = !isLate;
       }
       await sleep(wait, AbortSignal.any([signal, rest.signal]));
+      await sleep(began + ROUND - Date.now(), signal);
     }
     unfollow?.();
     leave.abort();
@@ -404,7 +430,7 @@ export class Sync {
     const { isComplete } = await this.#device.read();
     this.#isFirst = !isComplete;
     if (this.#isConnected && this.#pullAt > 0 && !(await this.#isUnsettled())) this.#pullAt = Infinity;
-    const pulls = !this.#isConnected || Date.now() >= this.#pullAt;
+    const pulls = !this.#isConnected || performance.now() >= this.#pullAt;
     if (pulls) this.#set({ phase: 'syncing' });
     try {
       await this.#device.push(signal);
@@ -412,8 +438,8 @@ export class Sync {
         await this.#device.pull(signal);
         this.#pullAt = Infinity;
       }
-      if (Date.now() >= this.#acknowledgeAt) {
-        this.#acknowledgeAt = Date.now() + ACKNOWLEDGE_EVERY;
+      if (performance.now() >= this.#acknowledgeAt) {
+        this.#acknowledgeAt = performance.now() + ACKNOWLEDGE_EVERY;
         await this.#device.acknowledge(signal);
       }
     } catch (error) {
@@ -433,18 +459,18 @@ export class Sync {
     run.took = Date.now() - run.at;
     this.#emit('run', run);
     this.#count();
-    await this.#store.transaction((tx) => tx.log(run));
+    await this.#store.transaction((tx) => tx.log(run), ['run']);
   }
 
   async #isUnsettled(): Promise<boolean> {
-    return (await this.#store.read((tx) => tx.outbox())).some(isUnsettled);
+    return (await this.#store.read((tx) => tx.outbox(), ['outbox'])).some(isUnsettled);
   }
 
   /** Milliseconds until something is due without being asked for. */
   async #due(): Promise<number> {
-    const outbox = await this.#store.read((tx) => tx.outbox());
+    const outbox = await this.#store.read((tx) => tx.outbox(), ['outbox']);
     const { pollInterval = 30_000 } = this.#options;
-    const now = Date.now();
+    const now = performance.now();
     if (outbox.some(isUnsettled)) this.#pullAt = Math.min(this.#pullAt, now + STREAM_PATIENCE);
     this.#isBlocked = outbox.some(({ answered }) => answered === undefined);
     const next = [IDLE, this.#pullAt - now];
@@ -461,7 +487,7 @@ export class Sync {
     this.#alarm ??= setTimeout(() => {
       this.#alarm = undefined;
       this.#wakeUnlessResting();
-    }, Math.max(0, this.#acknowledgeAt - Date.now()));
+    }, Math.max(0, this.#acknowledgeAt - performance.now()));
   }
 
   #follower(signal: AbortSignal): Follower {
@@ -502,17 +528,19 @@ export class Sync {
 
   /** Tells of an error. Returns how long to wait. */
   #fail(error: unknown, failures = 1): number {
-    const { code, message } = error instanceof SyncError ? error : { code: (error as Error).name, message: String(error) };
-    const remedy = error instanceof SyncError ? error.remedy : 'storage';
+    const known = error instanceof SyncError ? error : undefined;
+    const { name, message } = error as Error;
+    const code = known?.code ?? name;
+    const remedy = known?.remedy ?? 'storage';
     const phase = { stop: 'refused', login: 'unauthorized', storage: 'storage' } as const;
     this.#set({
       phase: phase[remedy as keyof typeof phase] ?? 'waiting',
-      online: error instanceof SyncError && error.status !== undefined,
+      online: known?.status !== undefined,
       error: { code, message },
     });
     this.#emit('error', { code, message });
     if (remedy === 'stop') return Infinity;
-    const wait = pauseAfter(failures, error instanceof SyncError ? error.retryAfter : 0);
+    const wait = pauseAfter(failures, known?.retryAfter);
     this.#emit('retry', { failures, wait });
     return wait;
   }

@@ -4,7 +4,7 @@ export type Message =
   | { type: 'retry' }
   | { type: 'logout' }
   | { type: 'who' }
-  | { type: 'leader'; id: string; isVisible: boolean; status: unknown }
+  | { type: 'leader'; isVisible: boolean; status: unknown }
   | { type: 'event'; name: string; detail: unknown };
 
 /** How long a leader may take to answer before it counts as frozen. */
@@ -29,7 +29,6 @@ export class Tabs {
   readonly #name: string;
   readonly #options: TabOptions;
   readonly #channel: BroadcastChannel | undefined;
-  readonly #id = crypto.getRandomValues(new Uint32Array(2)).join('-');
   readonly #end = new AbortController();
   #leading: AbortController | undefined;
   #waiting = new AbortController();
@@ -85,7 +84,7 @@ export class Tabs {
 
   /** Tells the others who leads, and how it goes. */
   announce(): void {
-    this.send({ type: 'leader', id: this.#id, isVisible: isVisible(), status: this.#options.status() });
+    this.send({ type: 'leader', isVisible: isVisible(), status: this.#options.status() });
   }
 
   /** A visible tab asks for the leader, and takes over if it does not answer. */

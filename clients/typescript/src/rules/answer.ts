@@ -3,10 +3,10 @@ import type { Conflict, Known } from '../store/store.ts';
 import { type Author, makeAgain } from './edit.ts';
 import { isEqual } from './json.ts';
 import { compare, isSame, revisionOf } from './revision.ts';
-import { type Entry, type Synced, isHeld, see } from './view.ts';
+import { type Entry, type Synced, holderOf, isHeld, see } from './view.ts';
 
 /** A conflict without what its record and the time say. */
-export type Finding = Pick<Conflict, 'kind' | 'mine' | 'theirs' | 'error'>;
+export type Finding = Pick<Conflict, 'kind' | 'mine' | 'theirs' | 'fields' | 'error'>;
 
 export interface Answered {
   entries: Entry[];
@@ -31,14 +31,16 @@ export function answer(
   const by = (changed: Entry) => entries.with(at, changed);
   const winner = result.winner ?? result.current;
   const known = winner ? knowClock(synced, winner.revision.clock) : synced;
-  const mine = wanted(op, before);
+  const mine = wanted(op, before, payloadOf(winner));
   if (!result.success) {
     if (result.retry) return { entries: by({ ...entry, retry: result.error ?? '' }), synced: known };
     if (result.errorCode === 'BASE_MISSING') return { entries: by({ ...entry, waits: true }), synced: known };
     const isCondition = result.errorCode === 'RECORD_CONFLICT' || result.errorCode === 'FIELD_CONFLICT';
-    const finding: Finding = { kind: isCondition ? 'changed' : 'refused', mine, theirs: payloadOf(winner) };
-    if (!isCondition) finding.error = reasonOf(result);
-    return { entries: others, synced: known, finding };
+    const theirs = payloadOf(winner);
+    const refused: Answered = { entries: others, synced: known };
+    if (!isCondition) refused.finding = { kind: 'refused', mine, theirs, error: reasonOf(result) };
+    else if (!isEqual(mine, theirs)) refused.finding = { kind: 'changed', mine, theirs };
+    return refused;
   }
   const version = result.serverVersion!;
   const isBehind = winner !== undefined && winner.serverVersion < version;
@@ -59,9 +61,13 @@ export function answer(
   return answered;
 }
 
-/** A record as the author of an op wants it, whatever others have made of it since. */
-export function wanted(op: Op, { synced, entries }: Pick<Known, 'synced' | 'entries'>): Payload | null {
-  if (op.operation === 'patch') return { ...see(synced, entries).payload, ...op.payload };
+/** A record as the author of an op wants it, whatever others have made of the same since. */
+export function wanted(
+  op: Op,
+  { synced, entries }: Pick<Known, 'synced' | 'entries'>,
+  theirs?: Payload | null,
+): Payload | null {
+  if (op.operation === 'patch') return { ...(theirs ?? see(synced, entries).payload), ...op.payload };
   return op.operation === 'put' ? see(undefined, entries).payload : null;
 }
 
@@ -72,7 +78,7 @@ function lossOf(result: PushResult, isBehind: boolean, mine: Payload | null, aut
     const theirs = payloadOf(winner);
     return isEqual(mine, theirs) ? undefined : { kind: 'lost', mine, theirs };
   }
-  return lost && !replayed ? { kind: 'lost', mine } : undefined;
+  return lost && !replayed ? { kind: 'lost', mine, fields: lost } : undefined;
 }
 
 function payloadOf(winner: Winner | undefined): Payload | null | undefined {
@@ -80,12 +86,7 @@ function payloadOf(winner: Winner | undefined): Payload | null | undefined {
 }
 
 function reasonOf({ errorCode, error, sqlState, constraint }: PushResult): NonNullable<Conflict['error']> {
-  return {
-    code: errorCode ?? 'REFUSED',
-    message: error ?? '',
-    ...(sqlState && { sqlState }),
-    ...(constraint && { constraint }),
-  };
+  return { code: errorCode ?? 'REFUSED', message: error ?? '', sqlState, constraint };
 }
 
 export function knowClock(synced: Synced | undefined, clock: number): Synced {
@@ -158,6 +159,6 @@ export function isTaken(old: Synced, now: Synced | undefined, isOwn: (hlc: strin
   if (old.register && isOwn(old.register.hlc) && order < 0) return true;
   return Object.entries(old.fields ?? {}).some(
     ([name, holder]) => isOwn(holder.hlc) && order <= 0
-      && (order < 0 || compare(now!.fields?.[name], holder) < 0),
+      && (order < 0 || compare(holderOf(now!.fields, name), holder) < 0),
   );
 }

@@ -23,7 +23,7 @@ export class Clock implements Author {
   }
 
   newHlc(): string {
-    const now = Math.min(Math.max(0, this.#now()), 9_999_999_999_999);
+    const now = Math.floor(Math.min(Math.max(0, this.#now()), 9_999_999_999_999));
     if (now > this.#millis) [this.#millis, this.#counter] = [now, 0];
     else if (++this.#counter > 9999) [this.#millis, this.#counter] = [this.#millis + 1, 0];
     return `${digits(this.#millis, 13)}:${digits(this.#counter, 4)}:${this.deviceId}`;
@@ -39,19 +39,13 @@ export class Clock implements Author {
 }
 
 function digits(value: number, length: number): string {
-  return String(Math.floor(value)).padStart(length, '0');
+  return String(value).padStart(length, '0');
 }
 
 /** A UUID that begins with the time (version 7), which keeps the server's indexes compact. */
 export function newId(now: number = Date.now()): string {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  let millis = Math.max(0, Math.floor(now));
-  for (let i = 5; i >= 0; i--) {
-    bytes[i] = millis % 256;
-    millis = Math.floor(millis / 256);
-  }
-  bytes[6] = 0x70 | (bytes[6]! & 0x0f);
-  bytes[8] = 0x80 | (bytes[8]! & 0x3f);
-  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
-  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
+  const hex = (value: number, length: number) => value.toString(16).padStart(length, '0').slice(-length);
+  const random = Array.from(crypto.getRandomValues(new Uint8Array(9)), (byte) => hex(byte, 2));
+  const digits = `${hex(Math.max(0, Math.floor(now)), 12)}7${random.join('')}`;
+  return digits.replace(/^(.{8})(.{4})(.{4})(.{3})/, '$1-$2-$3-8$4-');
 }

@@ -1,7 +1,7 @@
 import type { Op, Payload, Revision } from '../wire.ts';
 import { isEqual } from './json.ts';
 import { isSame, revisionOf } from './revision.ts';
-import { type Entry, type Synced, type View, see } from './view.ts';
+import { type Entry, type Synced, type View, holderOf, see } from './view.ts';
 
 /** How the edits of a table become ops. */
 export interface EditRules {
@@ -102,7 +102,7 @@ function isFieldName(name: string): boolean {
 }
 
 function holders(seen: View, changed: Payload): { [field: string]: string } {
-  const holder = (name: string) => (seen.fields[name] ?? seen.register!).opId;
+  const holder = (name: string) => (holderOf(seen.fields, name) ?? seen.register!).opId;
   return Object.fromEntries(Object.keys(changed).map((name) => [name, holder(name)]));
 }
 
@@ -119,7 +119,7 @@ function mergePatch(last: Entry | undefined, op: Op, seen: View): Entry | null {
   }
   if (last.op.operation === 'patch' && isSame(last.op.base, op.base)) {
     const revision = revisionOf(last.op.stamp);
-    const visible = Object.entries(last.op.payload!).filter(([name]) => isSame(seen.fields[name], revision));
+    const visible = Object.entries(last.op.payload!).filter(([name]) => isSame(holderOf(seen.fields, name), revision));
     return { ...last, op: { ...op, payload: { ...Object.fromEntries(visible), ...op.payload } } };
   }
   return null;

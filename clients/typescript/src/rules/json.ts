@@ -3,24 +3,24 @@ import type { Json, Payload } from '../wire.ts';
 /** Whether two values are the same JSON: the order of keys is irrelevant. */
 export function isEqual(a: Json | undefined, b: Json | undefined): boolean {
   if (a === b) return true;
-  if (typeof a !== 'object' || typeof b !== 'object' || !a || !b) return false;
-  if (Array.isArray(a) || Array.isArray(b)) {
-    return Array.isArray(a) && Array.isArray(b) && a.length === b.length
-      && a.every((value, i) => isEqual(value, b[i]));
-  }
-  const names = Object.keys(a);
-  return names.length === Object.keys(b).length
-    && names.every((name) => Object.hasOwn(b, name) && isEqual(a[name], b[name]));
+  if (typeof a !== 'object' || typeof b !== 'object' || !a || !b || Array.isArray(a) !== Array.isArray(b)) return false;
+  // The names of an array's members are its indexes.
+  const members = Object.entries(a);
+  return members.length === Object.keys(b).length
+    && members.every(([name, member]) => Object.hasOwn(b, name) && isEqual(member, (b as Payload)[name]));
 }
+
+/** Servers accept 100, by default. */
+const DEEPEST = 500;
 
 /** A copy of a row as the JSON that it is, without members that are undefined. Fails with the
  * path of a value that would come back as another one, like a Date. */
 export function toPayload(row: unknown): Payload {
   if (!isPlain(row)) throw new TypeError('a record is an object');
-  return copy(row, '') as Payload;
+  return copy(row, '', 1) as Payload;
 }
 
-function copy(value: unknown, path: string): Json {
+function copy(value: unknown, path: string, level: number): Json {
   switch (typeof value) {
     case 'string':
       if (!value.isWellFormed()) break;
@@ -32,13 +32,17 @@ function copy(value: unknown, path: string): Json {
       return value;
     case 'object': {
       if (value === null) return null;
-      if (Array.isArray(value)) return Array.from(value, (item, i) => copy(item, `${path}[${i}]`));
+      if (level > DEEPEST) throw new TypeError('it contains itself, or is nested too deeply');
+      if (Array.isArray(value)) return Array.from(value, (item, i) => copy(item, `${path}[${i}]`, level + 1));
       if (!isPlain(value)) break;
       // Not by assignment, which would make a member named __proto__ the prototype.
       return Object.fromEntries(
         Object.entries(value)
           .filter(([, member]) => member !== undefined)
-          .map(([name, member]) => [name, copy(member, path === '' ? name : `${path}.${name}`)]),
+          .map(([name, member]) => {
+            const at = path === '' ? name : `${path}.${name}`;
+            return [copy(name, at, level), copy(member, at, level + 1)];
+          }),
       );
     }
   }

@@ -64,6 +64,12 @@ function byRevision(a: Entry, b: Entry): number {
   return compare(a.op.stamp, b.op.stamp);
 }
 
+/** The revision that holds a field. A field may have the name of what each object has, like
+ * `constructor`. */
+export function holderOf(fields: Fields | undefined, name: string): Revision | undefined {
+  return fields && Object.hasOwn(fields, name) ? fields[name] : undefined;
+}
+
 /** Lays an entry over a record, if it wins. */
 function lay({ op, stored, answered }: Entry, view: View, version: number): void {
   // The server's row is worth showing until a pull has brought it, or a newer one.
@@ -75,7 +81,7 @@ function lay({ op, stored, answered }: Entry, view: View, version: number): void
     view.fields = {};
     view.newest = op.stamp.opId;
   } else if (view.payload && isSame(op.base, view.register)) {
-    const won = Object.keys(op.payload!).filter((name) => compare(op.stamp, view.fields[name]) > 0);
+    const won = Object.keys(op.payload!).filter((name) => compare(op.stamp, holderOf(view.fields, name)) > 0);
     if (won.length === 0) return;
     const revision = revisionOf(op.stamp);
     const values = won.map((name) => [name, op.payload![name]!] as const);
@@ -90,5 +96,5 @@ export function isHeld(op: Op, synced: Synced | undefined): boolean {
   if (op.operation !== 'patch') return compare(synced?.register, op.stamp) >= 0;
   const order = compare(synced?.register, op.base);
   return order > 0 || (order === 0
-    && Object.keys(op.payload!).every((name) => compare(synced!.fields?.[name], op.stamp) >= 0));
+    && Object.keys(op.payload!).every((name) => compare(holderOf(synced!.fields, name), op.stamp) >= 0));
 }

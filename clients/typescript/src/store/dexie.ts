@@ -3,30 +3,32 @@ import { SyncError } from '../error.ts';
 import { groupBy } from '../rules/group.ts';
 import { isEqual, toPayload } from '../rules/json.ts';
 import { type Entry, type Synced, see } from '../rules/view.ts';
-import type { Payload, SnapshotItem } from '../wire.ts';
+import type { Op, Payload, SnapshotItem } from '../wire.ts';
 import { replacements } from './replacements.ts';
-import { type Changed, type Conflict, type Key, type Known, RUNS_KEPT, type Row, type Run, type State, type Store, type Tx, keyOf, partsOf } from './store.ts';
+import { type Changed, type Conflict, type Key, type Known, type Part, RUNS_KEPT, type Row, type Run, type State, type Store, type Tx, keyOf, partsOf } from './store.ts';
 
 /** The stores beside the app's, in the same database, so that one transaction changes both. */
-const STORES = {
+const STORES: { [name in OwnStore]: string } = {
   _sync_state: '',
   _sync_synced: 'key',
-  _sync_outbox: '++seq, *keys',
+  _sync_outbox: '++seq, *keys, *blocked',
   _sync_staged: '',
   _sync_conflict: 'id',
   _sync_run: '++',
 };
-type OwnStore = keyof typeof STORES;
+type OwnStore = `_sync_${Part}`;
 const OWN = Object.keys(STORES) as OwnStore[];
 
 /** What is kept of a synced record; without a payload, the app's row is it. */
 type StoredSynced = Omit<Synced, 'payload'> & { key: Key; payload?: Payload | null };
 
-/** Ops that were made together: one write for many. */
+/** Ops that were made together, at most one of a record: one write for many. */
 interface Chunk {
   seq?: number;
   /** Of the records that they belong to. */
   keys: Key[];
+  /** Of those whose op was refused for now. */
+  blocked: Key[];
   entries: Entry[];
 }
 const CHUNK_SIZE = 100;
@@ -57,8 +59,8 @@ export class DexieStore implements Store {
   readonly name: string;
   readonly #db: Dexie;
   readonly #tables: ShownTables;
-  /** Transactions that the app has written in. */
-  readonly #capturing = new WeakSet<IDBTransaction>();
+  /** The transactions that the app has written in, and the last write that is under way in each. */
+  readonly #writing = new WeakMap<IDBTransaction, Promise<unknown> | null>();
   #core: DBCore | undefined;
 
   constructor(db: Dexie, tables: ShownTables, capture: Capture) {
@@ -85,88 +87,93 @@ export class DexieStore implements Store {
           table: (name) => {
             const table = core.table(name);
             if (!tables.has(name)) return table;
-            return { ...table, mutate: (request) => this.#capture(table, request, capture) };
+            return { ...table, mutate: (request) => this.#mutate(table, request, capture) };
           },
         };
       },
     });
   }
 
-  async transaction<T>(body: (tx: Tx) => Promise<T>): Promise<T> {
-    return await this.#run('rw!', body);
+  async transaction<T>(body: (tx: Tx) => Promise<T>, parts?: readonly Part[]): Promise<T> {
+    return await this.#run('rw!', body, parts);
   }
 
-  async read<T>(body: (tx: Tx) => Promise<T>): Promise<T> {
-    return await this.#run('r!', body);
+  async read<T>(body: (tx: Tx) => Promise<T>, parts?: readonly Part[]): Promise<T> {
+    return await this.#run('r!', body, parts);
   }
 
-  async #run<T>(mode: 'rw!' | 'r!', body: (tx: Tx) => Promise<T>): Promise<T> {
-    return await this.#db.transaction(mode, [...this.#tables.keys(), ...OWN], async (transaction) => (
+  async #run<T>(mode: 'rw!' | 'r!', body: (tx: Tx) => Promise<T>, parts?: readonly Part[]): Promise<T> {
+    const names = parts?.map((part) => `_sync_${part}`) ?? [...this.#tables.keys(), ...OWN];
+    return await this.#db.transaction(mode, names, async (transaction) => (
       await body(new DexieTx(transaction.idbtrans as IDBTransaction, this.#tables, this.#core))
     ));
+  }
+
+  /** One write after the other in a transaction: a capture reads what the one before has saved. */
+  #mutate(table: DBCoreTable, request: DBCoreMutateRequest, capture: Capture): Promise<DBCoreMutateResponse> {
+    const trans = request.trans as IDBTransaction;
+    const before = this.#writing.get(trans);
+    if (before === undefined) trans.addEventListener('complete', () => capture.captured());
+    const run = () => this.#capture(table, request, capture);
+    const write = before ? before.then(run, run) : run();
+    const end = () => {
+      if (this.#writing.get(trans) === write) this.#writing.set(trans, null);
+    };
+    this.#writing.set(trans, write);
+    write.then(end, end);
+    return write;
   }
 
   // Chains of Dexie's promises instead of await: what Dexie knows of the app's transaction would
   // be lost after an await in it.
   #capture(table: DBCoreTable, request: DBCoreMutateRequest, capture: Capture): Promise<DBCoreMutateResponse> {
     const trans = request.trans as IDBTransaction;
-    if (!this.#capturing.has(trans)) {
-      this.#capturing.add(trans);
-      trans.addEventListener('complete', () => capture.captured());
-    }
     const tx = new DexieTx(trans, this.#tables, undefined);
-    const keysOf = (pks: unknown[]) => pks.map((pk) => keyOf(table.name, checkPk(table.name, pk)));
-    const read = (keys: Key[]) => all([keys, tx.state(), tx.known([...new Set(keys)])]);
-    let before: ReturnType<typeof read>;
-    let payloads: Payload[] | null = null;
-    let isFew = false;
+    // A row of another key may go, it is of no record.
+    const isDelete = request.type === 'delete' || request.type === 'deleteRange';
+    const pkOf = (pk: unknown) => (isDelete && typeof pk !== 'string' ? '' : checkPk(table.name, pk));
+    const keysOf = (pks: unknown[]) => pks.map((pk) => keyOf(table.name, pkOf(pk)));
+    const write = (keys: Key[], payloads: Payload[] | null): Promise<DBCoreMutateResponse> => {
+      const record = (response: DBCoreMutateResponse, state: State | undefined, known: Known[]) => {
+        const values = new Map<Key, Payload | null>();
+        keys.forEach((key, i) => {
+          if (!response.failures[i]) values.set(key, payloads && payloads[i]!);
+        });
+        const changed = known.filter(({ key }) => values.has(key));
+        for (const was of changed) {
+          const payload = values.get(was.key);
+          if (payload) values.set(was.key, fromRow(table, was, tx.appRows.get(was.key), payload));
+        }
+        return Dexie.Promise.resolve(capture.capture(tx, state, changed, values)).then(() => response);
+      };
+      const unique = [...new Set(keys)];
+      if (keys.length === 0 || keys.length > FEW) {
+        return all([tx.state(), tx.known(unique)]).then(([state, known]) => (
+          table.mutate(request).then((response) => record(response, state, known))
+        ));
+      }
+      // The requests of a few reads are made before that of the write, so they read what was
+      // there before it, are done before it, and nobody waits for them.
+      const { known } = tx.ask(unique);
+      const state = tx.askState();
+      return table.mutate(request).then((response) => record(response, state.result, known()));
+    };
     if (request.type === 'deleteRange') {
       const { lower, upper, lowerOpen, upperOpen, type } = request.range;
       const range = type === ANY_RANGE ? null : rangeOf(lower, upper, lowerOpen, upperOpen);
-      before = done(trans.objectStore(table.name).getAllKeys(range)).then(keysOf).then(read);
-    } else {
-      let keys: Key[];
-      try {
-        const { extractKey } = table.schema.primaryKey;
-        keys = keysOf(request.keys ?? (request as DBCorePutRequest).values.map((value) => extractKey!(value)));
-        if (request.type !== 'delete') payloads = request.values.map((value, i) => checkRow(keys[i]!, value));
-      } catch (error) {
-        return Dexie.Promise.reject(error);
-      }
-      // The requests of a few reads are made before that of the write, so they read what was
-      // there before it, and nobody waits for them.
-      isFew = keys.length <= FEW;
-      before = read(keys);
+      return done(trans.objectStore(table.name).getAllKeys(range)).then((pks) => write(keysOf(pks), null));
     }
-    const written = isFew ? table.mutate(request) : before.then(() => table.mutate(request));
-    return all([before, written]).then(([[keys, state, known], response]) => {
-      const values = new Map<Key, Payload | null>();
-      keys.forEach((key, i) => {
-        if (!response.failures[i]) values.set(key, payloads && payloads[i]!);
-      });
-      const changed = known.filter(({ key }) => values.has(key));
-      for (const was of changed) {
-        const payload = values.get(was.key);
-        if (payload) values.set(was.key, this.#fromRow(table, was, payload));
-      }
-      return Dexie.Promise.resolve(capture.capture(tx, state, changed, values)).then(() => response);
-    });
-  }
-
-  /** The payload that a row means: with what the record has and the app was not shown. */
-  #fromRow(table: DBCoreTable, was: Known, row: Payload): Payload {
-    const { payload } = see(was.synced, was.entries);
-    if (!payload) return row;
-    const { fields } = this.#tables.get(table.name)!;
-    const hidden = Object.entries(payload).filter(([name]) => fields && !fields.includes(name));
-    const whole = hidden.length > 0 ? { ...Object.fromEntries(hidden), ...row } : { ...row };
-    const { keyPath } = table.schema.primaryKey;
-    if (typeof keyPath === 'string' && payload[keyPath] !== row[keyPath]) {
-      // The key of a row is text, that of its record may be a number, or left out.
-      if (Object.hasOwn(payload, keyPath)) whole[keyPath] = payload[keyPath]!;
-      else delete whole[keyPath];
+    try {
+      const { extractKey } = table.schema.primaryKey;
+      const keys = keysOf(request.keys ?? (request as DBCorePutRequest).values.map((value) => extractKey!(value)));
+      if (request.type === 'delete') return write(keys, null);
+      const payloads = request.values.map((value, i) => checkRow(keys[i]!, value));
+      // The row is the payload, to which members that are undefined do not belong.
+      request = { ...request, values: payloads };
+      return write(keys, payloads);
+    } catch (error) {
+      return Dexie.Promise.reject(error);
     }
-    return whole;
   }
 }
 
@@ -208,6 +215,21 @@ function checkRow(key: Key, row: unknown): Payload {
   }
 }
 
+/** The payload that a row means: with what the record has and the row before did not show. */
+function fromRow(table: DBCoreTable, was: Known, before: Payload | undefined, row: Payload): Payload {
+  const { payload } = see(was.synced, was.entries);
+  if (!payload) return row;
+  const hidden = Object.entries(payload).filter(([name]) => before && !Object.hasOwn(before, name));
+  const whole = { ...Object.fromEntries(hidden), ...row };
+  const { keyPath } = table.schema.primaryKey;
+  if (typeof keyPath === 'string' && payload[keyPath] !== row[keyPath]) {
+    // The key of a row is text, that of its record may be a number, or left out.
+    if (Object.hasOwn(payload, keyPath)) whole[keyPath] = payload[keyPath]!;
+    else delete whole[keyPath];
+  }
+  return whole;
+}
+
 /** As Dexie's promise, which keeps a transaction open. */
 function all<T extends readonly unknown[]>(promises: readonly [...T]): Promise<{ -readonly [I in keyof T]: Awaited<T[I]> }> {
   return Dexie.Promise.all([...promises]) as unknown as Promise<{ -readonly [I in keyof T]: Awaited<T[I]> }>;
@@ -244,6 +266,8 @@ class DexieTx implements Tx {
   readonly #places = new Map<string, Chunk>();
   /** Records whose payload is the app's row. */
   readonly #inRow = new Set<Key>();
+  /** The app's rows, of the records that were read last. */
+  appRows = new Map<Key, Payload>();
 
   constructor(trans: IDBTransaction, tables: ShownTables, core: DBCore | undefined) {
     this.#trans = trans;
@@ -256,7 +280,11 @@ class DexieTx implements Tx {
   }
 
   async state(): Promise<State | undefined> {
-    return await done(this.#store('_sync_state').get('state'));
+    return await done(this.askState());
+  }
+
+  askState(): IDBRequest<State | undefined> {
+    return this.#store('_sync_state').get('state');
   }
 
   async setState(state: State): Promise<void> {
@@ -264,21 +292,52 @@ class DexieTx implements Tx {
   }
 
   async known(keys: readonly Key[]): Promise<Known[]> {
+    if (keys.length === 0) return [];
+    if (keys.length <= FEW) {
+      const { last, known } = this.ask(keys);
+      await done(last);
+      return known();
+    }
+    const rowsOf = async ([name, keys]: [string, Key[]]): Promise<[Key, Payload][]> => {
+      const rows = await this.#readSome<Payload>(name, keys.map((key) => partsOf(key).pk));
+      return [...rows].map(([pk, row]) => [keyOf(name, pk), row]);
+    };
     const byTable = groupBy(keys, (key) => partsOf(key).tableName);
-    const shown = [...byTable].filter(([name]) => this.#tables.has(name));
     const [synced, chunks, ...rows] = await all([
-      this.#readSynced(keys),
-      this.#readChunks(keys),
-      ...shown.map(([name, keys]) => this.#readRows(name, keys)),
+      this.#readSome<StoredSynced>('_sync_synced', keys),
+      done<Chunk[]>(this.#store('_sync_outbox').getAll()),
+      ...[...byTable].filter(([name]) => this.#tables.has(name)).map(rowsOf),
     ] as const);
-    const rowOf = new Map(rows.flatMap((some) => [...some]));
-    const entries = groupBy(
-      chunks.flatMap((chunk) => chunk.entries),
-      ({ op }) => keyOf(op.tableName, op.pk),
+    return this.#gather(keys, synced, chunks, new Map(rows.flat()));
+  }
+
+  /** Asks for a few records. They are known once the last request is done. */
+  ask(keys: readonly Key[]): { last: IDBRequest; known: () => Known[] } {
+    const asked = keys.map((key) => {
+      const { tableName, pk } = partsOf(key);
+      return {
+        key,
+        row: this.#tables.has(tableName) ? this.#trans.objectStore(tableName).get(pk) as IDBRequest<Payload> : undefined,
+        synced: this.#store('_sync_synced').get(key) as IDBRequest<StoredSynced | undefined>,
+        chunks: this.#store('_sync_outbox').index('keys').getAll(key) as IDBRequest<Chunk[]>,
+      };
+    });
+    const known = () => this.#gather(
+      keys,
+      new Map(asked.flatMap(({ key, synced: { result } }) => (result ? [[key, result]] : []))),
+      asked.flatMap(({ chunks }) => chunks.result),
+      new Map(asked.flatMap(({ key, row }) => (row?.result ? [[key, row.result]] : []))),
     );
+    return { last: asked.at(-1)!.chunks, known };
+  }
+
+  #gather(keys: readonly Key[], synced: Map<Key, StoredSynced>, chunks: Chunk[], rows: Map<Key, Payload>): Known[] {
+    this.appRows = rows;
+    const found = this.#meet(chunks).flatMap((chunk) => chunk.entries);
+    const entries = groupBy(found, ({ op }) => keyOf(op.tableName, op.pk));
     return keys.map((key) => {
       const stored = synced.get(key);
-      return { key, synced: stored && this.#toSynced(stored, rowOf.get(key)), entries: entries.get(key) ?? [] };
+      return { key, synced: stored && this.#toSynced(stored, rows.get(key)), entries: entries.get(key) ?? [] };
     });
   }
 
@@ -293,49 +352,17 @@ class DexieTx implements Tx {
     return { version: 0, register: null, newest: null, payload: null, clock: stored.clock };
   }
 
-  async #readSynced(keys: readonly Key[]): Promise<Map<Key, StoredSynced>> {
-    const store = this.#store('_sync_synced');
-    const found = await this.#readSome<StoredSynced>(store, keys);
-    return new Map(found.map((synced) => [synced.key, synced]));
-  }
-
-  async #readRows(tableName: string, keys: readonly Key[]): Promise<Map<Key, Payload>> {
-    const store = this.#trans.objectStore(tableName);
-    const pks = keys.map((key) => partsOf(key).pk);
-    if (store.keyPath === null) {
-      const rows = await all(pks.map((pk) => done<Payload>(store.get(pk))));
-      return new Map(rows.flatMap((row, i) => (row ? [[keys[i]!, row]] : [])));
-    }
-    const rows = await this.#readSome<Payload>(store, pks);
-    const pkOf = (row: Payload) => Dexie.getByKeyPath(row, store.keyPath as string) as string;
-    return new Map(rows.map((row) => [keyOf(tableName, pkOf(row)), row]));
-  }
-
-  /** The values of these keys that are there. Many keys are mostly new, and then between the
-   * lowest and the highest there is little to read. */
-  async #readSome<T>(store: IDBObjectStore, keys: readonly string[]): Promise<T[]> {
-    if (keys.length > FEW) {
-      const limit = 2 * keys.length;
-      const wanted = new Set(keys);
-      const sorted = keys.toSorted();
-      const found: T[] = await done(store.getAll(IDBKeyRange.bound(sorted[0]!, sorted.at(-1)!), limit));
-      const keyOfValue = (value: T) => Dexie.getByKeyPath(value as object, store.keyPath as string) as string;
-      if (found.length < limit) return found.filter((value) => wanted.has(keyOfValue(value)));
-    }
-    const found = await all(keys.map((key) => done<T | undefined>(store.get(key))));
-    return found.filter((value) => value !== undefined);
-  }
-
-  async #readChunks(keys: readonly Key[]): Promise<Chunk[]> {
-    const store = this.#store('_sync_outbox');
-    let chunks: Chunk[];
-    if (keys.length > FEW) {
-      chunks = await done(store.getAll());
-    } else {
-      const index = store.index('keys');
-      chunks = (await all(keys.map((key) => done<Chunk[]>(index.getAll(key))))).flat();
-    }
-    return this.#meet(chunks);
+  /** The values of these keys that are there, and perhaps of others. Many keys are mostly new,
+   * and then between the lowest and the highest there is little to read. */
+  async #readSome<T>(name: string, keys: readonly string[]): Promise<Map<string, T>> {
+    const store = this.#trans.objectStore(name);
+    const limit = 2 * keys.length;
+    const sorted = keys.toSorted();
+    const range = IDBKeyRange.bound(sorted[0]!, sorted.at(-1)!);
+    const [found, values] = await all([done(store.getAllKeys(range, limit)), done<T[]>(store.getAll(range, limit))]);
+    if (found.length < limit) return new Map(values.map((value, i) => [found[i] as string, value]));
+    const some = await all(keys.map((key) => done<T | undefined>(store.get(key))));
+    return new Map(some.flatMap((value, i) => (value ? [[keys[i]!, value]] : [])));
   }
 
   /** Each chunk once and in order, as this transaction has it already. */
@@ -353,6 +380,35 @@ class DexieTx implements Tx {
   async outbox(): Promise<Entry[]> {
     const chunks: Chunk[] = await done(this.#store('_sync_outbox').getAll());
     return this.#meet(chunks).flatMap(({ entries }) => entries);
+  }
+
+  /** After the whole outbox was read. */
+  async markSent(ops: readonly Op[]): Promise<void> {
+    const touched = new Set<Chunk>();
+    for (const { stamp: { opId } } of ops) {
+      const chunk = this.#places.get(opId)!;
+      const entry = chunk.entries.find(({ op }) => op.stamp.opId === opId)!;
+      if (!entry.sent) touched.add(chunk);
+      entry.sent = true;
+    }
+    // They are written once more when they are answered, and when they leave: better together.
+    let last: Chunk | undefined;
+    for (const chunk of this.#chunks.values()) {
+      const fits = last && last.keys.length + chunk.keys.length <= CHUNK_SIZE
+        && touched.has(chunk) && !chunk.keys.some((key) => last!.keys.includes(key));
+      if (fits) {
+        for (const { op } of chunk.entries) this.#places.set(op.stamp.opId, last!);
+        last!.keys.push(...chunk.keys);
+        last!.entries.push(...chunk.entries.splice(0));
+      } else last = touched.has(chunk) ? chunk : undefined;
+    }
+    await this.#writeOutbox([], touched);
+  }
+
+  async counts(): Promise<{ pending: number; blocked: number }> {
+    const store = this.#store('_sync_outbox');
+    const [pending, blocked] = await all([done(store.index('keys').count()), done(store.index('blocked').count())]);
+    return { pending, blocked };
   }
 
   async save(changes: readonly Changed[]): Promise<void> {
@@ -404,14 +460,23 @@ class DexieTx implements Tx {
   async #writeOutbox(added: Entry[], touched: Set<Chunk>): Promise<void> {
     const store = this.#store('_sync_outbox');
     const requests: IDBRequest[] = [];
-    const keysOf = (entries: Entry[]) => [...new Set(entries.map(({ op }) => keyOf(op.tableName, op.pk)))];
+    const keysOf = (entries: Entry[]) => entries.map(({ op }) => keyOf(op.tableName, op.pk));
+    const chunkOf = (entries: Entry[]): Chunk => (
+      { keys: keysOf(entries), blocked: keysOf(entries.filter(({ retry }) => retry !== undefined)), entries }
+    );
+    const emptied: number[] = [];
     for (const chunk of touched) {
-      chunk.keys = keysOf(chunk.entries);
-      requests.push(chunk.entries.length > 0 ? store.put(chunk) : store.delete(chunk.seq!));
+      Object.assign(chunk, chunkOf(chunk.entries));
+      if (chunk.entries.length > 0) requests.push(store.put(chunk));
+      else emptied.push(chunk.seq!);
+    }
+    for (let i = 0; i < emptied.length;) {
+      const first = emptied[i++]!;
+      while (emptied[i] === emptied[i - 1]! + 1) i++;
+      requests.push(store.delete(IDBKeyRange.bound(first, emptied[i - 1]!)));
     }
     for (let i = 0; i < added.length; i += CHUNK_SIZE) {
-      const entries = added.slice(i, i + CHUNK_SIZE);
-      requests.push(store.add({ keys: keysOf(entries), entries }));
+      requests.push(store.add(chunkOf(added.slice(i, i + CHUNK_SIZE))));
     }
     await lastOf(requests);
   }

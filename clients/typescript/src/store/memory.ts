@@ -1,5 +1,5 @@
 import { see, type Entry, type Synced } from '../rules/view.ts';
-import type { SnapshotItem } from '../wire.ts';
+import type { Op, SnapshotItem } from '../wire.ts';
 import { replacements } from './replacements.ts';
 import { type Changed, type Conflict, type Key, type Known, RUNS_KEPT, type Row, type Run, type State, type Store, type Tx, keyOf, partsOf } from './store.ts';
 
@@ -20,9 +20,9 @@ export class MemoryStore implements Store {
 
   transaction<T>(body: (tx: Tx) => Promise<T>): Promise<T> {
     const run = this.#turn.then(async () => {
-      const copy = Object.assign(new Content(), structuredClone({ ...this.#content }));
-      const result = await body(new MemoryTx(copy));
-      this.#content = copy;
+      const content = copyOf(this.#content);
+      const result = await body(new MemoryTx(content));
+      this.#content = copyOf(content);
       return result;
     });
     this.#turn = run.catch(() => {});
@@ -30,7 +30,7 @@ export class MemoryStore implements Store {
   }
 
   async read<T>(body: (tx: Tx) => Promise<T>): Promise<T> {
-    return await body(new MemoryTx(Object.assign(new Content(), structuredClone({ ...this.#content }))));
+    return await body(new MemoryTx(copyOf(this.#content)));
   }
 }
 
@@ -42,6 +42,11 @@ class Content {
   conflicts = new Map<string, Conflict>();
   runs: Run[] = [];
   rows = new Map<Key, unknown>();
+}
+
+/** Nobody has a part of what is kept in hand. */
+function copyOf(content: Content): Content {
+  return Object.assign(new Content(), structuredClone({ ...content }));
 }
 
 const keyOfEntry = ({ op }: Entry) => keyOf(op.tableName, op.pk);
@@ -103,6 +108,16 @@ class MemoryTx implements Tx {
 
   async outbox() {
     return [...this.#content.outbox];
+  }
+
+  async markSent(ops: readonly Op[]) {
+    const ids = new Set(ops.map(({ stamp }) => stamp.opId));
+    for (const entry of this.#content.outbox) if (ids.has(entry.op.stamp.opId)) entry.sent = true;
+  }
+
+  async counts() {
+    const { outbox } = this.#content;
+    return { pending: outbox.length, blocked: outbox.filter(({ retry }) => retry !== undefined).length };
   }
 
   async syncedKeys() {

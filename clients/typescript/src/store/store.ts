@@ -1,4 +1,4 @@
-import type { Payload, SnapshotItem } from '../wire.ts';
+import type { Op, Payload, SnapshotItem } from '../wire.ts';
 import type { Entry, Synced } from '../rules/view.ts';
 
 /** Names a record in its workspace: the table's name, NUL, the pk. */
@@ -40,6 +40,8 @@ export interface State {
   filter: string[] | null;
   /** The tables whose records the app sees. */
   tables: string[];
+  /** The fields that it saw of these and of former ones; null: all. */
+  fields: { [table: string]: readonly string[] | null };
   cursor: number;
   proof: string | null;
   /** A pull or snapshot has been completed: acknowledging is allowed. */
@@ -82,8 +84,10 @@ export interface Conflict {
   mine: Payload | null;
   /** The record as the server had it then; null: deleted; undefined: not told. */
   theirs?: Payload | null | undefined;
+  /** Of an edit of some fields: which did not come through. */
+  fields?: string[] | undefined;
   /** Why it was refused. */
-  error?: { code: string; message: string; sqlState?: string; constraint?: string };
+  error?: { code: string; message: string; sqlState?: string | undefined; constraint?: string | undefined };
   /** Milliseconds since 1970. */
   at: number;
 }
@@ -110,6 +114,10 @@ export interface Tx {
   show(keys: readonly Key[]): Promise<void>;
   /** The whole outbox, in the order in which its ops were made. */
   outbox(): Promise<Entry[]>;
+  /** From now on a server may have these ops of the outbox. */
+  markSent(ops: readonly Op[]): Promise<void>;
+  /** How many ops are in it, and how many of them were refused for now. */
+  counts(): Promise<{ pending: number; blocked: number }>;
   /** The keys of all records of which something is synced. */
   syncedKeys(): Promise<Key[]>;
   stage(page: number, items: SnapshotItem[]): Promise<void>;
@@ -136,11 +144,15 @@ export interface Row {
   value: unknown;
 }
 
+/** What a store keeps beside the app's rows. */
+export type Part = 'state' | 'synced' | 'outbox' | 'staged' | 'conflict' | 'run';
+
 export interface Store {
-  /** Runs the body alone among all that write; all it did is kept, or nothing if it fails. */
-  transaction<T>(body: (tx: Tx) => Promise<T>): Promise<T>;
+  /** Runs the body alone among all that write; all it did is kept, or nothing if it fails. One that
+   * names the parts that it uses keeps nobody waiting who uses others. */
+  transaction<T>(body: (tx: Tx) => Promise<T>, parts?: readonly Part[]): Promise<T>;
   /** The same for a body that changes nothing. */
-  read<T>(body: (tx: Tx) => Promise<T>): Promise<T>;
+  read<T>(body: (tx: Tx) => Promise<T>, parts?: readonly Part[]): Promise<T>;
   /** Names the store among those that tabs share. */
   readonly name: string;
 }

@@ -1,0 +1,3 @@
+import type { Bug } from './program.ts';
+
+export const BUGS: Bug[] = [];

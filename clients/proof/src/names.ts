@@ -1,0 +1,2 @@
+/** The app's database. */
+export const DATABASE = 'app';

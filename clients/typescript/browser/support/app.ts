@@ -1,0 +1,57 @@
+/** The page of the tests: an app with a database that is synced, and whatever a test makes it do
+ * through `app`. */
+import Dexie, { type Table } from 'dexie';
+import { type Status, type Sync, type SyncOptions, syncTables } from '../../src/index.ts';
+
+export interface Todo {
+  id: string;
+  title?: string;
+  done?: boolean;
+  [name: string]: unknown;
+}
+
+export interface Opened {
+  db: Dexie;
+  todos: Table<Todo, string>;
+  sync: Sync;
+  /** Each status that it has had. */
+  statuses: Status[];
+}
+
+export interface App extends Opened {
+  user: string;
+  /** A store of its own, by the name of its database. */
+  open(name: string, options?: Partial<SyncOptions> & { version?: number }): Opened;
+  stores: { [name: string]: Opened };
+}
+
+declare global {
+  var app: App;
+}
+
+const query = new URLSearchParams(location.search);
+const user = query.get('user')!;
+const workspace = query.get('workspace')!;
+// The same for all stores of the page.
+const headers = () => ({ 'x-user-id': user });
+const stores: App['stores'] = {};
+
+function open(name: string, { version = 1, ...options }: Parameters<App['open']>[1] = {}): Opened {
+  const db = new Dexie(name);
+  for (let i = 1; i <= version; i++) db.version(i).stores({ todos: i === 1 ? 'id' : 'id, done' });
+  const sync = syncTables(db, {
+    url: '/sync',
+    workspace,
+    user,
+    headers,
+    tables: { todos: { patches: true } },
+    ...options,
+  });
+  const statuses: Status[] = [];
+  sync.on('status', (status) => statuses.push(status));
+  return stores[name] = { db, todos: db.table('todos'), sync, statuses };
+}
+
+const version = Number(query.get('version') ?? 1);
+globalThis.app = { user, open, stores, ...open(workspace, { version }) };
+if (!query.has('manual')) void app.sync.start().catch(() => {});

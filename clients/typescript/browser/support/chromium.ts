@@ -1,0 +1,119 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Browser, type BrowserContext, type CDPSession, type Page, chromium } from 'playwright-core';
+
+const program = process.env.SYNC_EXT_CHROMIUM ?? '/usr/bin/chromium';
+
+export const hasChromium = existsSync(program);
+
+const OPTIONS = [
+  '--headless',
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+  '--remote-debugging-port=0',
+];
+
+/** A browser with a profile of its own on the disk, of one user. Its tabs are hidden and frozen as
+ * a window's are: playwright would keep each one visible in a browser that it starts itself. */
+export class Chromium {
+  readonly context: BrowserContext;
+  readonly #browser: Browser;
+  readonly #process: ChildProcess;
+
+  private constructor(browser: Browser, process: ChildProcess) {
+    this.#browser = browser;
+    this.#process = process;
+    this.context = browser.contexts()[0]!;
+  }
+
+  static async start(): Promise<Chromium> {
+    const folder = mkdtempSync(join(tmpdir(), 'sync-ext-chromium-'));
+    // Ends with the program that it is started for, however that ends.
+    const script = '"$@" < /dev/null & read -r _; kill $!; wait $!; rm -rf "$0"';
+    const browser = spawn('sh', ['-c', script, folder, program, ...OPTIONS, `--user-data-dir=${folder}`], {
+      detached: true,
+      stdio: ['pipe', 'ignore', 'pipe'],
+    });
+    const address = await new Promise<string>((resolve, reject) => {
+      let printed = '';
+      browser.stderr.setEncoding('utf8').on('data', (text: string) => {
+        printed += text;
+        const found = /DevTools listening on (ws:\S+)/.exec(printed);
+        if (found) resolve(found[1]!);
+      });
+      browser.stderr.once('close', () => reject(new Error(`Chromium has ended: ${printed}`)));
+    });
+    return new Chromium(await chromium.connectOverCDP(address, { noDefaults: true }), browser);
+  }
+
+  /** A new tab, in front of the others. */
+  async tab(url: string): Promise<Tab> {
+    const page = await this.context.newPage();
+    const tab = new Tab(page, await this.context.newCDPSession(page));
+    await page.goto(url);
+    return tab;
+  }
+
+  async closeTabs(): Promise<void> {
+    // One stays, so that the window does.
+    for (const page of this.context.pages()) if (page.url() !== 'about:blank') await page.close();
+  }
+
+  /** Forgets what the pages of an origin have stored. */
+  async clear(origin: string): Promise<void> {
+    const devtools = await this.context.newCDPSession(this.context.pages()[0]!);
+    await devtools.send('Storage.clearDataForOrigin', { origin, storageTypes: 'all' });
+    await devtools.detach();
+  }
+
+  async stop(): Promise<void> {
+    await this.#browser.close();
+    this.#process.stdin!.end();
+    await once(this.#process, 'exit');
+  }
+}
+
+export class Tab {
+  readonly page: Page;
+  readonly devtools: CDPSession;
+
+  constructor(page: Page, devtools: CDPSession) {
+    this.page = page;
+    this.devtools = devtools;
+  }
+
+  /** In front of the window's other tabs, which are hidden then. */
+  async show(): Promise<void> {
+    await this.page.bringToFront();
+  }
+
+  /** As the browser does with a tab that has been hidden for long: no timer and no reply reaches
+   * it any more. */
+  async freeze(): Promise<void> {
+    await this.devtools.send('Page.setWebLifecycleState', { state: 'frozen' });
+  }
+
+  async thaw(): Promise<void> {
+    await this.devtools.send('Page.setWebLifecycleState', { state: 'active' });
+  }
+
+  /** Ends its process, so that it can clean up nothing. */
+  async crash(): Promise<void> {
+    const crashed = this.page.waitForEvent('crash');
+    // There is no answer to it.
+    this.devtools.send('Page.crash').catch(() => {});
+    await crashed;
+  }
+
+  async close(): Promise<void> {
+    await this.page.close();
+  }
+}
