@@ -2,4 +2,4 @@
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
 run=$(run_dir)
-rm -rf "$run" "$root/target"
+rm -rf "$run" "$root/target" "$root/clients/node_modules" "$root"/clients/*/dist
