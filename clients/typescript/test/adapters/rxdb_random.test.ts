@@ -80,9 +80,13 @@ test.each(seeds)('no word that is written is lost, whatever happens (%i)', async
   const write: Step = async (client, random) => {
     const id = pk(random);
     const word = `w${++count}`;
-    const known = await client.todos.findOne(id).exec();
-    if (known) await known.incrementalModify((doc) => ({ ...doc, title: [...words(doc.title), word].sort().join(' ') }));
-    else await client.todos.insert({ id, title: word });
+    const add = async (): Promise<unknown> => {
+      const known = await client.todos.findOne(id).exec();
+      if (known) return await known.incrementalModify((doc) => ({ ...doc, title: [...words(doc.title), word].sort().join(' ') }));
+      // Another's may arrive at this moment.
+      return await client.todos.insert({ id, title: word }).catch((error) => (error.code === 'CONFLICT' ? add() : Promise.reject(error)));
+    };
+    await add();
     written.set(id, (written.get(id) ?? new Set()).add(word));
   };
   const { workspace } = await run(seed, [write, write, write, write, write], union);
