@@ -23,12 +23,13 @@ if ! cmp -s package-lock.json "$installed"; then
   cp package-lock.json "$installed"
 fi
 if [ "${1:-}" = --run ]; then
-  exec npm run --silent "$3" --workspace "$2" -- "${@:4}"
+  cd "$2"
+  exec npm run --silent "$3" -- "${@:4}"
 fi
 [ $# -gt 0 ] || set -- typescript or3 demo proof
 for package in "$@"; do
   for step in build typecheck test; do
     say "$step of clients/$package"
-    npm run --silent --if-present "$step" --workspace "$package"
+    (cd "$package" && npm run --silent --if-present "$step")
   done
 done
