@@ -5,7 +5,7 @@ set -euo pipefail
 . "$(dirname "$0")/build.sh"
 . "$root/scripts/packages.sh"
 command -v node >/dev/null && command -v npm >/dev/null || install_packages nodejs npm
-node -e 'process.exit(parseInt(process.versions.node) < 20)' || die "clients/ needs Node 20 or later"
+node -e 'process.exit(Number(parseInt(process.versions.node) < 20))' || die "clients/ needs Node 20 or later"
 [ -e "$("$SYNC_EXT_PG_BIN/pg_config" --sharedir)/extension/sync_ext.control" ] || install_extension
 say "building the gateway"
 cargo build --quiet --manifest-path "$root/Cargo.toml" --package sync_ext_gateway
