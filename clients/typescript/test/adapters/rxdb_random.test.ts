@@ -53,6 +53,7 @@ async function run(seed: number, edits: Step[], conflictHandler?: RxConflictHand
   const workspace = newName('w');
   const options = { url: world.gateway.url, workspace, pull: { batchSize: 3 }, pollInterval: 100, ...(conflictHandler && { conflictHandler }) };
   const clients = await Promise.all([0, 1, 2].map(() => RxClient.open(options)));
+  for (const { line } of clients) line.latency = () => random(3) * random(20);
   const steps = [...edits, ...faults];
   for (let i = 0; i < 60; i++) {
     const at = random(clients.length);
