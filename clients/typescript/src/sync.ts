@@ -393,7 +393,7 @@ export class Sync {
     this.#pullAt = 0;
     for (let failures = 0; !signal.aborted;) {
       let wait: number;
-      const began = Date.now();
+      const began = performance.now();
       const rest = new AbortController();
       this.#wake = () => rest.abort();
       this.#isResting = false;
@@ -414,7 +414,7 @@ export class Sync {
         this.#isResting = !isLate;
       }
       await sleep(wait, AbortSignal.any([signal, rest.signal]));
-      await sleep(began + ROUND - Date.now(), signal);
+      await sleep(began + ROUND - performance.now(), signal);
     }
     unfollow?.();
     leave.abort();
