@@ -68,6 +68,8 @@ export class World {
 export class Line {
   /** What was asked, as `push`, `pull`, and the body. */
   readonly requests: { name: string; body: any }[] = [];
+  /** Those of all requests that are not answered. */
+  readonly signals = new Set<AbortSignal>();
   /** Open ones. */
   streams = 0;
   /** Milliseconds that an answer takes beside what the server needs. */
@@ -84,6 +86,7 @@ export class Line {
     if (this.#isDown) throw new TypeError('offline');
     if (name !== 'live') this.requests.push({ name, body: JSON.parse(String(init.body)) });
     const signal = AbortSignal.any([this.#cut.signal, ...(init.signal ? [init.signal] : [])]);
+    this.signals.add(signal);
     const response = await fetch(input, { ...init, signal });
     if (name === 'live') {
       this.streams++;
@@ -91,6 +94,7 @@ export class Line {
     }
     await this.#holds.get(name);
     if (this.latency() > 0) await new Promise((resolve) => { setTimeout(resolve, this.latency()); });
+    this.signals.delete(signal);
     const loss = this.#losses.find((other) => other.name === name);
     if (loss) {
       this.#losses.splice(this.#losses.indexOf(loss), 1);
