@@ -153,6 +153,15 @@ export class Line {
   }
 }
 
+let ops = 0;
+
+/** An op of another device, whose revisions are in the order of their clocks. */
+export function op(pk: string, operation: Op['operation'], payload: Payload | undefined, clock: number, more: Partial<Op> = {}): Op {
+  const opId = `00000000-0000-4000-8000-${String(++ops).padStart(12, '0')}`;
+  const stamp = { clock, hlc: `${clock}:other`, opId, deviceId: 'other' };
+  return { tableName: 'todos', operation, pk, ...(payload && { payload }), stamp, ...more };
+}
+
 let names = 0;
 
 /** One that no other test has. */
