@@ -94,7 +94,9 @@ export function replicateSyncExt<D>(options: SyncExtOptions<D>): SyncExtReplicat
       },
     }),
   });
-  state.onCancel.push(() => {
+  // Not by onCancel, which comes before the errors of calls are of no interest.
+  state.canceled$.subscribe((isCanceled: boolean) => {
+    if (!isCanceled) return;
     ended.abort();
     refused.complete();
   });

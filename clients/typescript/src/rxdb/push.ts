@@ -94,8 +94,7 @@ export class Pusher {
         else if ('conflict' in verdict) {
           conflicts.push(verdict.conflict);
           if (attempt.isQuestion) this.#given.add(attempt.op.pk);
-        }
-        else if ('later' in verdict) later = verdict.later;
+        } else if ('later' in verdict) later = verdict.later;
         else refused.push([attempt.row, verdict.refused]);
       }
       open = again;
@@ -161,7 +160,7 @@ export class Pusher {
     const { view, newest } = viewOf(master);
     if (isEqual(view.payload, documents.payloadOf(row.newDocumentState))) return 'done';
     const expected = newest.find((opId) => !tried.has(opId));
-    if (expected && !success && !attempt.isQuestion && this.#isKnown(row, master, view, stamps)) {
+    if (expected && !success && this.#isKnown(row, master, view, stamps)) {
       return again(op.stamp.clock > view.clock ? op.stamp : stamps.next(view.clock), expected);
     }
     // An op that was stored, and lost to a delete of which nobody here has known, is made again.

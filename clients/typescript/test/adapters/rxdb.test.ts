@@ -272,6 +272,18 @@ test('one tab pushes what all of them write, with the revisions that they made',
   await eventually(() => world.records(workspace)).toMatchObject({ x: { title: 'butter' } });
 });
 
+test('a replication that is cancelled ends its calls, without an error', async () => {
+  const { all: [a] } = await clients(1);
+  await a!.settle();
+  a!.line.hold('push');
+  await a!.todos.insert({ id: 'x', title: 'milk' });
+  await eventually(() => a!.line.count('push')).toBe(1);
+  await a!.replication.cancel();
+  expect(a!.line.streams).toBe(0);
+  expect([...a!.line.signals].every((signal) => signal.aborted)).toBe(true);
+  expect(a!.errors).toEqual([]);
+});
+
 test('devices that only read', async () => {
   const { workspace, all: [a] } = await clients(1);
   await a!.todos.bulkInsert([{ id: 'x', title: 'milk' }, { id: 'y', title: 'tea' }]);

@@ -68,6 +68,8 @@ export class World {
 export class Line {
   /** What was asked, as `push`, `pull`, and the body. */
   readonly requests: { name: string; body: any }[] = [];
+  /** Those of all requests that are not answered. */
+  readonly signals = new Set<AbortSignal>();
   /** Open ones. */
   streams = 0;
   /** Milliseconds that an answer takes beside what the server needs. */
@@ -84,6 +86,7 @@ export class Line {
     if (this.#isDown) throw new TypeError('offline');
     if (name !== 'live') this.requests.push({ name, body: JSON.parse(String(init.body)) });
     const signal = AbortSignal.any([this.#cut.signal, ...(init.signal ? [init.signal] : [])]);
+    this.signals.add(signal);
     const response = await fetch(input, { ...init, signal });
     if (name === 'live') {
       this.streams++;
@@ -91,6 +94,7 @@ export class Line {
     }
     await this.#holds.get(name);
     if (this.latency() > 0) await new Promise((resolve) => { setTimeout(resolve, this.latency()); });
+    this.signals.delete(signal);
     const loss = this.#losses.find((other) => other.name === name);
     if (loss) {
       this.#losses.splice(this.#losses.indexOf(loss), 1);
@@ -147,6 +151,15 @@ export class Line {
   get ops(): Op[] {
     return this.requests.filter(({ name }) => name === 'push').flatMap(({ body }) => body as Op[]);
   }
+}
+
+let ops = 0;
+
+/** An op of another device, whose revisions are in the order of their clocks. */
+export function op(pk: string, operation: Op['operation'], payload: Payload | undefined, clock: number, more: Partial<Op> = {}): Op {
+  const opId = `00000000-0000-4000-8000-${String(++ops).padStart(12, '0')}`;
+  const stamp = { clock, hlc: `${clock}:other`, opId, deviceId: 'other' };
+  return { tableName: 'todos', operation, pk, ...(payload && { payload }), stamp, ...more };
 }
 
 let names = 0;
