@@ -160,7 +160,8 @@ impl Run {
     /// progress whatever the time is.
     fn must_let_go(&self) -> bool {
         let (limit, scanned) = (guc::gc_lock_time(), self.tally.scanned);
-        let Some(locked_at) = self.locked_at.filter(|_| !limit.is_zero() && scanned > 0) else {
+        let has_done_some = scanned + self.tally.devices_deleted > 0;
+        let Some(locked_at) = self.locked_at.filter(|_| !limit.is_zero() && has_done_some) else {
             return false;
         };
         locked_at.elapsed() >= limit || scanned % UNDISTURBED == 0 && server::is_waited_for()
