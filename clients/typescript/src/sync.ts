@@ -393,7 +393,7 @@ export class Sync {
     this.#pullAt = 0;
     for (let failures = 0; !signal.aborted;) {
       let wait: number;
-      const began = Date.now();
+      const began = performance.now();
       const rest = new AbortController();
       this.#wake = () => rest.abort();
       this.#isResting = false;
@@ -414,7 +414,7 @@ export class Sync {
         this.#isResting = !isLate;
       }
       await sleep(wait, AbortSignal.any([signal, rest.signal]));
-      await sleep(began + ROUND - Date.now(), signal);
+      await sleep(began + ROUND - performance.now(), signal);
     }
     unfollow?.();
     leave.abort();
@@ -426,6 +426,7 @@ export class Sync {
 
   /** Pushes, and pulls and acknowledges if that is due. */
   async #round(signal: AbortSignal): Promise<void> {
+    const begun = performance.now();
     this.#run = { at: Date.now(), took: 0, pushed: 0, pulled: 0 };
     const { isComplete } = await this.#device.read();
     this.#isFirst = !isComplete;
@@ -446,17 +447,17 @@ export class Sync {
       this.#run.error = String(error);
       throw error;
     } finally {
-      await this.#log();
+      await this.#log(begun);
     }
     signal.throwIfAborted();
     const phase = this.#isConnected ? 'live' : 'polling';
     this.#set({ phase, online: true, error: null, progress: null, lastSynced: Date.now() });
   }
 
-  async #log(): Promise<void> {
+  async #log(begun: number): Promise<void> {
     const run = this.#run;
     if (run.pushed + run.pulled === 0 && !run.error) return;
-    run.took = Date.now() - run.at;
+    run.took = Math.round(performance.now() - begun);
     this.#emit('run', run);
     this.#count();
     await this.#store.transaction((tx) => tx.log(run), ['run']);

@@ -37,3 +37,27 @@ test('what is due comes although the clock is set back by a day', async () => {
   expect(acknowledged).toEqual([1]);
   sync.stop();
 });
+
+test('a round follows the one in which the clock was set back', async () => {
+  vi.useFakeTimers({ toFake: ['Date', 'performance', 'setTimeout', 'clearTimeout'] });
+  const server = scripted();
+  const db = new Dexie('round');
+  db.version(1).stores({ todos: 'id' });
+  const sync = syncTables(db, {
+    url: '/sync',
+    workspace: 'home',
+    tables: ['todos'],
+    live: false,
+    fetch: async (input, init) => {
+      vi.setSystemTime(Date.now() - 86_400_000);
+      return await server(input, init);
+    },
+  });
+  await sync.start();
+  for (const id of ['a', 'b', 'c']) {
+    await db.table('todos').put({ id });
+    await vi.advanceTimersByTimeAsync(2000);
+    await vi.waitUntil(async () => (await sync.pending()).length === 0, { interval: 1 });
+  }
+  sync.stop();
+});
