@@ -91,7 +91,6 @@ export class Puller implements Member {
     const isFirst = this.#isStored;
     if (isFirst) this.#returned.clear();
     let checkpoint = stored ?? START;
-    this.#forget(checkpoint.cursor);
     const documents: Doc[] = [];
     const limit = Math.max(1, wanted);
     let isLagging = false;
@@ -131,16 +130,9 @@ export class Puller implements Member {
     const ahead = this.#ahead;
     if (!ahead || cursor < ahead.from || cursor >= ahead.to) return undefined;
     const changes = ahead.changes.filter(({ serverVersion }) => serverVersion > cursor);
+    this.#ahead = { ...ahead, from: cursor, changes };
     const { to, proof } = ahead;
     return { changes, nextCursor: to, serverVersion: to, proof, hasMore: false, requiresSnapshot: false, isAhead: true };
-  }
-
-  /** Changes of a stream that lie before a version. */
-  #forget(cursor: number): void {
-    const ahead = this.#ahead;
-    if (!ahead || cursor <= ahead.from) return;
-    const changes = ahead.changes.filter(({ serverVersion }) => serverVersion > cursor);
-    this.#ahead = cursor < ahead.to ? { ...ahead, from: cursor, changes } : undefined;
   }
 
   async #page<Reply>(name: string, body: object, wanted: number): Promise<Reply & { isAhead?: boolean }> {

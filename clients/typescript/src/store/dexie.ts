@@ -168,8 +168,8 @@ export class DexieStore implements Store {
       return table.mutate(request).then((response) => record(response, state.result, known()));
     };
     if (request.type === 'deleteRange') {
-      const { lower, upper, lowerOpen, upperOpen, type } = request.range;
-      const range = type === ANY_RANGE ? null : rangeOf(lower, upper, lowerOpen, upperOpen);
+      const { lower, upper, lowerOpen, upperOpen } = request.range;
+      const range = rangeOf(lower, upper, lowerOpen, upperOpen);
       return done(trans.objectStore(table.name).getAllKeys(range)).then((pks) => write(keysOf(pks), null));
     }
     try {

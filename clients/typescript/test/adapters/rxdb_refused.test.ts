@@ -138,6 +138,23 @@ test('what the server makes of a row is shown, and what the schema does not have
   expect((await world.records(workspace)).x).toEqual({ id: 'x', title: 'butter', sync: 1, _deleted: true, colour: 'red' });
 });
 
+test('a conflict handler that knows nothing of it keeps what the schema does not have', async () => {
+  const workspace = newName('w');
+  await world.push(workspace, op('x', 'put', { id: 'x', title: 'milk', colour: 'red' }, 1));
+  const a = await open(workspace, { conflictHandler: {
+    ...mine,
+    resolve: async ({ realMasterState, newDocumentState }) => ({
+      id: 'x', title: `${realMasterState.title}+${newDocumentState.title}`, _deleted: false,
+    }),
+  } });
+  await eventually(() => a.titles()).toEqual({ x: 'milk' });
+  a.line.down();
+  await a.edit('x', 'mine');
+  await world.push(workspace, op('x', 'put', { id: 'x', title: 'theirs', colour: 'blue' }, 2));
+  a.line.up();
+  await eventually(() => world.records(workspace)).toEqual({ x: { id: 'x', title: 'theirs+mine', colour: 'blue' } });
+});
+
 test('records that others patch', async () => {
   const workspace = newName('w');
   const patched = { tableName: 'patched' };

@@ -228,6 +228,23 @@ describe('what the user is told', () => {
     expect(await phone.conflicts()).toMatchObject([{ kind: 'lost', pk: 'a', mine: { n: 'phone' }, theirs: { n: 'laptop again' } }]);
   });
 
+  test('what_others_made_of_it_also_where_the_reply_says_so_with_an_earlier_op', async () => {
+    const whole = { rulesOf: () => ({ patches: false, conditional: false }) };
+    const laptop = await TestDevice.open(server, undefined, whole);
+    for (const n of [1, 2, 3]) {
+      await laptop.write('notes', 'a', { n: `laptop ${n}` });
+      await laptop.push();
+    }
+    phone = await TestDevice.open(server, undefined, whole);
+    await phone.write('notes', 'a', { n: 'phone 1' });
+    server.next('push', refuse('08006', 503));
+    await failure(phone.push());
+    await phone.write('notes', 'a', { n: 'phone 2' });
+    await phone.sync();
+    expect(pushed().at(-1)).toEqual(['a', 'a']);
+    expect(await phone.conflicts()).toMatchObject([{ kind: 'lost', mine: { n: 'phone 2' }, theirs: { n: 'laptop 3' } }]);
+  });
+
   test('that_an_edit_on_condition_met_another_one_with_all_edits_that_build_on_it', async () => {
     phone = await TestDevice.open(server, undefined, { rulesOf: () => ({ patches: true, conditional: true }) });
     const laptop = await TestDevice.open(server);

@@ -93,6 +93,11 @@ describe('what the app writes becomes ops:', () => {
     ['belowOrEqual', ({ notes }) => notes.where('id').belowOrEqual('n001').delete(), ['n000', 'n001']],
     ['between', ({ notes }) => notes.where('id').between('n001', 'n003').delete(), ['n001', 'n002']],
     ['startsWith', ({ notes }) => notes.where('id').startsWith('n00').delete(), ['n000', 'n001', 'n002', 'n003', 'n004', 'n005']],
+    ['equals', ({ notes }) => notes.where('id').equals('n002').delete(), ['n002']],
+    ['no_range', ({ notes }) => notes.where('id').between('n003', 'n001').delete(), []],
+    ['none_of_a_list', ({ notes }) => notes.where('id').anyOf([]).delete(), []],
+    ['all', ({ notes }) => notes.toCollection().delete(), ['n000', 'n001', 'n002', 'n003', 'n004', 'n005']],
+    ['a_limit', ({ notes }) => notes.orderBy('id').reverse().limit(2).delete(), ['n004', 'n005']],
     ['anyOf', ({ notes }) => notes.where('id').anyOf('n001', 'n004', 'never').delete(), ['n001', 'n004']],
     ['a_filter', ({ notes }) => notes.filter(({ id }) => id > 'n003').delete(), ['n004', 'n005']],
     ['an_index', ({ notes }) => notes.where('n').equals(1).delete(), ['n000', 'n001', 'n002', 'n003', 'n004', 'n005']],
@@ -100,7 +105,7 @@ describe('what the app writes becomes ops:', () => {
   ])('delete_by_%s', async (_, run, gone) => {
     await synced(...many(6));
     await run(app);
-    expect(await app.ops()).toEqual(gone.map((pk) => ['delete', pk, undefined]));
+    expect((await app.ops()).sort()).toEqual(gone.map((pk) => ['delete', pk, undefined]));
     expect(await app.notes.count()).toBe(6 - gone.length);
   });
 

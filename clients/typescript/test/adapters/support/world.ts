@@ -113,6 +113,15 @@ export class Line {
     this.#losses.push({ name, isEnd });
   }
 
+  /** So many answers to such requests arrive, then nothing. */
+  loseAfter(name: string, number: number): void {
+    this.#changes.set(name, (reply) => {
+      if (number-- > 1) this.loseAfter(name, number);
+      else this.loseAnswer(name, true);
+      return reply;
+    });
+  }
+
   /** The next answer to such a request is another one. */
   changeAnswer(name: string, change: (reply: any) => unknown): void {
     this.#changes.set(name, change);

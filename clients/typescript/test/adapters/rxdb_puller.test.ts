@@ -1,0 +1,87 @@
+import { expect, test } from 'vitest';
+import { Documents } from '../../src/rxdb/document.ts';
+import { type Checkpoint, Puller } from '../../src/rxdb/pull.ts';
+import type { Change, PullReply } from '../../src/wire.ts';
+
+const documents = new Documents({ primaryPath: 'id', field: 'sync', properties: ['id', 'sync'], required: ['id'] });
+
+function change(serverVersion: number, tableName = 'todos'): Change {
+  const pk = `v${serverVersion}`;
+  const stamp = { clock: 1, hlc: 'h', opId: pk, deviceId: 'd' };
+  return { serverVersion, tableName, pk, op: 'put', applied: true, payload: { id: pk }, stamp };
+}
+
+/** All changes up to a version. */
+function reply(nextCursor: number, ...changes: Change[]): PullReply {
+  return { changes, nextCursor, serverVersion: nextCursor, hasMore: false, requiresSnapshot: false, proof: `p${nextCursor}` };
+}
+
+function world() {
+  const asked: number[] = [];
+  let woken = 0;
+  let head = 0;
+  const puller = new Puller({
+    tableName: 'todos',
+    documents,
+    deviceId: Promise.resolve('device'),
+    async call<T>(_name: string, body: unknown): Promise<T> {
+      const { cursor } = body as { cursor: number };
+      asked.push(cursor);
+      return reply(head, ...Array.from({ length: head - cursor }, (_, i) => change(cursor + i + 1))) as T;
+    },
+    state: () => ({ fork: {}, meta: {}, replication: { lastCheckpointDoc: {} } }) as never,
+    pushes: true,
+    resync: () => { woken++; },
+    pulled: () => {},
+  });
+  return {
+    puller,
+    asked,
+    woken: () => woken,
+    setHead: (version: number) => { head = version; },
+    pull: async (cursor: number) => {
+      const { documents, checkpoint } = await puller.pull({ cursor, proof: null, snapshot: null }, 100);
+      return [documents.map(({ id }) => id), checkpoint] as [string[], Checkpoint];
+    },
+  };
+}
+
+test('what a stream has brought is not asked for', async () => {
+  const { puller, asked, woken, pull } = world();
+  puller.receive(5, reply(7, change(6), change(7, 'others')));
+  puller.receive(7, reply(8, change(8)));
+  expect(woken()).toBe(2);
+  expect(await pull(5)).toEqual([['v6', 'v8'], { cursor: 8, proof: 'p8', snapshot: null }]);
+  // RxDB has not stored it, and asks again; or has stored a part by way of a push.
+  expect((await pull(5))[0]).toEqual(['v6', 'v8']);
+  expect((await pull(6))[0]).toEqual(['v8']);
+  expect(asked).toEqual([]);
+});
+
+test('changes that a stream did not bring are asked for', async () => {
+  const { puller, asked, pull, setHead } = world();
+  puller.receive(5, reply(6, change(6)));
+  // The stream was another one in between.
+  puller.receive(8, reply(9, change(9)));
+  setHead(9);
+  expect((await pull(5))[0]).toEqual(['v6', 'v7', 'v8', 'v9']);
+  expect((await pull(6))[0]).toEqual(['v7', 'v8', 'v9']);
+  expect((await pull(8))[0]).toEqual(['v9']);
+  expect(asked).toEqual([5, 6]);
+});
+
+test('what is older than the stream is asked for', async () => {
+  const { puller, asked, pull, setHead } = world();
+  puller.receive(5, reply(6, change(6)));
+  setHead(6);
+  expect((await pull(3))[0]).toEqual(['v4', 'v5', 'v6']);
+  expect(asked).toEqual([3]);
+});
+
+test('a stream that brings more than is taken is not kept', async () => {
+  const { puller, asked, pull, setHead } = world();
+  puller.receive(0, reply(1001, ...Array.from({ length: 1001 }, (_, i) => change(i + 1))));
+  setHead(1001);
+  expect((await pull(0))[0]).toHaveLength(1001);
+  expect(asked).toEqual([0]);
+});
