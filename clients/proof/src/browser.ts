@@ -107,6 +107,16 @@ export class Tab {
     return (this.#context as { page?: T }).page!;
   }
 
+  /** Runs what the page has for an event. */
+  enter(run: () => void): void {
+    if (this.isDead) return;
+    try {
+      run();
+    } catch (error) {
+      this.#options.complain(this, [(error as Error).stack]);
+    }
+  }
+
   get isVisible(): boolean {
     return this.#document.visibilityState === 'visible';
   }
@@ -164,7 +174,7 @@ export class Tab {
   #globals(): object {
     const { origin, time, seed, hasLocks, clock } = this.#options;
     const random = new Random(seed);
-    const timer = (run: () => void, delay = 0) => (this.isDead ? 0 : time.set(this, delay, run));
+    const timer = (run: () => void, delay = 0) => (this.isDead ? 0 : time.set(this, delay, () => this.enter(run)));
     const repeat = (run: () => void, delay: number) => {
       const ids = { last: 0 };
       const next = () => {

@@ -42,8 +42,10 @@ class Channel extends EventTarget {
       setImmediate(() => {
         if (!this.#others.has(other)) return;
         const event = new MessageEvent('message', { data: structuredClone(data) });
-        other.onmessage?.(event);
-        other.dispatchEvent(event);
+        other.tab.enter(() => {
+          other.onmessage?.(event);
+          other.dispatchEvent(event);
+        });
       });
     }
   }

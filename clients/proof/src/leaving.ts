@@ -15,7 +15,7 @@ export interface Leaving {
   isDiscarded: boolean;
 }
 
-export type Reason = 'discarded' | 'merged' | 'settled' | 'refused' | 'moot' | 'made again';
+export type Reason = 'discarded' | 'merged' | 'held' | 'passed' | 'refused' | 'moot' | 'made again';
 
 /** Why an op may have left the outbox; undefined if it may not. */
 export function classify(leaving: Leaving): Reason | undefined {
@@ -29,7 +29,8 @@ export function classify(leaving: Leaving): Reason | undefined {
     const passed = results.some(({ success, serverVersion, winner }) => (
       success && Math.min(serverVersion!, winner?.serverVersion ?? Infinity) <= now.state!.cursor
     ));
-    if (passed || holds(known, entry.op)) return 'settled';
+    if (holds(known, entry.op)) return 'held';
+    if (passed) return 'passed';
   }
   if (results.some(({ success, retry }) => !success && !retry) && isTold) return 'refused';
   return results.some((result) => isMoot(leaving, result)) ? 'moot' : undefined;

@@ -47,11 +47,17 @@ setMaxListeners(0);
 
 let played = 0;
 
+/** Nothing may fail without somebody who takes care of it. */
+let unhandled: unknown[] = [];
+process.on('unhandledRejection', (reason) => unhandled.push(reason));
+
 async function play(history: History, backend: Backend, program: vm.Script): Promise<Tally> {
   if (played > 0 && played % RENEWAL === 0) await backend.renew();
   const world = new World(history, `w${++played}`, backend, program);
   if (options.trace) world.watch.trace = (text) => console.log(`${world.time.now} ${text}`);
+  unhandled = [];
   await world.play();
+  if (unhandled.length > 0) throw new Error(`nobody took care of ${(unhandled[0] as Error).stack}`);
   world.tally.add('histories');
   return world.tally;
 }
@@ -93,6 +99,7 @@ function readSteps(file: string): Step[] {
 async function report(history: History, failure: Error, backend: Backend, program: vm.Script): Promise<void> {
   console.error(`seed ${history.seed}, ${history.steps.length} steps: ${failure.stack}`);
   if (!options.shorten) return;
+  await backend.renew();
   let last = failure;
   const steps = await shorten(history.steps, async (steps) => {
     try {
@@ -100,6 +107,7 @@ async function report(history: History, failure: Error, backend: Backend, progra
       return false;
     } catch (error) {
       last = error as Error;
+      await backend.renew();
       return true;
     }
   }, SHORTENING);

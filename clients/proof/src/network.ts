@@ -33,7 +33,9 @@ export interface Listener<P extends Peer> {
   answered(peer: P, request: Request, answer: Answer): void;
   /** The answer reaches the tab. */
   delivered(peer: P, request: Request, answer: Answer): void;
-  /** An event of a stream reaches the tab. */
+  /** The server has sent an event of a stream. */
+  arrived(event: string, data: string): void;
+  /** It reaches the tab. */
   event(peer: P, event: string, data: string): void;
 }
 
@@ -193,7 +195,10 @@ export class Network<P extends Peer> implements Outside {
       time: this.time,
       random: peer.random,
       position: Number(/cursor=(\d+)/.exec(path)?.[1] ?? 0),
-      arrived: () => this.#changed(),
+      arrived: (event, data) => {
+        this.#listener.arrived(event, data);
+        this.#changed();
+      },
       deliver: (event, data) => {
         if (!tab.isDead) this.#listener.event(peer, event, data);
       },

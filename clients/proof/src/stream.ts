@@ -6,8 +6,8 @@ export interface StreamOptions {
   random: Random;
   /** The version from which it goes on. */
   position: number;
-  /** Bytes have come from the server. */
-  arrived(): void;
+  /** An event has come from the server. */
+  arrived(event: string, data: string): void;
   /** An event reaches the tab. */
   deliver(event: string, data: string): void;
   ended(): void;
@@ -71,18 +71,18 @@ export class Stream {
     const blocks = this.#text.split('\n\n');
     this.#text = blocks.pop()!;
     for (const block of blocks) {
-      const [event, data] = ['event', 'data'].map((name) => new RegExp(`^${name}: ?(.*)$`, 'm').exec(block)?.[1]);
+      const [event = '', data] = ['event', 'data'].map((name) => new RegExp(`^${name}: ?(.*)$`, 'm').exec(block)?.[1]);
       if (!data) continue;
+      this.#options.arrived(event, data);
       const { nextCursor = 0 } = JSON.parse(data) as { nextCursor?: number };
       // Its workspace's part ends with anything else.
       this.position = event === 'changes' ? nextCursor : Infinity;
       this.#later(() => {
         if (!this.isOpen || this.#isSilent) return;
-        this.#options.deliver(event ?? 'message', data);
+        this.#options.deliver(event, data);
         this.#write(`${block}\n\n`);
       });
     }
-    this.#options.arrived();
   }
 
   /** In the order in which it comes. */

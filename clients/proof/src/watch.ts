@@ -32,7 +32,8 @@ export function news(was: Stored, now: Stored, key: Key): Conflict[] {
 
 const EMPTY: Stored = { state: undefined, known: new Map(), pending: [], conflicts: new Map() };
 
-/** An op that left an outbox because the server has it, as the client thinks. */
+/** An op that left an outbox because the server has it, as the client thinks, and nothing else
+ * shows. */
 export interface Left {
   client: Client;
   op: Op;
@@ -202,13 +203,14 @@ export class Watch implements Listener<Client> {
     if (name !== 'push') this.#tally.add(`${name}s`);
   }
 
+  arrived(event: string, data: string): void {
+    if (event !== 'refused') this.#keepPage(JSON.parse(data) as PullReply);
+  }
+
   event(client: Client, event: string, data: string): void {
     this.trace?.(`${client.user} < ${event} ${data}`);
     this.#tally.add(`events ${event}`);
-    if (event === 'refused') return;
-    const reply = JSON.parse(data) as PullReply;
-    this.#keepPage(reply);
-    this.#tell(this.told(client), reply);
+    if (event !== 'refused') this.#tell(this.told(client), JSON.parse(data) as PullReply);
   }
 
   #tell(told: Told, reply: PullReply): void {
@@ -360,7 +362,7 @@ export class Watch implements Listener<Client> {
       const reason = classify({ entry, key: keyOf(op), isReply, isWired, was, now, results: told.results.get(opId) ?? [], isDiscarded: client.discarding.has(opId) });
       if (!reason) this.fail(client, `drops an op without a reason: ${JSON.stringify(entry)}`);
       else this.#tally.add(`ops left ${reason}`);
-      if (reason === 'settled') this.left.push({ client, op, proof: now.state!.proof });
+      if (reason === 'passed') this.left.push({ client, op, proof: now.state!.proof });
     }
   }
 

@@ -66,14 +66,19 @@ export class World {
       this.#check();
       await judge(this);
     } finally {
-      for (const client of this.clients) for (const page of client.pages) page?.tab.kill();
-      this.network.cutStreams(undefined, false);
-      await this.time.settle();
-      await Promise.all(this.#going);
-      if (!this.#isServerUp) await this.#raiseServer();
-      if (!this.backend.url) await this.backend.startGateway();
-      await this.backend.dropWorkspace(this.workspace);
+      await this.#end();
     }
+  }
+
+  async #end(): Promise<void> {
+    for (const client of this.clients) for (const page of client.pages) page?.tab.kill();
+    this.network.loseRequests();
+    this.network.cutStreams(undefined, false);
+    await this.time.settle();
+    await Promise.all(this.#going);
+    if (!this.#isServerUp) await this.#raiseServer();
+    if (!this.backend.url) await this.backend.startGateway();
+    await this.backend.dropWorkspace(this.workspace);
   }
 
   #check(): void {

@@ -32,6 +32,8 @@ export class Tabs {
   readonly #end = new AbortController();
   #leading: AbortController | undefined;
   #waiting = new AbortController();
+  /** It has started, and there are Web Locks. */
+  #takesTurns = false;
   #asked: ReturnType<typeof setTimeout> | undefined;
 
   constructor(name: string, options: TabOptions) {
@@ -51,6 +53,7 @@ export class Tabs {
       void this.#lead();
       return;
     }
+    this.#takesTurns = true;
     this.#request(false);
     if (typeof document !== 'undefined') {
       document.addEventListener('visibilitychange', this.#ask, { signal: this.#end.signal });
@@ -99,7 +102,7 @@ export class Tabs {
 
   /** Leads when its turn comes, or at once by stealing the lock. */
   #request(steal: boolean): void {
-    if (this.isLeader || this.#end.signal.aborted) return;
+    if (!this.#takesTurns || this.isLeader || this.#end.signal.aborted) return;
     this.#waiting.abort();
     const waiting = new AbortController();
     this.#waiting = waiting;
