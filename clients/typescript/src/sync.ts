@@ -414,7 +414,8 @@ export class Sync {
         this.#isResting = !isLate;
       }
       await sleep(wait, AbortSignal.any([signal, rest.signal]));
-      await sleep(began + ROUND - Date.now(), signal);
+      // The clock may have been set back.
+      await sleep(Math.min(ROUND, began + ROUND - Date.now()), signal);
     }
     unfollow?.();
     leave.abort();
