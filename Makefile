@@ -1,6 +1,6 @@
 # Set-up is part of every verb; PG=15|16|17|18 chooses the Postgres to use.
 
-.PHONY: help demo demo-web test test-all proof mutations mutations-table mutants bench bench-quick bench-growth profile gateway \
+.PHONY: help demo demo-web test test-all proof client-proof client-browser client-bench mutations mutations-table mutants bench bench-quick bench-growth profile gateway \
   gateway-figures gateway-soak install package golden fmt clean
 
 help:
@@ -11,6 +11,8 @@ help:
 	@echo 'make test      formatting, lints and all tests; test-all on Postgres 15, 16, 17 and 18'
 	@echo 'make proof     the long form of the tests, 30 minutes: SEED=7 MINUTES=60 (of simulation),'
 	@echo '               PARTS="small-world simulation access crash hostile long-life own_tables typed"'
+	@echo 'make client-proof plays histories of clients against the gateway: SEED=7 MINUTES=10;'
+	@echo '               client-browser tests the client in Chromium, client-bench measures it there'
 	@echo 'make mutations puts known bugs in and demands that the tests catch them (an hour);'
 	@echo '               mutations-table writes down which; mutants has cargo-mutants change'
 	@echo '               the crate core/ (20 minutes)'
@@ -39,6 +41,15 @@ test:
 
 test-all:
 	@scripts/test_all.sh
+
+client-proof:
+	@scripts/clients.sh --run proof proof $(if $(SEED),--seed $(SEED)) --minutes $(or $(MINUTES),10)
+
+client-browser:
+	@scripts/clients.sh --run typescript/browser test
+
+client-bench:
+	@scripts/clients.sh --run typescript/browser bench
 
 proof:
 	@scripts/proof.sh $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(PARTS)

@@ -30,3 +30,4 @@ install_extension
 say "golden SQL tests and tests with real clients on Postgres $pg"
 cargo test --package sync_ext_tests --package sync_ext_proof --package sync_ext_demo \
   --package sync_ext_gateway -- --nocapture
+scripts/clients.sh

@@ -17,5 +17,10 @@ await build({
   sourcemap: 'inline',
   logLevel: 'error',
 });
-const { status } = spawnSync(process.execPath, ['--enable-source-maps', outfile, ...process.argv.slice(2)], { stdio: 'inherit' });
+const { status } = spawnSync(process.execPath, [
+  '--enable-source-maps',
+  // Pages come and go.
+  '--max-semi-space-size=64',
+  outfile, ...process.argv.slice(2),
+], { stdio: 'inherit' });
 process.exit(status ?? 1);

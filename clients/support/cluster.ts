@@ -165,8 +165,13 @@ export class Cluster {
     return database;
   }
 
+  /**
+   * Stops the gateways that were started here for it. Other connections are waited for, up
+   * to five seconds, and not ended: a driver would report that of a pool that is closing.
+   */
   async dropDatabase(database: string): Promise<void> {
-    await this.sql('postgres', `drop database if exists ${database} with (force)`);
+    await this.#stopGateways((gateway) => gateway.database === database);
+    await this.sql('postgres', `drop database if exists ${database}`);
   }
 
   /** Runs SQL by psql as the superuser. Returns the rows, without a header. */
@@ -214,7 +219,7 @@ export class Cluster {
       { signal: 'TERM' },
     );
     const [url] = await program.prints('stdout', /http:\/\/\S+/);
-    const gateway = new Gateway(url, program, () => this.#gateways.delete(gateway));
+    const gateway = new Gateway(database, url, program, () => this.#gateways.delete(gateway));
     this.#gateways.add(gateway);
     return gateway;
   }
@@ -226,20 +231,26 @@ export class Cluster {
 
   /** Stops the gateways that were started here, then the server, and removes its files. */
   async stop(): Promise<void> {
-    await Promise.all([...this.#gateways].map((gateway) => gateway.stop()));
+    await this.#stopGateways(() => true);
     if (this.#server === undefined) return;
     await this.#server.end();
     await rm(this.address.folder, { recursive: true, force: true });
   }
+
+  async #stopGateways(isMeant: (gateway: Gateway) => boolean): Promise<void> {
+    await Promise.all([...this.#gateways].filter(isMeant).map((gateway) => gateway.stop()));
+  }
 }
 
 export class Gateway {
+  readonly database: string;
   /** Where it serves, such as `http://127.0.0.1:41234`. */
   readonly url: string;
   readonly #program: Program;
   readonly #forget: () => void;
 
-  constructor(url: string, program: Program, forget: () => void) {
+  constructor(database: string, url: string, program: Program, forget: () => void) {
+    this.database = database;
     this.url = url;
     this.#program = program;
     this.#forget = forget;

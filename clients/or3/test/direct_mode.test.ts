@@ -180,6 +180,23 @@ test('a stream brings what others push, in order and once', async () => {
   });
 });
 
+test('a stream brings each record once, as it is', async () => {
+  const { owner, workspaceId } = await world.workspace();
+  await world.push(
+    owner,
+    workspaceId,
+    op('threads', 'a', { n: 1 }),
+    op('threads', 'a', { n: 2 }, { clock: 2 }),
+    op('threads', 'a', { n: 0 }, { clock: 1 }),
+    op('threads', 'b', {}),
+  );
+  const following = await Following.start(providerOf(owner), { workspaceId });
+  expect(await following.until(2)).toMatchObject([
+    { pk: 'a', payload: { n: 2 } },
+    { pk: 'b', serverVersion: 4 },
+  ]);
+});
+
 test('a stream that ends is opened again where it was', async () => {
   const { owner, workspaceId } = await world.workspace();
   const brief = await world.cluster.startGateway(world.database, {

@@ -1,7 +1,8 @@
 import { createServer } from 'node:net';
 import { once } from 'node:events';
+import { isError } from 'h3';
 import pg from 'pg';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import type { Op, PushReply } from '../src/wire.ts';
 import { ProviderError, toProviderError } from '../src/error.ts';
 import { pushBatch } from '../src/push.ts';
@@ -71,6 +72,8 @@ test('what is no error of the server is unavailable or internal', () => {
   expect(toProviderError('text').code).toBe('internal');
   const named = new ProviderError('busy');
   expect(toProviderError(named)).toBe(named);
+  // h3 would report others as unhandled, and Nitro hide what they say.
+  expect(isError(named)).toBe(true);
 });
 
 test('a server that is not there is unavailable', async () => {
@@ -115,20 +118,31 @@ test('a failed transaction leaves nothing on its connection', async () => {
 });
 
 /** A database that fails as often as told. */
-function failing(errors: Error[]): { database: Database; asked: string[] } {
+function failing(errors: Error[], rollbackError?: Error) {
   const asked: string[] = [];
+  const release = vi.fn();
   const query = async (text: string) => {
     asked.push(text);
+    if (text === 'ROLLBACK' && rollbackError) throw rollbackError;
     const isControl = /^(BEGIN|COMMIT|ROLLBACK|SELECT set_config)/.test(text);
     const error = isControl ? undefined : errors.shift();
     if (error) throw error;
     return { rows: [{ reply: 'done' }], rowCount: 1 };
   };
-  return {
-    database: { query, connect: async () => ({ query, release() {}, on() {}, off() {} }) },
-    asked,
-  };
+  const connection = { query, release, on() {}, off() {} };
+  const database: Database = { query, connect: async () => connection };
+  return { database, asked, release };
 }
+
+test('a connection whose transaction cannot be ended is not for others', async () => {
+  const { database, release } = failing([raised('57014')], new Error('Query read timeout'));
+  const call = transactionFor(database, 'u', (connection) => connection.query('SELECT f()'));
+  expect(await failureOf(call)).toEqual({ code: 'unavailable', status: 503 });
+  expect(release.mock.calls).toEqual([[true]]);
+  const sound = failing([raised('57014')]);
+  await failureOf(transactionFor(sound.database, 'u', (c) => c.query('SELECT f()')));
+  expect(sound.release.mock.calls).toEqual([[]]);
+});
 
 test('another transaction that interferes is tried again, a few times', async () => {
   const passing = ['40001', '40P01', '55P03'].map((code) => raised(code));

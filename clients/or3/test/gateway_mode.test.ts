@@ -96,6 +96,14 @@ test('a subscription brings what others push, in order and once', async () => {
   expect(changes.map(({ serverVersion }) => serverVersion)).toEqual([1, 2, 3, 4, 5, 6]);
 });
 
+test('pages that follow are not waited for', async () => {
+  const { owner, workspaceId } = await world.workspace();
+  await world.push(owner, workspaceId, ...['a', 'b', 'c'].map((pk) => op('threads', pk, {})));
+  const rare = providerOf(owner, { pollIntervalMs: 3_600_000 });
+  const following = await Following.start(rare, { workspaceId }, [], 0, 1);
+  expect(await following.until(3)).toHaveLength(3);
+});
+
 test('it begins at a cursor, with a filter', async () => {
   const { owner, workspaceId } = await world.workspace();
   await world.push(

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import type { NewInvite } from '../src/server/invites.ts';
 import { failureOf, World } from './support/world.ts';
 
@@ -75,8 +75,16 @@ test('a guest becomes a user and a member', async () => {
 });
 
 test('an invite is used once, also by two at once', async () => {
-  const { workspaceId, accept } = await setUp();
-  const answers = await Promise.all([accept('once-a'), accept('once-b')]);
+  const { workspaceId, inviteId, accept } = await setUp();
+  // Both have begun before one can use the invite.
+  const holder = await world.admin.connect();
+  await holder.query('begin');
+  await holder.query('select from or3.invite where invite_id = $1 for update', [inviteId]);
+  const guests = Promise.all([accept('once-a'), accept('once-b')]);
+  await vi.waitUntil(async () => (await world.waiting()) === 2, { timeout: 10_000 });
+  await holder.query('commit');
+  holder.release();
+  const answers = await guests;
   expect(answers.filter(({ ok }) => ok)).toHaveLength(1);
   expect(answers).toContainEqual({ ok: false, reason: 'already_used' });
   expect(await world.store.listMembers({ workspaceId })).toHaveLength(2);

@@ -3,7 +3,7 @@ import { readdir } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import pg from 'pg';
-import { afterAll, beforeAll, expect, inject, test } from 'vitest';
+import { afterAll, expect, inject, test } from 'vitest';
 import { Cluster } from '../../support/cluster.ts';
 import { migrate } from '../src/server/migrate.ts';
 import { requireMigrated, schemaVersion } from '../src/server/schema.ts';
@@ -31,7 +31,6 @@ async function stateOf(pool: pg.Pool): Promise<unknown[]> {
   return rows;
 }
 
-beforeAll(async () => {});
 afterAll(async () => {
   await Promise.all(pools.map((pool) => pool.end()));
 });

@@ -143,7 +143,10 @@ test('a winner of which the reply has no payload is left out', async () => {
 test.each([
   ['no session', nobody],
   ['no context', {} as typeof nobody],
-  ['no authentication', { context: { __or3_session_context_1: { authenticated: false } } }],
+  [
+    'no authentication',
+    { context: { __or3_session_context_1: { authenticated: false, user: { id: 'a' } } } },
+  ],
   ['no user', { context: { __or3_session_context_1: { authenticated: true } } }],
   ['an empty user', eventOf('')],
   ['a blank user', eventOf(' ')],

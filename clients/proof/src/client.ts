@@ -1,5 +1,5 @@
 import type vm from 'node:vm';
-import type { Payload, SyncOptions, TableOptions } from '../../typescript/src/index.ts';
+import type { Op, Payload, SyncOptions, TableOptions } from '../../typescript/src/index.ts';
 import { Origin, Tab } from './browser.ts';
 import { type ClientSetup, type Edit, type Fault, TABLES, type Write } from './history.ts';
 import type { Peer } from './network.ts';
@@ -160,11 +160,12 @@ export class Client implements Peer {
     if (page) this.#world.expect(page.app.resolve(...how), page.tab);
   }
 
-  async discard(number: number, which: number): Promise<void> {
+  /** Its user takes a pending op back. */
+  async discard(number: number, which: (op: Op, at: number, all: Op[]) => boolean): Promise<void> {
     const page = this.page(number);
     if (!page) return;
     const pending = await page.app.pending();
-    const op = pending[which % pending.length];
+    const op = pending.find(which);
     if (!op || page.tab.isDead) return;
     for (const other of [op, ...pending.filter(({ base }) => base?.opId === op.stamp.opId)]) {
       this.discarding.add(other.stamp.opId);

@@ -67,7 +67,7 @@ function judgeTaken({ watch, eras }: World): string[] {
   return watch.taken.flatMap(({ client, key, old, proof }) => {
     const followed = [...watch.eras.get(proof ?? '') ?? []];
     const isDeleted = followed.some((era) => [...eras[era]!.values()].some((entry) => (
-      keyOf(entry) === key && entry.operation === 'delete' && order(entry, old.register) > 0
+      keyOf(entry) === key && entry.operation === 'delete' && order(entry, old.register) >= 0
     )));
     return isDeleted ? [] : [`${client.user}: an own edit of ${key} is taken, and nobody is told`];
   });

@@ -15,7 +15,7 @@ export interface Leaving {
   isDiscarded: boolean;
 }
 
-export type Reason = 'discarded' | 'merged' | 'settled' | 'refused' | 'made again';
+export type Reason = 'discarded' | 'merged' | 'settled' | 'refused' | 'moot' | 'made again';
 
 /** Why an op may have left the outbox; undefined if it may not. */
 export function classify(leaving: Leaving): Reason | undefined {
@@ -31,7 +31,17 @@ export function classify(leaving: Leaving): Reason | undefined {
     ));
     if (passed || holds(known, entry.op)) return 'settled';
   }
-  return results.some(({ success, retry }) => !success && !retry) && isTold ? 'refused' : undefined;
+  if (results.some(({ success, retry }) => !success && !retry) && isTold) return 'refused';
+  return results.some((result) => isMoot(leaving, result)) ? 'moot' : undefined;
+}
+
+/** Whether an op was refused because somebody else had done the same. */
+function isMoot({ entry: { op }, key, was }: Leaving, { errorCode, current }: PushResult): boolean {
+  if (errorCode !== 'RECORD_CONFLICT' && errorCode !== 'FIELD_CONFLICT') return false;
+  const payload = current?.kind === 'put' ? current.payload : null;
+  if (op.operation === 'delete') return payload === null;
+  const mine = seen(was.known.get(key) ?? NOTHING, was.pending.filter((entry) => keyOf(entry.op) === key));
+  return same(payload, op.operation === 'put' ? mine : { ...payload, ...op.payload });
 }
 
 /** Whether a new put has taken the place of the record's ops, and shows what its user saw. */

@@ -377,7 +377,7 @@ export class Watch implements Listener<Client> {
       const isTaken = (old.register && isOwn(old.register.hlc) && side < 0)
         || Object.entries(old.fields).some(([name, holder]) => isOwn(holder.hlc)
           && (side < 0 || (side === 0 && order(next.fields[name], holder) < 0)));
-      if (!isTaken || (next.version === old.version && next.newest === old.newest)) continue;
+      if (!isTaken || same(next.payload, old.payload)) continue;
       if (news(was, now, key).some(({ kind }) => kind === 'restored')) continue;
       if (next.register) this.fail(client, `an own edit of ${key} is taken, and nobody is told`);
       // Perhaps it is a grave.

@@ -468,7 +468,9 @@ export class Device {
       isFresh ? keys.map((key): Known => ({ key, entries: pending.get(key) ?? [] })) : await tx.known(keys)
     );
     const taken = async ({ key, synced: old }: Known, now: Known['synced']) => {
-      if (!state.historyLost || !old || !isTaken(old, now, isOwn)) return;
+      // Without a loss, a record that is not listed was deleted, and the delete purged.
+      if (!old || !(state.historyLost || now) || !isTaken(old, now, isOwn)) return;
+      if (isEqual(old.payload, now?.payload ?? null)) return;
       const finding: Finding = { kind: 'restored', mine: old.payload, theirs: now?.payload ?? null };
       await this.#find(tx, key, old.newest!, finding);
     };

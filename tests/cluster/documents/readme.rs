@@ -151,7 +151,8 @@ fn links(root: &Path) -> Result<Vec<Link>> {
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if path.is_dir() && name != "target" && !name.starts_with('.') {
+            let is_ours = !["target", "node_modules"].contains(&&*name) && !name.starts_with('.');
+            if path.is_dir() && is_ours {
                 folders.push(path);
             } else if name.ends_with(".md") {
                 let (text, from) = (prose(&fs::read_to_string(&path)?), path.strip_prefix(root)?);

@@ -78,6 +78,15 @@ export class World {
     await this.admin.query('select sync_gc($1)', [workspaceId]);
   }
 
+  /** How many connections to this database wait for a lock. */
+  async waiting(): Promise<number> {
+    const { rows } = await this.admin.query(
+      `select count(*)::int from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock'`,
+    );
+    return rows[0].count;
+  }
+
   /** The live records, as sync_ext has them. */
   async records(workspaceId: string): Promise<Map<string, unknown>> {
     const { rows } = await this.admin.query(

@@ -21,12 +21,14 @@ export function guardConflicts(collection: RxCollection, { documents, stamps, pu
   collection.conflictHandler = {
     isEqual: (a, b, context) => {
       // RxDB pulls while it pushes, and would put back what was pulled before a push.
-      const isPulled = context === 'downstream-check-if-equal-1';
-      return (isPulled && puller.isOutdated(syncOf(a), syncOf(b))) || app.isEqual(a, b, context);
+      if (context === 'downstream-check-if-equal-1' && puller.isOutdated(syncOf(a), syncOf(b))) return true;
+      // RxDB passes over what it pulls of a document that was edited, though the edit was taken back.
+      if (context === 'upstream-check-if-equal' && syncOf(a)?.opId !== syncOf(b)?.opId) return false;
+      return app.isEqual(a, b, context);
     },
     resolve: async (input, context) => {
       const { realMasterState, newDocumentState } = input;
-      if (pusher.takeRefused(newDocumentState)) return realMasterState;
+      if (pusher.takeGiven(newDocumentState)) return realMasterState;
       const resolved = await app.resolve(input, context);
       const real = syncOf(realMasterState);
       const same = documents.withSync(resolved, real);

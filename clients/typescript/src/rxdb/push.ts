@@ -31,6 +31,8 @@ interface Attempt {
   op: Op & { expected: string };
   /** All that was expected by it and those before it. */
   tried: ReadonlySet<string>;
+  /** The document is what the server is assumed to have: whether it does is asked. */
+  isQuestion?: boolean;
 }
 
 type Refused = Pick<PushResult, 'errorCode' | 'error' | 'sqlState' | 'constraint' | 'winner'>;
@@ -53,16 +55,17 @@ export interface PusherOptions {
  * seen. */
 export class Pusher {
   readonly #options: PusherOptions;
-  readonly #refused = new Set<string>();
+  /** Documents that become what the server has, without asking the app. */
+  readonly #given = new Set<string>();
   readonly #impatience = new Map<string, number>();
 
   constructor(options: PusherOptions) {
     this.#options = options;
   }
 
-  /** Whether the document was just refused; asked once. */
-  takeRefused(doc: Doc): boolean {
-    return this.#refused.delete(this.#options.documents.pkOf(doc));
+  /** Whether the document becomes what the server has, without asking the app; told once. */
+  takeGiven(doc: Doc): boolean {
+    return this.#given.delete(this.#options.documents.pkOf(doc));
   }
 
   /** Returns the documents that the server has where it has others than were assumed. */
@@ -70,14 +73,14 @@ export class Pusher {
     const { documents } = this.#options;
     const stamps = await this.#options.stamps;
     const conflicts: Doc[] = [];
-    const refusals: Refusal[] = [];
+    const refused: [Row, Refused][] = [];
     let later: string | undefined;
     let open = rows.flatMap((row) => {
-      this.#refused.delete(documents.pkOf(row.newDocumentState));
+      this.#given.delete(documents.pkOf(row.newDocumentState));
       try {
-        return this.#first(row, stamps);
+        return [this.#first(row, stamps)];
       } catch (error) {
-        refusals.push(this.#refusal(row, { errorCode: 'INVALID_RECORD', error: (error as Error).message }));
+        refused.push([row, { errorCode: 'INVALID_RECORD', error: (error as Error).message }]);
         return [];
       }
     });
@@ -88,35 +91,40 @@ export class Pusher {
         const verdict = this.#judge(attempt, results[i]!, stamps);
         if (verdict === 'done') this.#impatience.delete(attempt.op.pk);
         else if ('again' in verdict) again.push(verdict.again);
-        else if ('conflict' in verdict) conflicts.push(verdict.conflict);
+        else if ('conflict' in verdict) {
+          conflicts.push(verdict.conflict);
+          if (attempt.isQuestion) this.#given.add(attempt.op.pk);
+        }
         else if ('later' in verdict) later = verdict.later;
-        else refusals.push(this.#refusal(attempt.row, verdict.refused));
+        else refused.push([attempt.row, verdict.refused]);
       }
       open = again;
     }
     // RxDB repeats all rows: those that were stored are replays then.
     if (later !== undefined) throw new SyncError('CONSTRAINT', later);
+    const refusals = await this.#refusals(refused, stamps);
     for (const refusal of refusals) {
       const pk = documents.pkOf(refusal.document);
       this.#impatience.delete(pk);
-      this.#refused.add(pk);
+      this.#given.add(pk);
       this.#options.tell(refusal);
     }
     return [...conflicts, ...refusals.map(({ master }) => master)];
   }
 
-  /** The op of a row; none if the server has it. */
-  #first(row: Row, stamps: Stamps): Attempt[] {
+  #first(row: Row, stamps: Stamps): Attempt {
     const { documents } = this.#options;
     const { newDocumentState: doc, assumedMasterState: assumed } = row;
-    if (assumed && documents.isSame(doc, assumed)) return [];
+    if (assumed && documents.isSame(doc, assumed)) {
+      return { row, op: this.#question(row, stamps), tried: new Set(), isQuestion: true };
+    }
     const own = documents.syncOf(doc);
     const known = documents.syncOf(assumed);
     // What has passed no hook has the revision of what it was made from, or none.
     const isStamped = own && stamps.isOwn(own.hlc) && !own.newest && own.opId !== known?.opId
       && own.clock > clockOf(known);
     const sync = isStamped ? own : stamps.next(Math.max(clockOf(known), clockOf(own)));
-    return [this.#attempt(row, sync, known ? newestOf(known) : 'none', [], stamps)];
+    return this.#attempt(row, sync, known ? newestOf(known) : 'none', [], stamps);
   }
 
   #attempt(row: Row, { clock, hlc, opId }: SyncField, expected: string, tried: Iterable<string>, { deviceId }: Stamps): Attempt {
@@ -134,7 +142,7 @@ export class Pusher {
     const { documents } = this.#options;
     const { row, op, tried } = attempt;
     const { success, errorCode } = result;
-    if (success && result.applied) return 'done';
+    if ((success && result.applied) || (attempt.isQuestion && errorCode !== 'RECORD_CONFLICT')) return 'done';
     const again = (sync: SyncField, expected: string): Verdict => (
       { again: this.#attempt(row, sync, expected, tried, stamps) }
     );
@@ -146,14 +154,14 @@ export class Pusher {
     const master = result.winner ?? result.current;
     if (!master) {
       // The server was restored to a time before this record.
-      return op.operation === 'delete' || tried.has('none') ? 'done' : again(op.stamp, 'none');
+      return row.newDocumentState._deleted || tried.has('none') ? 'done' : again(op.stamp, 'none');
     }
     // All payloads together were too large for one reply.
     if (master.kind === 'put' && !master.payload) return { again: attempt };
     const { view, newest } = viewOf(master);
-    if (isEqual(view.payload, op.payload ?? null)) return 'done';
+    if (isEqual(view.payload, documents.payloadOf(row.newDocumentState))) return 'done';
     const expected = newest.find((opId) => !tried.has(opId));
-    if (expected && !success && this.#isKnown(row, master, view, stamps)) {
+    if (expected && !success && !attempt.isQuestion && this.#isKnown(row, master, view, stamps)) {
       return again(op.stamp.clock > view.clock ? op.stamp : stamps.next(view.clock), expected);
     }
     // An op that was stored, and lost to a delete of which nobody here has known, is made again.
@@ -175,19 +183,30 @@ export class Pusher {
     return result.retry && times <= PATIENCE ? { later: result.error ?? '' } : { refused: result };
   }
 
-  #refusal({ newDocumentState: document, assumedMasterState }: Row, refused: Refused): Refusal {
-    const { documents } = this.#options;
-    const { winner, errorCode, error, sqlState, constraint } = refused;
-    const isTold = winner && (winner.kind === 'delete' || winner.payload);
-    const known = assumedMasterState ?? documents.withSync({ ...document, _deleted: true }, undefined);
-    return {
-      document,
-      master: isTold ? documents.of(documents.pkOf(document), viewOf(winner).view, document) : known,
-      code: errorCode ?? 'REFUSED',
-      message: error ?? '',
-      ...(sqlState && { sqlState }),
-      ...(constraint && { constraint }),
-    };
+  async #refusals(refused: [Row, Refused][], stamps: Stamps): Promise<Refusal[]> {
+    const isTold = ({ winner }: Refused) => winner !== undefined && (winner.kind === 'delete' || winner.payload !== undefined);
+    // What is assumed may be out of date: RxDB passes over what is pulled of a document with edits.
+    const asked = refused.filter(([, result]) => !isTold(result));
+    const answers = asked.length > 0 ? await this.#send(asked.map(([row]) => this.#question(row, stamps))) : [];
+    return refused.map(([row, result]) => {
+      const { newDocumentState: document, assumedMasterState: assumed } = row;
+      const { errorCode: code = 'REFUSED', error: message = '', sqlState, constraint } = result;
+      const answer = answers[asked.findIndex(([other]) => other === row)];
+      const current = isTold(result) ? result.winner : answer?.current;
+      const isUnknown = answer?.errorCode === 'RECORD_CONFLICT' && !current;
+      const { documents } = this.#options;
+      const master = current && isTold({ winner: current }) ? documents.of(documents.pkOf(document), viewOf(current).view, assumed ?? document)
+        : ((!isUnknown && assumed) || documents.withSync({ ...document, _deleted: true }, undefined));
+      return { document, master, code, message, ...(sqlState && { sqlState }), ...(constraint && { constraint }) };
+    });
+  }
+
+  /** An op whose condition cannot hold: it is answered with what the server has. */
+  #question({ newDocumentState }: Row, stamps: Stamps): Attempt['op'] {
+    const { documents, tableName } = this.#options;
+    const stamp = { ...stamps.next(0), deviceId: stamps.deviceId };
+    const pk = documents.pkOf(newDocumentState);
+    return { tableName, operation: 'delete', pk, expected: stamp.opId, stamp };
   }
 
   async #send(ops: Op[]): Promise<PushResult[]> {

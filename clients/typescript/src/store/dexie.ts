@@ -1,4 +1,4 @@
-import Dexie, { type DBCore, type DBCoreMutateRequest, type DBCoreMutateResponse, type DBCorePutRequest, type DBCoreTable } from 'dexie';
+import Dexie, { type DBCore, type DBCoreGetRequest, type DBCoreMutateRequest, type DBCoreMutateResponse, type DBCorePutRequest, type DBCoreTable, type DBCoreTransaction } from 'dexie';
 import { SyncError } from '../error.ts';
 import { toPayload } from '../rules/json.ts';
 import { see } from '../rules/view.ts';
@@ -52,7 +52,12 @@ export class DexieStore implements Store {
           table: (name) => {
             const table = core.table(name);
             if (!tables.has(name)) return table;
-            return { ...table, mutate: (request) => this.#mutate(table, request, capture) };
+            const wrapped: DBCoreTable = { ...table, mutate: (request) => this.#mutate(table, request, capture) };
+            for (const name of ['get', 'getMany', 'query', 'openCursor', 'count'] as const) {
+              const read = table[name] as (request: DBCoreGetRequest) => Promise<never>;
+              wrapped[name] = (request: { trans: DBCoreTransaction }) => this.#after(request.trans, () => read(request as DBCoreGetRequest));
+            }
+            return wrapped;
           },
         };
       },
@@ -74,13 +79,17 @@ export class DexieStore implements Store {
     ));
   }
 
-  /** One write after the other in a transaction: a capture reads what the one before has saved. */
+  /** In a transaction one thing follows the other, also if nobody waits: a capture reads what the
+   * one before has saved, and the app what it has written. */
+  #after<T>(trans: DBCoreTransaction, run: () => Promise<T>): Promise<T> {
+    const before = this.#writing.get(trans as IDBTransaction);
+    return before ? before.then(run, run) : run();
+  }
+
   #mutate(table: DBCoreTable, request: DBCoreMutateRequest, capture: Capture): Promise<DBCoreMutateResponse> {
     const trans = request.trans as IDBTransaction;
-    const before = this.#writing.get(trans);
-    if (before === undefined) trans.addEventListener('complete', () => capture.captured());
-    const run = () => this.#capture(table, request, capture);
-    const write = before ? before.then(run, run) : run();
+    if (!this.#writing.has(trans)) trans.addEventListener('complete', () => capture.captured());
+    const write = this.#after(trans, () => this.#capture(table, request, capture));
     const end = () => {
       if (this.#writing.get(trans) === write) this.#writing.set(trans, null);
     };

@@ -18,7 +18,7 @@ afterAll(() => world?.stop());
 afterAll(removeExamples);
 afterEach(closeClients);
 
-const eventually = <T>(read: () => T) => expect.poll(read, { timeout: 10_000 });
+const eventually = <T>(read: () => T) => expect.poll(read, { timeout: 20_000 });
 
 async function clients(number: number, options: Partial<ClientOptions> = {}): Promise<{ workspace: string; all: RxClient[] }> {
   const workspace = newName('w');
@@ -79,7 +79,7 @@ test('an edit that changes nothing is not pushed', async () => {
   await a!.edit('x', 'milk');
   await a!.replication.start();
   await a!.settle();
-  expect(a!.line.ops).toHaveLength(2);
+  expect(await world.log(workspace)).toEqual(['x put milk', 'last put l']);
   await a!.edit('x', 'bread');
   await a!.settle();
   expect(await world.log(workspace)).toEqual(['x put milk', 'last put l', 'x put bread']);
@@ -253,6 +253,23 @@ test('collections share one stream, and one that nobody edits keeps up', async (
   const more = await again.restart();
   await more.settle();
   expect(line.requests.filter(({ name }) => name === 'pull').at(-1)!.body).toMatchObject({ cursor: 7, tables: ['lists'] });
+});
+
+test('one tab pushes what all of them write, with the revisions that they made', async () => {
+  const { workspace, all: [a] } = await clients(1, { isTab: true });
+  await a!.settle();
+  const other = await RxClient.open({ url: world.gateway.url, workspace, isTab: true }, a!.database);
+  await other.todos.insert({ id: 'x', title: 'milk' });
+  await eventually(() => a!.titles()).toEqual({ x: 'milk' });
+  await eventually(async () => Object.keys(await world.records(workspace))).toEqual(['x']);
+  await other.edit('x', 'bread');
+  await eventually(() => world.records(workspace)).toMatchObject({ x: { title: 'bread' } });
+  expect(other.line.requests).toEqual([]);
+  expect(a!.line.ops.at(-1)!.stamp.opId).toBe((await other.todos.findOne('x').exec(true)).sync!.opId);
+  // The other one takes over.
+  await a!.close();
+  await other.edit('x', 'butter');
+  await eventually(() => world.records(workspace)).toMatchObject({ x: { title: 'butter' } });
 });
 
 test('devices that only read', async () => {

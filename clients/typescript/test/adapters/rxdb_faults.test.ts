@@ -1,4 +1,5 @@
 import type { RxConflictHandler } from 'rxdb';
+import { filter, firstValueFrom } from 'rxjs';
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
 import type { Op, Payload } from '../../src/wire.ts';
 import { type ClientOptions, RxClient, type Todo, closeClients } from './support/rxdb_client.ts';
@@ -22,7 +23,7 @@ beforeAll(async () => {
 afterAll(() => world?.stop());
 afterEach(closeClients);
 
-const eventually = <T>(read: () => T) => expect.poll(read, { timeout: 10_000 });
+const eventually = <T>(read: () => T) => expect.poll(read, { timeout: 20_000 });
 
 const open = (workspace: string, options: Partial<ClientOptions> = {}) => (
   RxClient.open({ url: world.gateway.url, workspace, ...options })
@@ -110,11 +111,25 @@ test('what was written before the replication, or past its hooks, is pushed once
   a.line.loseAnswer('push');
   await a.settle();
   expect((await world.log(workspace)).sort()).toEqual(['x put milk', 'y put tea']);
-  // It comes back with its revision.
-  await eventually(async () => (await a.todos.findOne('x').exec(true)).sync?.clock).toBe(1);
   await a.edit('x', 'bread');
   await a.settle();
   expect(await world.log(workspace)).toContain('x put bread');
+});
+
+test('what is changed past the hooks after a push whose answer was lost', async () => {
+  const workspace = newName('w');
+  const a = await open(workspace);
+  await a.settle();
+  a.line.loseAnswer('push', true);
+  await a.todos.insert({ id: 'x', title: 'milk' });
+  await eventually(() => a.errors).toContain('NETWORK');
+  const [previous] = await a.todos.storageInstance.findDocumentsById(['x'], false);
+  await a.todos.storageInstance.bulkWrite([{ previous: previous!, document: { ...previous!, title: 'bread' } }], 'test');
+  await a.close();
+  a.line.up();
+  const again = await a.restart();
+  await again.settle();
+  expect(await world.log(workspace)).toEqual(['x put milk', 'x put bread']);
 });
 
 test('edits in a row before the first one has come back, and without revisions', async () => {
@@ -181,6 +196,24 @@ test('a client that was away takes a snapshot; its edits stay', async () => {
   expect(back.line.count('snapshot')).toBeGreaterThan(0);
   await back.edit('edited', 'e3');
   await eventually(async () => (await a.titles()).edited).toBe('e3');
+});
+
+test('a client whose stream was cut for long takes a snapshot when it is connected again', async () => {
+  const workspace = newName('w');
+  const a = await open(workspace);
+  const b = await open(workspace, { pollInterval: 1e9 });
+  await a.todos.bulkInsert([{ id: 'gone', title: 'g' }, { id: 'kept', title: 'k' }]);
+  await eventually(() => b.titles()).toEqual({ gone: 'g', kept: 'k' });
+  b.line.down();
+  await a.remove('gone');
+  await a.edit('kept', 'k2');
+  await a.settle();
+  await world.purge(workspace);
+  b.line.up();
+  await eventually(() => b.titles()).toEqual({ kept: 'k2' });
+  // And goes on with a stream.
+  await a.edit('kept', 'k3');
+  await eventually(() => b.titles()).toEqual({ kept: 'k3' });
 });
 
 test('a new client begins with a snapshot, in pages, whatever interrupts it', async () => {
@@ -282,6 +315,55 @@ test('an edit that is refused is told, and taken back; others are stored', async
   expect(await world.records(workspace)).toMatchObject({ x: { title: 'bread' }, z: { title: 'well' } });
 });
 
+test('what others did to a record is seen after a refusal, also if it was pulled before', async () => {
+  const workspace = newName('w');
+  const a = await open(workspace);
+  const b = await open(workspace);
+  await a.todos.bulkInsert([{ id: 'x', title: 'milk' }, { id: 'y', title: 'tea' }]);
+  await eventually(() => b.titles()).toEqual({ x: 'milk', y: 'tea' });
+  b.line.down();
+  const large = 'x'.repeat(300_000);
+  await b.edit('x', large);
+  await b.edit('y', large);
+  await b.close();
+  await a.edit('x', 'theirs');
+  await a.remove('y');
+  await a.settle();
+  b.line.up();
+  const release = b.line.hold('push');
+  const again = await b.restart();
+  await again.replication.startPromise;
+  await firstValueFrom(again.replication.internalReplicationState!.firstSyncDone.down.pipe(filter(Boolean)));
+  release();
+  await eventually(() => again.titles()).toEqual({ x: 'theirs' });
+  expect(again.refusals.map(({ document, code, master }) => [document.id, code, master._deleted]).sort()).toEqual([
+    ['x', 'OVERSIZED', false], ['y', 'OVERSIZED', true],
+  ]);
+});
+
+test('what others did to a record is seen after an own edit was taken back', async () => {
+  const workspace = newName('w');
+  const a = await open(workspace);
+  const b = await open(workspace, { conflictHandler: mine });
+  await a.todos.insert({ id: 'x', title: 'milk' });
+  await eventually(() => b.titles()).toEqual({ x: 'milk' });
+  b.line.down();
+  await b.replication.pause();
+  await b.edit('x', 'bread');
+  await b.edit('x', 'milk');
+  await b.close();
+  await a.edit('x', 'theirs');
+  await a.settle();
+  b.line.up();
+  const release = b.line.hold('push');
+  const again = await b.restart();
+  await again.replication.startPromise;
+  await firstValueFrom(again.replication.internalReplicationState!.firstSyncDone.down.pipe(filter(Boolean)));
+  release();
+  await eventually(() => again.titles()).toEqual({ x: 'theirs' });
+  expect(await world.log(workspace)).toEqual(['x put milk', 'x put theirs']);
+});
+
 test('a table that the server does not know refuses all', async () => {
   const a = await open(newName('w'), { tableName: 'unknown' });
   await a.todos.insert({ id: 'x', title: 'milk' });
@@ -373,8 +455,12 @@ test('a winner whose payload was left out is asked for', async () => {
     delete reply.results[0].current.payload;
     return reply;
   });
+  const seen: (string | undefined)[] = [];
+  a.todos.findOne('x').$.subscribe((doc) => seen.push(doc?.title));
   a.line.up();
   await eventually(() => a.titles()).toEqual({ x: 'theirs 2' });
+  await a.settle();
+  expect(seen).toEqual(['mine', 'theirs 2']);
 });
 
 test('a snapshot from a server that is behind is not used', async () => {

@@ -53,6 +53,7 @@ async function run(seed: number, edits: Step[], conflictHandler?: RxConflictHand
   const workspace = newName('w');
   const options = { url: world.gateway.url, workspace, pull: { batchSize: 3 }, pollInterval: 100, ...(conflictHandler && { conflictHandler }) };
   const clients = await Promise.all([0, 1, 2].map(() => RxClient.open(options)));
+  for (const { line } of clients) line.latency = () => random(3) * random(20);
   const steps = [...edits, ...faults];
   for (let i = 0; i < 60; i++) {
     const at = random(clients.length);
@@ -80,9 +81,13 @@ test.each(seeds)('no word that is written is lost, whatever happens (%i)', async
   const write: Step = async (client, random) => {
     const id = pk(random);
     const word = `w${++count}`;
-    const known = await client.todos.findOne(id).exec();
-    if (known) await known.incrementalModify((doc) => ({ ...doc, title: [...words(doc.title), word].sort().join(' ') }));
-    else await client.todos.insert({ id, title: word });
+    const add = async (): Promise<unknown> => {
+      const known = await client.todos.findOne(id).exec();
+      if (known) return await known.incrementalModify((doc) => ({ ...doc, title: [...words(doc.title), word].sort().join(' ') }));
+      // Another's may arrive at this moment.
+      return await client.todos.insert({ id, title: word }).catch((error) => (error.code === 'CONFLICT' ? add() : Promise.reject(error)));
+    };
+    await add();
     written.set(id, (written.get(id) ?? new Set()).add(word));
   };
   const { workspace } = await run(seed, [write, write, write, write, write], union);

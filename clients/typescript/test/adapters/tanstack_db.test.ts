@@ -1,5 +1,5 @@
 import 'fake-indexeddb/auto';
-import { createCollection, createLiveQueryCollection, createTransaction, eq } from '@tanstack/db';
+import { type StandardSchema, createCollection, createLiveQueryCollection, createTransaction, eq } from '@tanstack/db';
 import Dexie from 'dexie';
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
 import { syncTables } from '../../src/index.ts';
@@ -25,7 +25,7 @@ afterAll(() => world?.stop());
 afterAll(removeExamples);
 afterEach(closeClients);
 
-const eventually = <T>(read: () => T) => expect.poll(read, { timeout: 10_000 });
+const eventually = <T>(read: () => T) => expect.poll(read, { timeout: 20_000 });
 
 const open = (workspace: string) => TanstackClient.open({
   url: world.gateway.url, workspace, tables: { todos: { patches: true }, lists: {} },
@@ -262,6 +262,23 @@ test('a database that cannot be read is told to those who wait', async () => {
   const todos = createCollection(syncExtCollectionOptions({ table: db.todos, sync }));
   db.close();
   await expect(todos.preload()).rejects.toThrow();
+});
+
+test('a schema of the collection checks what is written', async () => {
+  const a = await open(newName('w'));
+  const schema: StandardSchema<Todo> = {
+    '~standard': {
+      version: 1,
+      vendor: 'test',
+      validate: (value) => ((value as Todo).title ? { value } : { issues: [{ message: 'a todo needs a title' }] }),
+    },
+  };
+  const todos = createCollection(syncExtCollectionOptions({ table: a.db.todos, sync: a.sync, schema }));
+  await todos.preload();
+  expect(() => todos.insert({ id: 'x', title: '' })).toThrow('a todo needs a title');
+  await todos.insert({ id: 'x', title: 'milk' }).when('settled');
+  expect(todos.get('x')).toMatchObject({ title: 'milk' });
+  await todos.cleanup();
 });
 
 test('tables that cannot be shown', () => {

@@ -1,7 +1,10 @@
+import 'fake-indexeddb/auto';
+import Dexie from 'dexie';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { SyncError } from '../../src/error.ts';
 import { isEqual } from '../../src/rules/json.ts';
+import { DexieStore } from '../../src/store/dexie.ts';
 import { MemoryStore } from '../../src/store/memory.ts';
 import { type Entry } from '../../src/rules/view.ts';
 import { type Store, keyOf } from '../../src/store/store.ts';
@@ -46,9 +49,13 @@ const RULES = [
 
 class World {
   readonly server = new FakeServer();
-  readonly stores: Store[] = RULES.map(() => new MemoryStore());
+  readonly stores: Store[];
   readonly outboxes: Entry[][] = RULES.map(() => []);
   readonly devices: TestDevice[] = [];
+
+  constructor(makeStore: () => Store) {
+    this.stores = RULES.map(makeStore);
+  }
 
   async open(who: number, store = this.stores[who]!): Promise<TestDevice> {
     const options = { rulesOf: () => RULES[who]!, pushLimit: 3, pageLimit: 2, tables: ['notes'] };
@@ -187,8 +194,16 @@ class World {
   }
 }
 
-async function play(steps: Step[]): Promise<void> {
-  const world = new World();
+let databases = 0;
+
+function newDatabase(): Store {
+  const db = new Dexie(`simulation ${++databases}`);
+  db.version(1).stores({ notes: '' });
+  return new DexieStore(db, new Map([['notes', {}]]), { capture: async () => {}, captured: () => {}, blocked: () => {} });
+}
+
+async function play(steps: Step[], makeStore: () => Store = () => new MemoryStore()): Promise<void> {
+  const world = new World(makeStore);
   for (const who of RULES.keys()) world.devices.push(await world.open(who));
   for (const step of steps) {
     await world.run(step);
@@ -199,14 +214,20 @@ async function play(steps: Step[]): Promise<void> {
 }
 
 test('whatever_happens_all_devices_come_to_see_what_the_server_has_and_nothing_is_lost', async () => {
-  await fc.assert(fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 40, size: 'max' }), play), {
-    numRuns: Number(process.env.SYNC_EXT_RUNS ?? 150),
+  await fc.assert(fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 40, size: 'max' }), (steps) => play(steps)), {
+    numRuns: Number(process.env.SYNC_EXT_RUNS ?? 100),
+  });
+}, 600_000);
+
+test('the_same_in_databases', async () => {
+  await fc.assert(fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 40, size: 'max' }), (steps) => play(steps, newDatabase)), {
+    numRuns: Number(process.env.SYNC_EXT_RUNS ?? 10),
   });
 }, 600_000);
 
 test('the_same_state_by_pulls_and_by_a_snapshot', async () => {
   await fc.assert(fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 20, size: 'max' }), async (steps) => {
-    const world = new World();
+    const world = new World(() => new MemoryStore());
     for (const who of RULES.keys()) world.devices.push(await world.open(who));
     for (const step of steps) await world.run(step);
     await world.heal();

@@ -254,6 +254,29 @@ describe('a transaction of the app', () => {
     expect(await app.ops()).toEqual(many(40).map(({ id }, i) => ['put', id, note(id, 100 + i)]));
   });
 
+  test('reads_what_it_has_written_without_waiting', async () => {
+    await synced(...many(50));
+    await app.db.transaction('rw', app.notes, async () => {
+      void app.notes.put(note('a'));
+      void app.notes.put(note('b'));
+      expect(await app.notes.get('b')).toEqual(note('b'));
+      void app.notes.where('id').above('n001').delete();
+      expect(await app.notes.toCollection().primaryKeys()).toEqual(['a', 'b', 'n000', 'n001']);
+      void app.notes.bulkPut(many(40, 2));
+      expect(await app.notes.where('n').equals(2).count()).toBe(40);
+      void app.notes.clear();
+      void app.notes.toCollection().modify({ n: 3 });
+      expect(await app.notes.bulkGet(['a', 'n000'])).toEqual([undefined, undefined]);
+      void app.notes.put(note('c'));
+      void app.notes.put(note('d'));
+      const seen: string[] = [];
+      await app.notes.where('id').above('a').each(({ id }) => seen.push(id));
+      expect(seen).toEqual(['c', 'd']);
+    });
+    expect(await app.notes.toArray()).toEqual([note('c'), note('d')]);
+    expect((await app.ops()).filter(([operation]) => operation === 'put')).toEqual([['put', 'c', note('c')], ['put', 'd', note('d')]]);
+  });
+
   test('may_begin_with_writes_that_do_not_wait_in_an_empty_store', async () => {
     app = new App();
     await app.db.transaction('rw', app.notes, async () => {

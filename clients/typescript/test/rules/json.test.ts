@@ -46,6 +46,7 @@ describe('isEqual', () => {
     expect(isEqual({ length: 0 }, [])).toBe(false);
     expect(isEqual(null, undefined)).toBe(false);
     expect(isEqual({ a: null }, { b: null })).toBe(false);
+    expect(isEqual(JSON.parse('{"__proto__": {}}'), { a: 1 })).toBe(false);
   });
 });
 

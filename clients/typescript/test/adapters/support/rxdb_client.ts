@@ -35,6 +35,8 @@ export interface ClientOptions extends Partial<Omit<SyncExtOptions<Todo>, 'url'>
   conflictHandler?: RxConflictHandler<Todo>;
   /** The collection's name; by default also the table's. */
   name?: string;
+  /** One of several of its database. */
+  isTab?: boolean;
   /** Before the replication begins. */
   prepare?: (todos: RxCollection<Todo>) => Promise<unknown>;
 }
@@ -72,9 +74,11 @@ export class RxClient {
   }
 
   static async open(options: ClientOptions, database = newName('db'), line = new Line()): Promise<RxClient> {
-    const { conflictHandler, name = 'todos', prepare } = options;
+    const { conflictHandler, name = 'todos', isTab = false, prepare } = options;
     const storage = wrappedValidateAjvStorage({ storage: getRxStorageDexie() });
-    const db = await createRxDatabase<{ [name: string]: RxCollection<Todo> }>({ name: database, storage, multiInstance: false });
+    const db = await createRxDatabase<{ [name: string]: RxCollection<Todo> }>({
+      name: database, storage, multiInstance: isTab, ignoreDuplicate: isTab,
+    });
     const { [name]: todos } = await db.addCollections({ [name]: { schema, ...(conflictHandler && { conflictHandler }) } });
     await prepare?.(todos!);
     const client = new RxClient(database, line, db, todos!, options);

@@ -70,6 +70,8 @@ export class Line {
   readonly requests: { name: string; body: any }[] = [];
   /** Open ones. */
   streams = 0;
+  /** Milliseconds that an answer takes beside what the server needs. */
+  latency: () => number = () => 0;
   #isDown = false;
   #cut = new AbortController();
   readonly #losses: { name: string; isEnd: boolean }[] = [];
@@ -88,6 +90,7 @@ export class Line {
       signal.addEventListener('abort', () => { this.streams--; });
     }
     await this.#holds.get(name);
+    if (this.latency() > 0) await new Promise((resolve) => { setTimeout(resolve, this.latency()); });
     const loss = this.#losses.find((other) => other.name === name);
     if (loss) {
       this.#losses.splice(this.#losses.indexOf(loss), 1);

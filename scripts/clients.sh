@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Builds, typechecks and tests packages of clients/, all of them by default, against the
+# extension and the gateway as they are built. Usage: scripts/clients.sh [PACKAGE ...]
+# or scripts/clients.sh --run PACKAGE SCRIPT [ARGUMENT ...] for one of its other scripts.
+set -euo pipefail
+. "$(dirname "$0")/build.sh"
+. "$root/scripts/packages.sh"
+command -v node >/dev/null && command -v npm >/dev/null || install_packages nodejs npm
+node -e 'const [major, minor] = process.versions.node.split("."); process.exit(major > 20 || (major == 20 && minor >= 19) ? 0 : 1)' || {
+  say "Node $(node --version) is too old for the packages of clients/, which need 20.19: not tested"
+  exit
+}
+[ -e "$("$SYNC_EXT_PG_BIN/pg_config" --sharedir)/extension/sync_ext.control" ] || install_extension
+say "building the gateway"
+cargo build --quiet --manifest-path "$root/Cargo.toml" --package sync_ext_gateway
+export SYNC_EXT_GATEWAY=$root/target/debug/sync_ext_gateway
+
+cd "$root/clients"
+installed=node_modules/.package-lock.installed
+if ! cmp -s package-lock.json "$installed"; then
+  say "fetching the packages of clients/"
+  npm ci --silent --no-audit --no-fund --ignore-scripts
+  cp package-lock.json "$installed"
+fi
+if [ "${1:-}" = --run ]; then
+  cd "$2"
+  exec npm run --silent "$3" -- "${@:4}"
+fi
+[ $# -gt 0 ] || set -- typescript or3 demo proof
+for package in "$@"; do
+  for step in build typecheck test; do
+    say "$step of clients/$package"
+    (cd "$package" && npm run --silent --if-present "$step")
+  done
+done
