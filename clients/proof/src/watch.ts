@@ -241,7 +241,10 @@ export class Watch implements Listener<Client> {
   read({ origin }: Client): Stored {
     const known = new Map<Key, Known>();
     const rows = new Map<string, Map<string, Payload>>();
-    for (const [key, synced] of origin.read<Known & { payload?: Payload | null }>(DATABASE, '_sync_synced')) {
+    type StoredSynced = Known & { key: Key; payload?: Payload | null };
+    const chunks = origin.read<{ values: StoredSynced[] }>(DATABASE, '_sync_synced');
+    for (const { key, ...synced } of [...chunks.values()].flatMap(({ values }) => values)) {
+      if (known.has(key)) throw new Error(`two are synced of ${key}`);
       const [table, pk] = key.split('\0') as [string, string];
       let payload: Payload | null | undefined = synced.payload;
       if (payload === undefined) {
@@ -250,12 +253,12 @@ export class Watch implements Listener<Client> {
       }
       known.set(key, payload === undefined ? { ...NOTHING, clock: synced.clock } : { ...synced, payload, fields: synced.fields ?? {} });
     }
-    const chunks = origin.read<{ entries: Pending[] }>(DATABASE, '_sync_outbox');
+    const outbox = origin.read<{ values: Pending[] }>(DATABASE, '_sync_outbox');
     return {
       state: origin.read<State>(DATABASE, '_sync_state').get('state'),
       known,
       // The keys are numbers, read in their order.
-      pending: [...chunks.values()].flatMap(({ entries }) => entries),
+      pending: [...outbox.values()].flatMap(({ values }) => values),
       conflicts: origin.read(DATABASE, '_sync_conflict'),
     };
   }

@@ -31,8 +31,8 @@ async function open(name: string) {
   });
   await device.open();
   const chunks = async () => {
-    const found: { entries: Entry[] }[] = await db.table('_sync_outbox').toArray();
-    return found.map(({ entries }) => entries.map(({ op }) => op.pk).join(' '));
+    const found: { values: Entry[] }[] = await db.table('_sync_outbox').toArray();
+    return found.map(({ values }) => values.map(({ op }) => op.pk).join(' '));
   };
   const markSent = async (isTaken: (entry: Entry) => boolean) => await store.transaction(async (tx) => {
     await tx.markSent((await tx.outbox()).filter(isTaken).map(({ op }) => op));

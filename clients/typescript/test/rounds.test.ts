@@ -1,26 +1,42 @@
 import 'fake-indexeddb/auto';
 import Dexie from 'dexie';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { syncTables } from '../src/index.ts';
 import { scripted } from './support/scripted.ts';
 
-test('what is written without a pause is pushed ten times a second at most', async () => {
-  const db = new Dexie('rounds');
+async function start(name: string) {
+  const db = new Dexie(name);
   db.version(1).stores({ todos: 'id' });
-  const sync = syncTables(db, {
-    url: '/sync',
-    workspace: 'home',
-    tables: ['todos'],
-    live: false,
-    fetch: scripted(),
-  });
-  const begun: number[] = [];
-  sync.on('run', ({ at, pushed }) => begun.push(at) && expect(pushed).toBe(1));
-  sync.on('pushed', ({ ops }) => void db.table('todos').put({ id: `${ops[0]!.pk}+` }));
+  const sync = syncTables(db, { url: '/sync', workspace: 'home', tables: ['todos'], live: false, fetch: scripted() });
   await sync.start();
-  await db.table('todos').put({ id: 'a' });
+  onTestFinished(() => sync.stop());
+  return { todos: db.table('todos'), sync };
+}
+
+test('what is written without a pause is pushed ten times a second at most', async () => {
+  const { todos, sync } = await start('rounds');
+  const begun: number[] = [];
+  sync.on('run', ({ at }) => begun.push(at));
+  sync.on('pushed', ({ ops }) => void todos.put({ id: `${ops[0]!.pk}+` }));
+  await todos.put({ id: 'a' });
   await expect.poll(() => begun.length, { timeout: 5000 }).toBe(4);
-  sync.stop();
   // Of the clock, which counts whole milliseconds.
   for (const [i, at] of begun.slice(1).entries()) expect(at - begun[i]!).toBeGreaterThanOrEqual(99);
+});
+
+test('a clock that is set back does not delay pushes', async () => {
+  const { todos, sync } = await start('set_back');
+  const pushed: string[] = [];
+  sync.on('pushed', ({ ops }) => pushed.push(...ops.map(({ pk }) => pk)));
+  const { now } = Date;
+  sync.on('push', ({ ops }) => {
+    if (ops[0]!.pk === 'a') Date.now = () => now() - 86_400_000;
+  });
+  onTestFinished(() => {
+    Date.now = now;
+  });
+  await todos.put({ id: 'a' });
+  await expect.poll(() => pushed).toEqual(['a']);
+  await todos.put({ id: 'b' });
+  await expect.poll(() => pushed).toEqual(['a', 'b']);
 });

@@ -17,8 +17,8 @@ async function theirs(app: App, values: { [pk: string]: Payload | null }, tableN
 }
 
 const storedSynced = async (app: App, pk: string) => (
-  await app.stored('_sync_synced') as { key: string; payload?: Payload }[]
-).find(({ key }) => key === keyOf('notes', pk));
+  await app.stored('_sync_synced') as { values: { key: string; payload?: Payload }[] }[]
+).flatMap(({ values }) => values).find(({ key }) => key === keyOf('notes', pk));
 
 describe('what is synced of a record', () => {
   test('is_its_row_as_long_as_nobody_has_edited_it', async () => {
