@@ -151,8 +151,6 @@ export class DexieStore implements Store {
   }
 }
 
-const ANY_RANGE = 3;
-
 function versionsOf(db: Dexie): { _cfg: { version: number } }[] {
   return (db as unknown as { _versions: { _cfg: { version: number } }[] })._versions;
 }
