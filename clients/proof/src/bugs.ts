@@ -25,12 +25,6 @@ export const BUGS: Bug[] = [
   },
   { name: 'a_restore_takes_edits_in_silence', file: 'device.ts', text: 'await this.#find(tx, key, old.newest!, finding);', by: '' },
   { name: 'a_restore_is_not_noticed', file: 'device.ts', text: 'state.proof = page.proof;', by: '' },
-  {
-    name: 'an_older_change_comes_over_a_newer',
-    file: 'rules/answer.ts',
-    text: '!applied || version <= (synced?.version ?? 0)',
-    by: '!applied',
-  },
   { name: 'a_superseded_change_is_applied', file: 'rules/answer.ts', text: '!applied || version', by: 'version' },
   { name: 'a_patch_becomes_the_register', file: 'rules/answer.ts', text: "op === 'patch' ? change.base! : stamp", by: 'stamp' },
   { name: 'the_cursor_skips_pages', file: 'device.ts', text: 'state.cursor = page.nextCursor;', by: 'state.cursor = page.serverVersion;' },
