@@ -1,3 +1,5 @@
+type Remedy = 'later' | 'content' | 'snapshot' | 'pull' | 'login' | 'stop';
+
 /** An error of a call, of the server or of this package. */
 export class SyncError extends Error {
   override readonly name = 'SyncError';
@@ -23,7 +25,7 @@ export class SyncError extends Error {
    * - `pull`: pull first;
    * - `login`: who calls is not known any more;
    * - `stop`: nothing helps but somebody who changes something. */
-  get remedy(): 'later' | 'content' | 'snapshot' | 'pull' | 'login' | 'stop' {
+  get remedy(): Remedy {
     const { code, status } = this;
     if (status === 401 || code.startsWith('28')) return 'login';
     if (code === 'SX001') return 'snapshot';
@@ -34,4 +36,9 @@ export class SyncError extends Error {
     if (code === 'LOGGED_OUT' || status === 403 || status === 404 || code.startsWith('22')) return 'stop';
     return 'later';
   }
+}
+
+/** The remedy of any error: one of another kind comes from the store. */
+export function remedyOf(error: unknown): Remedy | 'storage' {
+  return error instanceof SyncError ? error.remedy : 'storage';
 }
