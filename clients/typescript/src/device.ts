@@ -80,7 +80,7 @@ export class Device {
       if (state.workspace !== workspace) {
         throw new SyncError('OTHER_WORKSPACE', `the store holds the workspace ${state.workspace}`);
       }
-      if (state.user !== user) throw new SyncError('OTHER_USER', 'the store holds the records of another user');
+      if (state.user !== user) throw new SyncError('OTHER_USER', 'the store holds another user');
       this.#deviceId = state.deviceId;
       const before = state.fields;
       const added = tables.filter((table) => !state.tables.includes(table));
@@ -183,8 +183,8 @@ export class Device {
   }
 
   #author({ deviceId, hlc }: State): Clock {
-    if (this.#clock?.deviceId !== deviceId) this.#clock = new Clock(deviceId, hlc, this.#options.now);
-    else if (hlc) this.#clock.observe(hlc);
+    if (this.#clock?.deviceId !== deviceId) this.#clock = new Clock(deviceId, null, this.#options.now);
+    if (hlc) this.#clock.observe(hlc);
     return this.#clock;
   }
 
@@ -216,7 +216,7 @@ export class Device {
     try {
       const reply = await this.#server.call<PushReply>(this.#options.workspace, 'push', ops, signal);
       results = reply.results;
-      if (results?.length !== ops.length) throw new SyncError('MALFORMED', 'not a reply to this push');
+      if (results?.length !== ops.length) throw new SyncError('MALFORMED', 'no reply to this push');
     } catch (error) {
       if (remedyOf(error) !== 'content') throw error;
       if (ops.length > 1) {
@@ -238,19 +238,18 @@ export class Device {
   }
 
   async #settleResults(tx: Tx, state: State, ops: Op[], results: PushResult[]): Promise<Changed[]> {
-    const byKey = groupBy(ops.keys(), (i) => keyOf(ops[i]!.tableName, ops[i]!.pk));
+    const byKey = groupBy(ops.map((op, i) => ({ op, result: results[i]! })), keyOfEntry);
     const author = this.#author(state);
     const changes: Changed[] = [];
     for (const was of await tx.known([...byKey.keys()])) {
       let { synced, entries } = was;
       const all = byKey.get(was.key)!;
       // A reply has the payload of a record once.
-      const theirs = all.map((i) => (results[i]!.winner ?? results[i]!.current)?.payload).find(Boolean);
-      for (const i of all) {
-        const { finding, ...answered } = answer({ synced, entries }, ops[i]!, results[i]!, was, state.cursor, author);
+      const theirs = all.map(({ result }) => (result.winner ?? result.current)?.payload).find(Boolean);
+      for (const { op, result } of all) {
+        const { finding, ...answered } = answer({ synced, entries }, op, result, was, state.cursor, author);
         ({ synced, entries } = answered);
-        const opId = ops[i]!.stamp.opId;
-        if (finding) await this.#find(tx, was.key, opId, { ...finding, theirs: theirs ?? finding.theirs }, ops[i]);
+        if (finding) await this.#find(tx, was.key, op.stamp.opId, { ...finding, theirs: theirs ?? finding.theirs }, op);
       }
       changes.push(synced === was.synced ? { was, entries } : { was, synced: synced!, entries });
     }
@@ -347,7 +346,7 @@ export class Device {
       for (const change of byKey.get(was.key)!) {
         const before = synced;
         synced = apply(synced, change);
-        if (before && change.overwrote && change.overwrote === before.newest
+        if (before?.newest && change.overwrote === before.newest
           && change.stamp.deviceId !== state.deviceId && this.#isOwn(state, before)) {
           const [mine, theirs] = [before.payload, synced.payload];
           if (!isEqual(mine, theirs) && isEqual(see(synced, was.entries).payload, theirs)) {
@@ -378,7 +377,7 @@ export class Device {
       const { entries, dropped } = settle(was.synced, was.entries, state.cursor, head);
       if (dropped.length > 0) {
         const patched = Object.fromEntries(dropped.flatMap(({ op }) => Object.entries(op.payload!)));
-        const error = { code: 'BASE_MISSING', message: 'the edited record is not on the server' };
+        const error = { code: 'BASE_MISSING', message: 'the server has no such record' };
         const missing: Finding & { id: string } = {
           id: dropped.at(-1)!.op.stamp.opId,
           kind: 'refused',
@@ -519,7 +518,7 @@ export class Device {
   async #answered(begun: State, body: (tx: Tx, state: State) => Promise<void>, parts?: Part[]): Promise<void> {
     await this.#change(async (tx, state) => {
       if (state.answered > begun.calls || placeOf(state) !== placeOf(begun)) {
-        throw new SyncError('LATE', 'another tab was answered first');
+        throw new SyncError('LATE', 'another tab was first');
       }
       state.answered = begun.calls;
       await body(tx, state);
@@ -540,7 +539,7 @@ export function isUnsettled({ answered, waits }: Entry): boolean {
   return answered !== undefined || waits === true;
 }
 
-function keyOfEntry({ op }: Entry): Key {
+function keyOfEntry({ op }: { op: Op }): Key {
   return keyOf(op.tableName, op.pk);
 }
 

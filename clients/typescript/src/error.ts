@@ -30,9 +30,9 @@ export class SyncError extends Error {
     if (status === 401 || code.startsWith('28')) return 'login';
     if (code === 'SX001') return 'snapshot';
     if (code === 'SX003') return 'pull';
-    if (status === 413 || /^(22P0[25]|22021|54001)$/.test(code)) return 'content';
-    // Other limits are of the moment.
-    if (code === '54000' && /^(reply is too large|too many ops)/.test(this.message)) return 'content';
+    // Other limits, which are 54000 too, are of the moment.
+    const isContent = /^(22P0[25]|22021|54001|54000 (reply is too large|too many ops))/.test(`${code} ${this.message}`);
+    if (status === 413 || isContent) return 'content';
     if (code === 'LOGGED_OUT' || status === 403 || status === 404 || code.startsWith('22')) return 'stop';
     return 'later';
   }

@@ -148,10 +148,7 @@ export class Sync {
       user,
       filter: this.#filter,
       fields: Object.fromEntries([...this.tables].map(([name, { fields = null }]) => [name, fields])),
-      rulesOf: (name) => {
-        const { patches = false, conflicts = 'merge' } = this.tables.get(name) ?? {};
-        return { patches, conditional: conflicts === 'ask' };
-      },
+      rulesOf: (name) => this.tables.get(name) ?? {},
       tell: (event, detail) => this.#tell(event, detail),
       now: Date.now,
       pushLimit,
@@ -271,7 +268,7 @@ export class Sync {
     await this.#store.transaction(async (tx) => {
       const { pending } = await tx.counts();
       if (pending > 0 && !discardPending) {
-        throw new SyncError('PENDING', `${pending} edits have not reached the server`);
+        throw new SyncError('PENDING', `${pending} edits are pending`);
       }
       const state = await this.#device.state(tx);
       await tx.clear([...this.tables.keys()]);
@@ -299,7 +296,7 @@ export class Sync {
 
   /** For a store: it cannot be opened. */
   blocked(): void {
-    const message = 'another tab has an older version of the database open';
+    const message = 'another tab holds the database open';
     this.#set({ phase: 'storage', error: { code: 'BLOCKED', message } });
   }
 

@@ -32,8 +32,8 @@ export class Tabs {
   readonly #end = new AbortController();
   #leading: AbortController | undefined;
   #waiting: AbortController | undefined;
-  /** It has started, and there are Web Locks. */
-  #takesTurns = false;
+  /** Once it has started, if there are any. */
+  #locks: LockManager | undefined;
   #asked: ReturnType<typeof setTimeout> | undefined;
   #rounds: ReturnType<typeof setInterval> | undefined;
 
@@ -49,11 +49,11 @@ export class Tabs {
   }
 
   start(): void {
-    if (!locks()) {
+    this.#locks = globalThis.navigator?.locks;
+    if (!this.#locks) {
       void this.#lead();
       return;
     }
-    this.#takesTurns = true;
     this.#request(false);
     globalThis.document?.addEventListener('visibilitychange', this.#ask, { signal: this.#end.signal });
     this.#rounds = setInterval(this.#ask, ROUNDS);
@@ -100,12 +100,12 @@ export class Tabs {
 
   /** Leads when its turn comes, or at once by stealing the lock. */
   #request(steal: boolean): void {
-    if (!this.#takesTurns || this.isLeader || this.#end.signal.aborted) return;
+    if (!this.#locks || this.isLeader || this.#end.signal.aborted) return;
     this.#waiting?.abort();
     const waiting = new AbortController();
     this.#waiting = waiting;
     const options = steal ? { steal } : { signal: waiting.signal };
-    locks()!.request(this.#name, options, () => this.#lead()).catch(() => {
+    this.#locks.request(this.#name, options, () => this.#lead()).catch(() => {
       // It gave up waiting, or the lock was stolen: wait for another turn.
       this.#leading?.abort();
       this.#leading = undefined;
@@ -121,10 +121,6 @@ export class Tabs {
     await this.#options.lead(leading.signal);
     if (this.#leading === leading) this.#leading = undefined;
   }
-}
-
-function locks(): LockManager | undefined {
-  return globalThis.navigator?.locks;
 }
 
 function isVisible(): boolean {

@@ -6,9 +6,9 @@ import { type Entry, type Synced, type View, holderOf, see } from './view.ts';
 /** How the edits of a table become ops. */
 export interface EditRules {
   /** The server's table allows patches. */
-  patches: boolean;
-  /** Edits are stored only if nobody else has edited the same since. */
-  conditional: boolean;
+  patches?: boolean;
+  /** `ask`: edits are stored only if nobody else has edited the same since. */
+  conflicts?: 'merge' | 'ask';
 }
 
 export interface Author {
@@ -39,18 +39,16 @@ export function edit(
 ): Edited | null {
   const seen = see(synced, entries);
   if (isEqual(value, seen.payload)) return null;
+  const isAsking = rules.conflicts === 'ask';
   const stamp = () => stampBy(author, seen.clock);
   const changed = value && rules.patches ? changedFields(seen, value) : null;
   if (changed) {
     const op: Op = { ...key, operation: 'patch', payload: changed, base: seen.register!, stamp: stamp() };
-    if (rules.conditional) op.expected = holders(seen, changed);
-    else {
-      const merged = mergePatch(entries.at(-1), op, seen);
-      if (merged) return { dropped: [entries.at(-1)!], added: merged };
-    }
-    return { dropped: [], added: { op, sent: false } };
+    if (isAsking) op.expected = holders(seen, changed);
+    const merged = isAsking ? null : mergePatch(entries.at(-1), op, seen);
+    return { dropped: merged ? entries.slice(-1) : [], added: merged ?? { op, sent: false } };
   }
-  const kept = rules.conditional ? entries.length : entries.findLastIndex((entry) => !isFree(entry)) + 1;
+  const kept = isAsking ? entries.length : entries.findLastIndex((entry) => !isFree(entry)) + 1;
   const dropped = entries.slice(kept);
   const before = see(synced, entries.slice(0, kept));
   const isUnknown = before.register === null;
@@ -59,7 +57,7 @@ export function edit(
   if (value) op.payload = value;
   op.parent = before.newest ?? 'none';
   // Behind an own op without such a condition it would say nothing of what others wrote.
-  if (rules.conditional && entries.every(({ op }) => typeof op.expected === 'string')) {
+  if (isAsking && entries.every(({ op }) => typeof op.expected === 'string')) {
     op.expected = seen.payload || !value ? op.parent : 'none';
   }
   const added: Entry = { op, sent: false };
@@ -69,8 +67,7 @@ export function edit(
 
 /** A put of the value with another clock, for an op that lost to a delete of which its author
  * did not know. */
-export function makeAgain(op: Op, value: Payload, winner: Revision, clock: number, author: Author): Entry {
-  const { tableName, pk } = op;
+export function makeAgain({ tableName, pk }: Op, value: Payload, winner: Revision, clock: number, author: Author): Entry {
   const stamp = stampBy(author, Math.max(winner.clock, clock));
   const again: Op = { tableName, pk, operation: 'put', payload: value, parent: winner.opId, stamp };
   return { op: again, sent: false };
@@ -93,8 +90,7 @@ function changedFields(seen: View, value: Payload): Payload | null {
 }
 
 function holders(seen: View, changed: Payload): { [field: string]: string } {
-  const holder = (name: string) => (holderOf(seen.fields, name) ?? seen.register!).opId;
-  return Object.fromEntries(Object.keys(changed).map((name) => [name, holder(name)]));
+  return Object.fromEntries(Object.keys(changed).map((name) => [name, (holderOf(seen.fields, name) ?? seen.register!).opId]));
 }
 
 /** Whether the entry may still be changed, or left out: no server can have it. */

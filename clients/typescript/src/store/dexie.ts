@@ -102,11 +102,12 @@ export class DexieStore implements Store {
   // be lost after an await in it.
   #capture(table: DBCoreTable, request: DBCoreMutateRequest, capture: Capture): Promise<DBCoreMutateResponse> {
     const trans = request.trans as IDBTransaction;
-    const tx = new DexieTx(trans, this.#tables, undefined);
+    const tx = new DexieTx(trans, this.#tables);
     // A row of another key may go, it is of no record.
     const isDelete = request.type === 'delete' || request.type === 'deleteRange';
-    const pkOf = (pk: unknown) => (isDelete && typeof pk !== 'string' ? '' : checkPk(table.name, pk));
-    const keysOf = (pks: unknown[]) => pks.map((pk) => keyOf(table.name, pkOf(pk)));
+    const keysOf = (pks: unknown[]) => pks.map((pk) => (
+      keyOf(table.name, isDelete && typeof pk !== 'string' ? '' : checkPk(table.name, pk))
+    ));
     const write = (keys: Key[], payloads?: Payload[]): Promise<DBCoreMutateResponse> => {
       const record = (response: DBCoreMutateResponse, state: State | undefined, known: Known[]) => {
         const written = keys.map((key, i) => [key, payloads ? payloads[i]! : null] as const);
@@ -159,7 +160,7 @@ function checkDatabase(db: Dexie, tables: ShownTables): void {
     const schema = db.tables.find((table) => table.name === name)?.schema;
     if (!schema) throw new SyncError('NO_TABLE', `the database has no table ${name}`);
     if (schema.primKey.auto || schema.primKey.compound) {
-      throw new SyncError('INVALID_KEY', `the key of the table ${name} is not text that the app makes`);
+      throw new SyncError('INVALID_KEY', `the key of the table ${name} is not text of the app`);
     }
     // Records of others could not be shown.
     const unique = schema.indexes.find((index) => index.unique);

@@ -64,7 +64,7 @@ export class DexieTx implements Tx {
   /** The app's rows, of the records that were read last. */
   appRows: AppRows = new Map();
 
-  constructor(trans: IDBTransaction, tables: ShownTables, core: DBCore | undefined) {
+  constructor(trans: IDBTransaction, tables: ShownTables, core?: DBCore) {
     this.#trans = trans;
     this.#tables = tables;
     this.#core = core;
@@ -72,7 +72,7 @@ export class DexieTx implements Tx {
     this.#outbox = new Chunks(trans, '_sync_outbox', OUTBOX);
   }
 
-  #store(name: OwnStore): IDBObjectStore {
+  #store(name: string): IDBObjectStore {
     return this.#trans.objectStore(name);
   }
 
@@ -95,26 +95,27 @@ export class DexieTx implements Tx {
       await done(last);
       return known();
     }
-    const byTable = groupBy(keys, (key) => partsOf(key).tableName);
-    const [synced, entries, ...rows] = await all([
-      this.#synced.some(keys),
-      this.#outbox.all(),
-      ...[...byTable].filter(([name]) => this.#tables.has(name)).map(([name, some]) => this.#readRows(name, some)),
-    ] as const);
-    return this.#gather(keys, synced, entries, new Map(rows.flat()));
+    const [synced, entries] = await all([this.#synced.some(keys), this.#outbox.all()]);
+    // Of a record that nobody knows the row is not asked for.
+    const met = new Set([...synced.map(SYNCED.keyOf), ...entries.map(OUTBOX.keyOf)]);
+    const shown = keys.filter((key) => met.has(key) && this.#tables.has(partsOf(key).tableName));
+    const rows = await results(shown.map((key) => this.#askRow(key)));
+    return this.#gather(keys, synced, entries, new Map(shown.map((key, i) => [key, rows[i]])));
+  }
+
+  #askRow(key: Key): IDBRequest<Payload | undefined> {
+    const { tableName, pk } = partsOf(key);
+    return this.#store(tableName).get(pk);
   }
 
   /** Asks for a few records. They are known once the last request is done. */
   ask(keys: readonly Key[]): { last: IDBRequest; known: () => Known[] } {
-    const asked = keys.map((key) => {
-      const { tableName, pk } = partsOf(key);
-      return {
-        key,
-        row: this.#tables.has(tableName) ? this.#trans.objectStore(tableName).get(pk) as IDBRequest<Payload> : undefined,
-        synced: this.#synced.ask(key),
-        entries: this.#outbox.ask(key),
-      };
-    });
+    const asked = keys.map((key) => ({
+      key,
+      row: this.#tables.has(partsOf(key).tableName) ? this.#askRow(key) : undefined,
+      synced: this.#synced.ask(key),
+      entries: this.#outbox.ask(key),
+    }));
     const known = () => this.#gather(
       keys,
       this.#synced.meet(asked.flatMap(({ synced }) => synced.result)),
@@ -140,26 +141,6 @@ export class DexieTx implements Tx {
     if (payload !== undefined) return { ...stored, payload };
     // Somebody removed the row behind our back: nothing is known but the clock.
     return { ...UNKNOWN, clock: stored.clock };
-  }
-
-  /** The rows of these records, and perhaps of others. */
-  async #readRows(tableName: string, keys: readonly Key[]): Promise<[Key, Payload | undefined][]> {
-    const pks = keys.map((key) => partsOf(key).pk);
-    const sorted = pks.toSorted();
-    const limit = 2 * pks.length;
-    let rows = await this.#rowsIn(tableName, IDBKeyRange.bound(sorted[0], sorted.at(-1)), limit);
-    if (rows.length === limit) {
-      const store = this.#trans.objectStore(tableName);
-      const values = await results(pks.map((pk) => store.get(pk)));
-      rows = pks.map((pk, i) => ({ pk, value: values[i] }));
-    }
-    return rows.map(({ pk, value }) => [keyOf(tableName, pk), value as Payload | undefined]);
-  }
-
-  async #rowsIn(tableName: string, range: IDBKeyRange, limit: number): Promise<Row[]> {
-    const store = this.#trans.objectStore(tableName);
-    const [pks, values] = await all([done(store.getAllKeys(range, limit)), done(store.getAll(range, limit))]);
-    return pks.map((pk, i) => ({ pk: pk as string, value: values[i] }));
   }
 
   async outbox(): Promise<Entry[]> {
@@ -238,7 +219,7 @@ export class DexieTx implements Tx {
   /** The row that shows a record: the payload itself if it can be. */
   #toRow(tableName: string, pk: string, payload: Payload): Payload {
     const { fields } = this.#tables.get(tableName)!;
-    const { keyPath } = this.#trans.objectStore(tableName);
+    const { keyPath } = this.#store(tableName);
     let row = payload;
     if (fields && Object.keys(payload).some((name) => !fields.includes(name))) {
       row = pick(payload, (name) => fields.includes(name));
@@ -288,7 +269,10 @@ export class DexieTx implements Tx {
   }
 
   async rows(tableName: string, after: string | null, limit: number): Promise<Row[]> {
-    return await this.#rowsIn(tableName, IDBKeyRange.bound(after ?? '', [], after !== null, true), limit);
+    const store = this.#store(tableName);
+    const range = IDBKeyRange.bound(after ?? '', [], after !== null, true);
+    const [pks, values] = await all([done(store.getAllKeys(range, limit)), done(store.getAll(range, limit))]);
+    return pks.map((pk, i) => ({ pk: pk as string, value: values[i] }));
   }
 
   async clear(tables: readonly string[]): Promise<void> {
