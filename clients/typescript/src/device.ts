@@ -1,10 +1,10 @@
-import { SyncError } from './error.ts';
+import { SyncError, remedyOf } from './error.ts';
 import { answer, apply, type Finding, isTaken, settle, syncedOf } from './rules/answer.ts';
 import { Clock, newId } from './rules/author.ts';
 import { type EditRules, edit } from './rules/edit.ts';
 import { groupBy } from './rules/group.ts';
 import { isEqual, toPayload } from './rules/json.ts';
-import { type Entry, see } from './rules/view.ts';
+import { type Entry, type Synced, see } from './rules/view.ts';
 import type { Server } from './server.ts';
 import { type Changed, type Conflict, type Key, type Known, type Part, type Staged, type State, type Store, type Tx, keyOf, partsOf } from './store/store.ts';
 import type { Op, Payload, PullReply, PushReply, PushResult, SnapshotReply } from './wire.ts';
@@ -43,6 +43,8 @@ const STORED_AT_ONCE = 250;
 /** An idle device acknowledges after this time, so that it counts as active. */
 const HEARTBEAT = 12 * 3600 * 1000;
 
+/** Of a snapshot, before its first page. */
+const NOTHING: Staged = { pages: 0, records: 0, nextPageToken: null, isWhole: false, highWatermark: 0, proof: null };
 
 /**
  * One workspace on one device: the algorithm of the client guide, in steps that leave the store
@@ -78,7 +80,7 @@ export class Device {
       if (state.workspace !== workspace) {
         throw new SyncError('OTHER_WORKSPACE', `the store holds the workspace ${state.workspace}`);
       }
-      if (state.user !== user) throw new SyncError('OTHER_USER', 'the store holds the records of another user');
+      if (state.user !== user) throw new SyncError('OTHER_USER', 'the store holds another user');
       this.#deviceId = state.deviceId;
       const before = state.fields;
       const added = tables.filter((table) => !state.tables.includes(table));
@@ -88,7 +90,7 @@ export class Device {
         // Another filter begins anew; and of records that were shown, the store may have had
         // nothing but the rows.
         await tx.unstage();
-        Object.assign(state, { filter, snapshot: newSnapshot(), answered: ++state.calls });
+        Object.assign(state, { filter, snapshot: NOTHING, answered: ++state.calls });
         if (isOther) Object.assign(state, { cursor: 0, proof: null });
       }
       Object.assign(state, { tables, fields: { ...before, ...fields } });
@@ -106,7 +108,7 @@ export class Device {
   async state(tx: Tx, state?: State): Promise<State> {
     state ??= await tx.state();
     if (state && this.#deviceId && (state.isClosed || state.deviceId !== this.#deviceId)) {
-      throw new SyncError('LOGGED_OUT', 'the user has logged out, in another tab');
+      throw new SyncError('LOGGED_OUT', 'the user has logged out');
     }
     if (state && !state.isClosed) return state;
     const made = this.#newState();
@@ -181,8 +183,8 @@ export class Device {
   }
 
   #author({ deviceId, hlc }: State): Clock {
-    if (this.#clock?.deviceId !== deviceId) this.#clock = new Clock(deviceId, hlc, this.#options.now);
-    else if (hlc) this.#clock.observe(hlc);
+    if (this.#clock?.deviceId !== deviceId) this.#clock = new Clock(deviceId, null, this.#options.now);
+    if (hlc) this.#clock.observe(hlc);
     return this.#clock;
   }
 
@@ -191,12 +193,13 @@ export class Device {
     const tried = new Set<string>();
     for (let isMore = true; isMore;) {
       let ops: Op[] = [];
-      const call = await this.#begin(async (tx, state) => {
-        if (state.snapshot) return true;
+      const call = await this.#change(async (tx, state) => {
+        if (state.snapshot) return false;
         const ready = inTurn(await tx.outbox()).filter(({ stamp }) => !tried.has(stamp.opId));
         ops = cut(ready, this.#options.pushLimit);
         isMore = ops.length < ready.length;
         await tx.markSent(ops);
+        state.calls++;
         return ops.length > 0;
       }, ['state', 'outbox']);
       for (const { stamp } of ops) tried.add(stamp.opId);
@@ -213,52 +216,51 @@ export class Device {
     try {
       const reply = await this.#server.call<PushReply>(this.#options.workspace, 'push', ops, signal);
       results = reply.results;
-      if (results?.length !== ops.length) throw new SyncError('MALFORMED', 'not a reply to this push');
+      if (results?.length !== ops.length) throw new SyncError('MALFORMED', 'no reply to this push');
     } catch (error) {
-      if (!(error instanceof SyncError) || error.remedy !== 'content') throw error;
+      if (remedyOf(error) !== 'content') throw error;
       if (ops.length > 1) {
         const half = Math.ceil(ops.length / 2);
         const isAgain = await this.#send(ops.slice(0, half), signal);
         return await this.#send(ops.slice(half), signal) || isAgain;
       }
-      const { code, message, detail } = error;
+      const { code, message, detail } = error as SyncError;
       const text = detail ? `${message}: ${detail}` : message;
       results = [{ opId: ops[0]!.stamp.opId, success: false, errorCode: code, error: text }];
     }
-    const isAgain = await this.#answered(call, (tx, state) => this.#settleResults(tx, state, ops, results));
+    let isAgain = false;
+    await this.#answered(call, async (tx, state) => {
+      const changes = await this.#settleResults(tx, state, ops, results);
+      isAgain = changes.some(({ entries }) => entries!.some(({ sent }) => !sent));
+    });
     this.#options.tell('pushed', { ops, results });
     return isAgain;
   }
 
-  /** Returns whether there is something of these records that was never sent. */
-  async #settleResults(tx: Tx, state: State, ops: Op[], results: PushResult[]): Promise<boolean> {
-    const byKey = groupBy(ops.keys(), (i) => keyOf(ops[i]!.tableName, ops[i]!.pk));
+  async #settleResults(tx: Tx, state: State, ops: Op[], results: PushResult[]): Promise<Changed[]> {
+    const byKey = groupBy(ops.map((op, i) => ({ op, result: results[i]! })), keyOfEntry);
     const author = this.#author(state);
     const changes: Changed[] = [];
     for (const was of await tx.known([...byKey.keys()])) {
       let { synced, entries } = was;
       const all = byKey.get(was.key)!;
       // A reply has the payload of a record once.
-      const theirs = all.map((i) => (results[i]!.winner ?? results[i]!.current)?.payload).find(Boolean);
-      for (const i of all) {
-        const { finding, ...answered } = answer({ synced, entries }, ops[i]!, results[i]!, was, state.cursor, author);
+      const theirs = all.map(({ result }) => (result.winner ?? result.current)?.payload).find(Boolean);
+      for (const { op, result } of all) {
+        const { finding, ...answered } = answer({ synced, entries }, op, result, was, state.cursor, author);
         ({ synced, entries } = answered);
-        const opId = ops[i]!.stamp.opId;
-        if (finding) await this.#find(tx, was.key, opId, { ...finding, theirs: theirs ?? finding.theirs }, ops[i]);
+        if (finding) await this.#find(tx, was.key, op.stamp.opId, { ...finding, theirs: theirs ?? finding.theirs }, op);
       }
       changes.push(synced === was.synced ? { was, entries } : { was, synced: synced!, entries });
     }
     await this.#save(tx, state, changes);
-    return changes.some(({ entries }) => entries!.some(({ sent }) => !sent));
+    return changes;
   }
 
   /** Saves, and remembers the hlc of what leaves the outbox. */
   async #save(tx: Tx, state: State, changes: Changed[]): Promise<void> {
-    for (const { was, entries } of changes) {
-      if (!entries) continue;
-      for (const { op: { stamp } } of was.entries) {
-        if (!state.hlc || stamp.hlc > state.hlc) state.hlc = stamp.hlc;
-      }
+    for (const { op: { stamp } } of changes.flatMap(({ was }) => was.entries)) {
+      if (!state.hlc || stamp.hlc > state.hlc) state.hlc = stamp.hlc;
     }
     await tx.save(changes);
   }
@@ -269,10 +271,7 @@ export class Device {
     if (patch) finding.fields ??= Object.keys(patch);
     if (finding.kind === 'changed') {
       // Edits that build on one that was not stored are refused after it: one conflict for all.
-      const isSame = (other: Conflict) => (
-        other.kind === 'changed' && other.tableName === tableName && other.pk === pk && other.id !== id
-      );
-      const known = (await tx.conflicts()).find(isSame);
+      const known = (await conflictsOf(tx, key)).find((other) => other.kind === 'changed' && other.id !== id);
       if (known) await tx.removeConflict(known.id);
       if (known?.mine && patch) {
         finding.mine = { ...known.mine, ...patch };
@@ -302,35 +301,32 @@ export class Device {
 
   /** A call that is answered with a page, a smaller one if the server cannot send it. */
   async #page<Reply>(name: string, body: object, signal: AbortSignal): Promise<Reply> {
-    for (;;) {
-      const pageLimit = this.#pageLimit;
-      try {
-        return await this.#server.call<Reply>(this.#options.workspace, name, { ...body, pageLimit }, signal);
-      } catch (error) {
-        const isTooLarge = error instanceof SyncError && error.remedy === 'content' && pageLimit > 1;
-        if (!isTooLarge) throw error;
-        this.#pageLimit = Math.floor(pageLimit / 2);
-      }
+    const pageLimit = this.#pageLimit;
+    try {
+      return await this.#server.call<Reply>(this.#options.workspace, name, { ...body, pageLimit }, signal);
+    } catch (error) {
+      if (remedyOf(error) !== 'content' || pageLimit === 1) throw error;
+      this.#pageLimit = Math.floor(pageLimit / 2);
+      return await this.#page(name, body, signal);
     }
   }
 
   /** Stores an event of a stream that was opened from a state. Returns whether the stream goes on;
    * if not, pull and open another. */
   async receive(reply: PullReply, opened: Pick<State, 'deviceId' | 'generation'>): Promise<boolean> {
-    const isStored = await this.#store.transaction(async (tx) => {
-      const state = await this.state(tx);
-      const isOther = state.deviceId !== opened.deviceId || state.generation !== opened.generation;
-      if (isOther || state.snapshot) return null;
-      if (!reply.requiresSnapshot && reply.nextCursor <= state.cursor) return false;
+    let goesOn = false;
+    let isNews = false;
+    await this.#change(async (tx, state) => {
+      if (state.deviceId !== opened.deviceId || state.generation !== opened.generation || state.snapshot) return false;
+      goesOn = !reply.requiresSnapshot;
+      isNews = goesOn && reply.nextCursor > state.cursor;
+      if (goesOn && !isNews) return false;
       // It counts as a call that has just been answered.
       state.answered = ++state.calls;
-      await this.#applyPage(tx, state, reply);
-      await tx.setState(state);
-      return true;
+      return await this.#applyPage(tx, state, reply);
     });
-    if (isStored === null || reply.requiresSnapshot) return false;
-    if (isStored) this.#tellPulled(reply);
-    return true;
+    if (isNews) this.#tellPulled(reply);
+    return goesOn;
   }
 
   #tellPulled({ changes, nextCursor: cursor, serverVersion: head }: PullReply): void {
@@ -339,7 +335,7 @@ export class Device {
 
   async #applyPage(tx: Tx, state: State, page: PullReply): Promise<void> {
     if (page.requiresSnapshot) {
-      state.snapshot = newSnapshot();
+      state.snapshot = NOTHING;
       state.historyLost ||= page.reason !== 'cursor_expired';
       return;
     }
@@ -350,7 +346,7 @@ export class Device {
       for (const change of byKey.get(was.key)!) {
         const before = synced;
         synced = apply(synced, change);
-        if (before && change.overwrote && change.overwrote === before.newest
+        if (before?.newest && change.overwrote === before.newest
           && change.stamp.deviceId !== state.deviceId && this.#isOwn(state, before)) {
           const [mine, theirs] = [before.payload, synced.payload];
           if (!isEqual(mine, theirs) && isEqual(see(synced, was.entries).payload, theirs)) {
@@ -369,27 +365,28 @@ export class Device {
   /** Whether this device made a record's newest entry. */
   #isOwn(state: State, { newest, register, fields }: NonNullable<Known['synced']>): boolean {
     const made = [register, ...Object.values(fields ?? {})].find((revision) => revision?.opId === newest);
-    return made !== undefined && made !== null && this.#author(state).isOwn(made.hlc);
+    return !!made && this.#author(state).isOwn(made.hlc);
   }
 
   /** After the last page: what the server holds for good leaves the outbox. */
   async #settle(tx: Tx, state: State, head: number): Promise<void> {
     state.isComplete = true;
-    const open = (await tx.outbox()).filter(({ answered, waits }) => answered !== undefined || waits);
-    const keys = new Set(open.map(({ op }) => keyOf(op.tableName, op.pk)));
+    const open = groupBy((await tx.outbox()).filter(isUnsettled), keyOfEntry);
     const changes: Changed[] = [];
-    for (const was of await tx.known([...keys])) {
+    for (const was of await tx.known([...open.keys()])) {
       const { entries, dropped } = settle(was.synced, was.entries, state.cursor, head);
       if (dropped.length > 0) {
         const patched = Object.fromEntries(dropped.flatMap(({ op }) => Object.entries(op.payload!)));
-        const error = { code: 'BASE_MISSING', message: 'the record that it edits is not on the server' };
-        const missing: Conflict = {
-          ...{ id: dropped.at(-1)!.op.stamp.opId, kind: 'refused', ...partsOf(was.key), at: 0 },
-          ...{ mine: see(was.synced, was.entries).payload, theirs: was.synced?.payload, error },
+        const error = { code: 'BASE_MISSING', message: 'the server has no such record' };
+        const missing: Finding & { id: string } = {
+          id: dropped.at(-1)!.op.stamp.opId,
+          kind: 'refused',
+          mine: see(was.synced, was.entries).payload,
+          theirs: was.synced?.payload,
+          error,
         };
         // They go with the put that they edit: what became of it is what there is to say.
-        const isSame = ({ tableName, pk }: Conflict) => keyOf(tableName, pk) === was.key;
-        const { id, mine, ...finding } = (await tx.conflicts()).findLast(isSame) ?? missing;
+        const { id, mine, ...finding } = (await conflictsOf(tx, was.key)).at(-1) ?? missing;
         await this.#find(tx, was.key, id, { ...finding, mine: { ...mine, ...patched } });
       }
       changes.push({ was, entries });
@@ -406,41 +403,33 @@ export class Device {
         await this.#swap();
         continue;
       }
-      let reply: SnapshotReply;
       try {
-        reply = await this.#page('snapshot', { pageToken: snapshot.nextPageToken, tables }, signal);
+        const { items, nextPageToken, highWatermark, proof } = await this.#page<SnapshotReply>(
+          'snapshot', { pageToken: snapshot.nextPageToken, tables }, signal,
+        );
+        const records = snapshot.records + items.length;
+        await this.#answered(call, async (tx, state) => {
+          await tx.stage(snapshot.pages, items);
+          const isWhole = nextPageToken === null;
+          state.snapshot = { pages: snapshot.pages + 1, records, nextPageToken, isWhole, highWatermark, proof };
+        }, ['state', 'staged']);
+        this.#options.tell('progress', { received: records, stored: 0, isOver: false });
       } catch (error) {
-        const isOver = error instanceof SyncError
-          && (error.remedy === 'snapshot' || (error.code === '22023' && snapshot.pages > 0));
+        const isOver = remedyOf(error) === 'snapshot' || ((error as SyncError).code === '22023' && snapshot.pages > 0);
         if (!isOver) throw error;
         await this.#answered(call, async (tx, state) => {
           await tx.unstage();
-          state.snapshot = newSnapshot();
+          state.snapshot = NOTHING;
         });
-        continue;
       }
-      const staged: Staged = {
-        pages: snapshot.pages + 1,
-        records: snapshot.records + reply.items.length,
-        nextPageToken: reply.nextPageToken,
-        isWhole: reply.nextPageToken === null,
-        highWatermark: reply.highWatermark,
-        proof: reply.proof,
-      };
-      await this.#answered(call, async (tx, state) => {
-        await tx.stage(snapshot.pages, reply.items);
-        state.snapshot = staged;
-      }, ['state', 'staged']);
-      this.#options.tell('progress', { received: staged.records, stored: 0, isOver: false });
     }
   }
 
   /** Replaces all that is synced by a whole snapshot, in one transaction. */
   async #swap(): Promise<void> {
-    await this.#store.transaction(async (tx) => {
-      const state = await this.state(tx);
+    await this.#change(async (tx, state) => {
       const { snapshot } = state;
-      if (!snapshot?.isWhole) return;
+      if (!snapshot?.isWhole) return false;
       state.snapshot = null;
       state.answered = ++state.calls;
       // One below the cursor comes from a standby that lags: the pull tells, which follows.
@@ -454,31 +443,24 @@ export class Device {
         state.generation++;
         await this.#settle(tx, state, snapshot.highWatermark);
       }
-      await tx.unstage();
-      await tx.setState(state);
+      return await tx.unstage();
     });
   }
 
   async #replaceSynced(tx: Tx, state: State, { pages, records }: Staged): Promise<void> {
     const isOwn = (hlc: string) => this.#author(state).isOwn(hlc);
     const left = new Set(await tx.syncedKeys());
-    const isFresh = left.size === 0;
-    const pending = groupBy(await tx.outbox(), ({ op }) => keyOf(op.tableName, op.pk));
-    const known = async (keys: Key[]) => (
-      isFresh ? keys.map((key): Known => ({ key, entries: pending.get(key) ?? [] })) : await tx.known(keys)
-    );
-    const taken = async ({ key, synced: old }: Known, now: Known['synced']) => {
+    const taken = async ({ key, synced: old }: Known, now?: Synced) => {
       // Without a loss, a record that is not listed was deleted, and the delete purged.
       if (!old || !(state.historyLost || now) || !isTaken(old, now, isOwn)) return;
-      if (isEqual(old.payload, now?.payload ?? null)) return;
-      const finding: Finding = { kind: 'restored', mine: old.payload, theirs: now?.payload ?? null };
-      await this.#find(tx, key, old.newest!, finding);
+      const [mine, theirs] = [old.payload, now?.payload ?? null];
+      if (!isEqual(mine, theirs)) await this.#find(tx, key, old.newest!, { kind: 'restored', mine, theirs });
     };
     let stored = 0;
     for (let page = 0; page < pages; page++) {
       for (const items of inParts(await tx.staged(page))) {
         const changes: Changed[] = [];
-        const all = await known(items.map(({ tableName, pk }) => keyOf(tableName, pk)));
+        const all = await tx.known(items.map(({ tableName, pk }) => keyOf(tableName, pk)));
         for (const [i, was] of all.entries()) {
           left.delete(was.key);
           const synced = syncedOf(items[i]!);
@@ -494,7 +476,7 @@ export class Device {
     }
     for (const keys of inParts([...left])) {
       const gone = await tx.known(keys);
-      for (const was of gone) await taken(was, undefined);
+      for (const was of gone) await taken(was);
       await tx.save(gone.map((was) => ({ was, synced: null })));
     }
     this.#options.tell('progress', { received: records, stored, isOver: true });
@@ -507,9 +489,9 @@ export class Device {
     const isDue = version > acknowledged.version || Math.abs(now() - acknowledged.at) > HEARTBEAT;
     if (!isComplete || snapshot || version === 0 || !isDue) return;
     await this.#server.call(workspace, 'cursor', { deviceId, version }, signal);
-    await this.#store.transaction(async (tx) => {
-      const state = await this.state(tx);
-      if (state.deviceId === deviceId) await tx.setState({ ...state, acknowledged: { version, at: now() } });
+    await this.#change(async (_, state) => {
+      state.acknowledged = { version, at: now() };
+      return state.deviceId === deviceId;
     }, ['state']);
   }
 
@@ -517,30 +499,29 @@ export class Device {
     return await this.#store.read((tx) => this.state(tx), ['state']);
   }
 
-  /** A call begins, if the body does not find that there is none: the state from which it does,
-   * with the call's number in `calls`. */
-  async #begin(body?: (tx: Tx, state: State) => Promise<boolean>, parts: Part[] = ['state']): Promise<State> {
+  /** Stores what the body makes of the state, unless it returns false. Returns that state. */
+  async #change(body: (tx: Tx, state: State) => Promise<unknown>, parts?: Part[]): Promise<State> {
     return await this.#store.transaction(async (tx) => {
       const state = await this.state(tx);
-      if (body && !await body(tx, state)) return state;
-      state.calls++;
-      await tx.setState(state);
+      if (await body(tx, state) !== false) await tx.setState(state);
       return state;
     }, parts);
   }
 
+  /** A call begins: the state from which it does, with the call's number in `calls`. */
+  async #begin(): Promise<State> {
+    return await this.#change(async (_, state) => ++state.calls, ['state']);
+  }
+
   /** Stores what a call's reply says, unless that of a later one was stored, or one that has moved
    * on from where this one began. */
-  async #answered<T>(begun: State, body: (tx: Tx, state: State) => Promise<T>, parts?: Part[]): Promise<T> {
-    return await this.#store.transaction(async (tx) => {
-      const state = await this.state(tx);
+  async #answered(begun: State, body: (tx: Tx, state: State) => Promise<void>, parts?: Part[]): Promise<void> {
+    await this.#change(async (tx, state) => {
       if (state.answered > begun.calls || placeOf(state) !== placeOf(begun)) {
-        throw new SyncError('LATE', 'another tab was answered first');
+        throw new SyncError('LATE', 'another tab was first');
       }
       state.answered = begun.calls;
-      const result = await body(tx, state);
-      await tx.setState(state);
-      return result;
+      await body(tx, state);
     }, parts);
   }
 }
@@ -549,15 +530,23 @@ function placeOf({ deviceId, cursor, proof, snapshot }: State): string {
   return JSON.stringify([deviceId, cursor, proof, snapshot]);
 }
 
-function newSnapshot(): Staged {
-  return { pages: 0, records: 0, nextPageToken: null, isWhole: false, highWatermark: 0, proof: null };
+async function conflictsOf(tx: Tx, key: Key): Promise<Conflict[]> {
+  return (await tx.conflicts()).filter(({ tableName, pk }) => keyOf(tableName, pk) === key);
+}
+
+/** A complete pull settles it. */
+export function isUnsettled({ answered, waits }: Entry): boolean {
+  return answered !== undefined || waits === true;
+}
+
+function keyOfEntry({ op }: { op: Op }): Key {
+  return keyOf(op.tableName, op.pk);
 }
 
 /** The ops that wait for being pushed: those that were refused for now come last. */
 function inTurn(entries: Entry[]): Op[] {
-  const ready = entries.filter(({ answered, waits }) => answered === undefined && !waits);
-  const isNew = ({ retry }: Entry) => retry === undefined;
-  return [...ready.filter(isNew), ...ready.filter((entry) => !isNew(entry))].map(({ op }) => op);
+  const isAgain = ({ retry }: Entry) => Number(retry !== undefined);
+  return entries.filter((entry) => !isUnsettled(entry)).sort((a, b) => isAgain(a) - isAgain(b)).map(({ op }) => op);
 }
 
 /** The first ops, as many as one push may have. */

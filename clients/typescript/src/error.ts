@@ -1,3 +1,5 @@
+type Remedy = 'later' | 'content' | 'snapshot' | 'pull' | 'login' | 'stop';
+
 /** An error of a call, of the server or of this package. */
 export class SyncError extends Error {
   override readonly name = 'SyncError';
@@ -23,15 +25,20 @@ export class SyncError extends Error {
    * - `pull`: pull first;
    * - `login`: who calls is not known any more;
    * - `stop`: nothing helps but somebody who changes something. */
-  get remedy(): 'later' | 'content' | 'snapshot' | 'pull' | 'login' | 'stop' {
+  get remedy(): Remedy {
     const { code, status } = this;
     if (status === 401 || code.startsWith('28')) return 'login';
     if (code === 'SX001') return 'snapshot';
     if (code === 'SX003') return 'pull';
-    if (status === 413 || /^(22P0[25]|22021|54001)$/.test(code)) return 'content';
-    // Other limits are of the moment.
-    if (code === '54000' && /^(reply is too large|too many ops)/.test(this.message)) return 'content';
+    // Other limits, which are 54000 too, are of the moment.
+    const isContent = /^(22P0[25]|22021|54001|54000 (reply is too large|too many ops))/.test(`${code} ${this.message}`);
+    if (status === 413 || isContent) return 'content';
     if (code === 'LOGGED_OUT' || status === 403 || status === 404 || code.startsWith('22')) return 'stop';
     return 'later';
   }
+}
+
+/** The remedy of any error: one of another kind comes from the store. */
+export function remedyOf(error: unknown): Remedy | 'storage' {
+  return error instanceof SyncError ? error.remedy : 'storage';
 }

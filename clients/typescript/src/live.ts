@@ -38,16 +38,11 @@ export class Live {
 
   /** Returns what ends it. */
   follow(follower: Follower): () => void {
-    let stream = [...this.#streams].find((stream) => stream.hasPlaceFor(follower));
-    if (!stream) {
-      stream = new Stream(this.#server);
-      this.#streams.add(stream);
-    }
+    const stream = [...this.#streams].find((stream) => stream.hasPlaceFor(follower)) ?? new Stream(this.#server);
+    this.#streams.add(stream);
     stream.add(follower);
     return () => {
-      if (stream.remove(follower) > 0) return;
-      stream.close();
-      this.#streams.delete(stream);
+      if (!stream.remove(follower)) this.#streams.delete(stream);
     };
   }
 
@@ -61,10 +56,8 @@ const lives: { options: ServerOptions; live: Live }[] = [];
 
 /** One for all that name the same server in the same way. */
 export function liveOf(options: ServerOptions): Live {
-  const isSame = ({ options: { url, headers, fetch } }: (typeof lives)[number]) => (
-    url === options.url && headers === options.headers && fetch === options.fetch
-  );
-  let known = lives.find(isSame);
+  const { url, headers, fetch } = options;
+  let known = lives.find(({ options: other }) => other.url === url && other.headers === headers && other.fetch === fetch);
   if (!known) lives.push(known = { options, live: new Live(new Server(options)) });
   return known.live;
 }
@@ -73,7 +66,7 @@ class Stream {
   readonly #server: Server;
   readonly #followers = new Map<string, Follower>();
   #connection: AbortController | undefined;
-  #pause: AbortController | undefined;
+  #isPausing = false;
 
   constructor(server: Server) {
     this.#server = server;
@@ -92,20 +85,16 @@ class Stream {
 
   /** Returns how many are left. */
   remove({ workspace }: Follower): number {
-    if (this.#followers.delete(workspace) && this.#followers.size > 0) this.#reopen();
+    if (this.#followers.delete(workspace) || this.#followers.size === 0) this.#reopen();
     return this.#followers.size;
   }
 
-  close(): void {
-    this.#connection?.abort();
-  }
-
   retry(): void {
-    this.#pause?.abort();
+    if (this.#isPausing) this.#reopen();
   }
 
   #reopen(): void {
-    this.close();
+    this.#connection?.abort();
     const connection = new AbortController();
     this.#connection = connection;
     // Later, so that several that come together share one connection from the start.
@@ -126,8 +115,9 @@ class Stream {
       if (signal.aborted) return;
       failures++;
       this.#tell(false, error);
-      this.#pause = new AbortController();
-      await sleep(pauseAfter(failures, error?.retryAfter), AbortSignal.any([signal, this.#pause.signal]));
+      this.#isPausing = true;
+      await sleep(pauseAfter(failures, error?.retryAfter), signal);
+      this.#isPausing = false;
     }
   }
 
@@ -154,12 +144,11 @@ class Stream {
       const { workspaceId, ...reply } = JSON.parse(data) as PullReply & { workspaceId: string; error?: SyncError };
       const follower = this.#followers.get(workspaceId);
       if (signal.aborted) return;
-      if (!follower) continue;
       if (event === 'refused') {
-        const { code = 'REFUSED', message = 'refused' } = reply.error ?? {};
+        const { code, message } = reply.error!;
         this.#followers.delete(workspaceId);
-        follower.refused(new SyncError(code, message, { status: 403 }));
-      } else if (!await follower.receive(reply, positions.get(workspaceId)!)) {
+        follower?.refused(new SyncError(code, message, { status: 403 }));
+      } else if (!await follower?.receive(reply, positions.get(workspaceId)!)) {
         this.#followers.delete(workspaceId);
       }
     }

@@ -13,7 +13,14 @@ export class Observable<T> {
 
   set(value: T): void {
     this.#value = value;
-    tell(this.#listeners, value);
+    for (const listener of [...this.#listeners]) {
+      try {
+        listener(value);
+      } catch (error) {
+        // It must not stop the synchronization that it is told of.
+        (globalThis.reportError ?? console.error)(error);
+      }
+    }
   }
 
   /** Tells of each later value. Returns what ends that. */
@@ -25,26 +32,15 @@ export class Observable<T> {
 
 /** Listeners by the name of what happens. */
 export class Emitter<Events> {
-  readonly #listeners = new Map<keyof Events, Set<(detail: never) => void>>();
+  readonly #told = new Observable<{ event?: keyof Events; detail?: unknown }>({});
 
   on<E extends keyof Events>(event: E, listener: (detail: Events[E]) => void): () => void {
-    const listeners = this.#listeners.get(event) ?? new Set();
-    this.#listeners.set(event, listeners.add(listener));
-    return () => listeners.delete(listener);
+    return this.#told.subscribe((told) => {
+      if (told.event === event) listener(told.detail as Events[E]);
+    });
   }
 
   emit<E extends keyof Events>(event: E, detail: Events[E]): void {
-    tell(this.#listeners.get(event) ?? [], detail as never);
-  }
-}
-
-function tell<T>(listeners: Iterable<(value: T) => void>, value: T): void {
-  for (const listener of [...listeners]) {
-    try {
-      listener(value);
-    } catch (error) {
-      // It must not stop the synchronization that it is told of.
-      (globalThis.reportError ?? console.error)(error);
-    }
+    this.#told.set({ event, detail });
   }
 }

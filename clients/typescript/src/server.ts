@@ -21,13 +21,11 @@ export class Server {
 
   /** One of the calls of a workspace. */
   async call<T>(workspace: string, name: string, body: unknown, signal: AbortSignal): Promise<T> {
-    const timeout = AbortSignal.timeout(this.#options.timeout ?? 60_000);
-    const init = {
+    const response = await this.#fetch(`/workspaces/${encodeURIComponent(workspace)}/${name}`, {
       method: 'POST',
       body: JSON.stringify(body),
-      signal: AbortSignal.any([signal, timeout]),
-    };
-    const response = await this.#fetch(`/workspaces/${encodeURIComponent(workspace)}/${name}`, init);
+      signal: AbortSignal.any([signal, AbortSignal.timeout(this.#options.timeout ?? 60_000)]),
+    });
     try {
       return await response.json() as T;
     } catch (cause) {
@@ -38,7 +36,7 @@ export class Server {
   /** The bytes of a stream of server-sent events. */
   async stream(query: URLSearchParams, signal: AbortSignal): Promise<ReadableStream<Uint8Array>> {
     const { body } = await this.#fetch(`/live?${query}`, { signal });
-    if (!body) throw new SyncError('NETWORK', 'the stream has no body');
+    if (!body) throw new SyncError('NETWORK', 'no body');
     return body;
   }
 
@@ -65,8 +63,8 @@ async function readError(response: Response): Promise<SyncError> {
   const { status } = response;
   const more = { status, retryAfter: 1000 * Number(response.headers.get('retry-after')) || undefined };
   // What a proxy answers has another body, or none.
-  const { error } = (await response.json().catch(() => null) ?? {}) as { error?: SyncError };
-  if (typeof error?.code !== 'string') return new SyncError('HTTP', `HTTP status ${status}`, more);
-  const { code, message, detail, hint } = error;
-  return new SyncError(code, String(message), { ...more, detail, hint });
+  const body = await response.json().catch(() => null) as { error?: Partial<SyncError> } | null;
+  const error = typeof body?.error?.code === 'string' ? body.error : {};
+  const { code = 'HTTP', message = `HTTP status ${status}`, detail, hint } = error;
+  return new SyncError(code, message, { ...more, detail, hint });
 }

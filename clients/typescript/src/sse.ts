@@ -37,12 +37,12 @@ export async function* readEvents(body: ReadableStream<Uint8Array>, silence: num
 async function within<T>(time: number, promise: Promise<T>): Promise<T> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const silence = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new SyncError('NETWORK', 'the stream is silent')), time);
+    timer = setTimeout(reject, time);
   });
   try {
     return await Promise.race([promise, silence]);
-  } catch (error) {
-    throw error instanceof SyncError ? error : new SyncError('NETWORK', 'the stream was cut', { cause: error });
+  } catch (cause) {
+    throw new SyncError('NETWORK', cause ? 'the stream was cut' : 'the stream is silent', { cause });
   } finally {
     clearTimeout(timer);
   }

@@ -1,6 +1,6 @@
 import { pauseAfter } from './backoff.ts';
-import { Device, type DeviceEvents } from './device.ts';
-import { SyncError } from './error.ts';
+import { Device, type DeviceEvents, isUnsettled } from './device.ts';
+import { SyncError, remedyOf } from './error.ts';
 import { type Follower, type Live, liveOf, sleep } from './live.ts';
 import { Emitter, Observable } from './observable.ts';
 import { type Entry, see } from './rules/view.ts';
@@ -86,21 +86,13 @@ export interface OpenConflict extends Conflict {
 
 /** After a push its ops come back by the stream; if not within so many milliseconds, by a pull. */
 const STREAM_PATIENCE = 10_000;
-/** What was refused for now is pushed again after so many milliseconds. */
-const RETRY = 60_000;
-/** Acknowledging follows changes, one call for those of so many milliseconds. */
-const ACKNOWLEDGE_EVERY = 30_000;
-/** An idle leader looks so often whether something is due. */
-const IDLE = 600_000;
+/** With a stream a round begins after so many milliseconds at the latest: it pushes again what was
+ * refused for now, and acknowledges what has arrived. */
+const EVERY = 30_000;
 /** Rounds begin so many milliseconds after each other: of what is written without a pause, many ops
  * share one. */
 const ROUND = 100;
 const COUNT_AFTER = 100;
-
-/** A complete pull settles it. */
-function isUnsettled({ answered, waits }: Entry): boolean {
-  return answered !== undefined || waits === true;
-}
 
 /** One store, kept in step with its workspace. */
 export class Sync {
@@ -120,6 +112,7 @@ export class Sync {
   readonly openConflicts = new Observable<OpenConflict[]>([]);
   readonly #events = new Emitter<SyncEvents>();
   readonly #options: SyncOptions;
+  readonly #filter: string[] | null;
   readonly #store: Store;
   readonly #device: Device;
   readonly #live: Live;
@@ -139,27 +132,23 @@ export class Sync {
   #acknowledgeAt = 0;
   /** Ops wait for something on the server. */
   #isBlocked = false;
-  #alarm: ReturnType<typeof setTimeout> | undefined;
   #counting: ReturnType<typeof setTimeout> | undefined;
   #openIds = '';
   #run: Run = { at: 0, took: 0, pushed: 0, pulled: 0 };
 
   constructor(options: SyncOptions, makeStore: (sync: Sync) => Store) {
-    const { tables, workspace, user, filter, pushLimit = 500, pageLimit = 1000 } = options;
+    const { tables, workspace, user = null, filter, pushLimit = 500, pageLimit = 1000 } = options;
     this.#options = options;
     this.tables = new Map(Array.isArray(tables) ? tables.map((name) => [name, {}]) : Object.entries(tables));
-    const server = new Server(options);
+    this.#filter = filter?.toSorted() ?? null;
     this.#store = makeStore(this);
     this.#live = liveOf(options);
-    this.#device = new Device(this.#store, server, {
+    this.#device = new Device(this.#store, new Server(options), {
       workspace,
-      user: user ?? null,
-      filter: filter?.toSorted() ?? null,
+      user,
+      filter: this.#filter,
       fields: Object.fromEntries([...this.tables].map(([name, { fields = null }]) => [name, fields])),
-      rulesOf: (name) => {
-        const { patches = false, conflicts = 'merge' } = this.tables.get(name) ?? {};
-        return { patches, conditional: conflicts === 'ask' };
-      },
+      rulesOf: (name) => this.tables.get(name) ?? {},
       tell: (event, detail) => this.#tell(event, detail),
       now: Date.now,
       pushLimit,
@@ -182,7 +171,8 @@ export class Sync {
     });
     this.#tabs = tabs;
     try {
-      await this.#device.open();
+      const { isComplete } = await this.#device.open();
+      this.#isFirst = !isComplete;
     } catch (error) {
       // It may have been stopped meanwhile, and even started again.
       if (this.#tabs !== tabs) return;
@@ -276,9 +266,9 @@ export class Sync {
    * are to be lost. */
   async logout({ discardPending = false } = {}): Promise<void> {
     await this.#store.transaction(async (tx) => {
-      const pending = (await tx.outbox()).length;
+      const { pending } = await tx.counts();
       if (pending > 0 && !discardPending) {
-        throw new SyncError('PENDING', `${pending} edits have not reached the server`);
+        throw new SyncError('PENDING', `${pending} edits are pending`);
       }
       const state = await this.#device.state(tx);
       await tx.clear([...this.tables.keys()]);
@@ -306,7 +296,7 @@ export class Sync {
 
   /** For a store: it cannot be opened. */
   blocked(): void {
-    const message = 'another tab holds an older version of the database open';
+    const message = 'another tab holds the database open';
     this.#set({ phase: 'storage', error: { code: 'BLOCKED', message } });
   }
 
@@ -323,7 +313,7 @@ export class Sync {
       const { pending, blocked, conflicts, failed } = this.status.value;
       this.#set({ ...message.status as Status, pending, blocked, conflicts, failed, isLeader: false });
     }
-    if (message.type !== 'logout') this.#count();
+    this.#count();
   }
 
   #set(change: Partial<Status>): void {
@@ -386,10 +376,10 @@ export class Sync {
 
   async #lead(signal: AbortSignal): Promise<void> {
     this.#set({ isLeader: true });
-    const leave = new AbortController();
-    globalThis.addEventListener?.('online', () => this.retry(), { signal: leave.signal });
+    globalThis.addEventListener?.('online', () => this.retry(), { signal });
     let unfollow: (() => void) | undefined;
     this.#isFollowing = false;
+    this.#isConnected = false;
     this.#pullAt = 0;
     for (let failures = 0; !signal.aborted;) {
       let wait: number;
@@ -409,7 +399,7 @@ export class Sync {
       } catch (error) {
         if (signal.aborted) break;
         this.#pullAt = 0;
-        const isLate = error instanceof SyncError && error.code === 'LATE';
+        const isLate = (error as SyncError).code === 'LATE';
         wait = isLate ? 0 : this.#fail(error, ++failures);
         this.#isResting = !isLate;
       }
@@ -417,78 +407,56 @@ export class Sync {
       await sleep(began + ROUND - performance.now(), signal);
     }
     unfollow?.();
-    leave.abort();
-    clearTimeout(this.#alarm);
-    this.#alarm = undefined;
-    this.#isConnected = false;
     this.#set({ isLeader: false });
   }
 
   /** Pushes, and pulls and acknowledges if that is due. */
   async #round(signal: AbortSignal): Promise<void> {
     const begun = performance.now();
-    this.#run = { at: Date.now(), took: 0, pushed: 0, pulled: 0 };
-    const { isComplete } = await this.#device.read();
-    this.#isFirst = !isComplete;
-    if (this.#isConnected && this.#pullAt > 0 && !(await this.#isUnsettled())) this.#pullAt = Infinity;
+    const run: Run = { at: Date.now(), took: 0, pushed: 0, pulled: 0 };
+    this.#run = run;
+    if (this.#isConnected && this.#pullAt > 0 && !(await this.#outbox()).some(isUnsettled)) this.#pullAt = Infinity;
     const pulls = !this.#isConnected || performance.now() >= this.#pullAt;
     if (pulls) this.#set({ phase: 'syncing' });
     try {
       await this.#device.push(signal);
       if (pulls) {
         await this.#device.pull(signal);
+        this.#isFirst = false;
         this.#pullAt = Infinity;
       }
       if (performance.now() >= this.#acknowledgeAt) {
-        this.#acknowledgeAt = performance.now() + ACKNOWLEDGE_EVERY;
+        this.#acknowledgeAt = performance.now() + EVERY;
         await this.#device.acknowledge(signal);
       }
     } catch (error) {
-      this.#run.error = String(error);
+      run.error = String(error);
       throw error;
     } finally {
-      await this.#log(begun);
+      if (run.pushed + run.pulled > 0 || run.error) {
+        run.took = Math.round(performance.now() - begun);
+        this.#emit('run', run);
+        this.#count();
+        await this.#store.transaction((tx) => tx.log(run), ['run']);
+      }
     }
     signal.throwIfAborted();
     const phase = this.#isConnected ? 'live' : 'polling';
     this.#set({ phase, online: true, error: null, progress: null, lastSynced: Date.now() });
   }
 
-  async #log(begun: number): Promise<void> {
-    const run = this.#run;
-    if (run.pushed + run.pulled === 0 && !run.error) return;
-    run.took = Math.round(performance.now() - begun);
-    this.#emit('run', run);
-    this.#count();
-    await this.#store.transaction((tx) => tx.log(run), ['run']);
-  }
-
-  async #isUnsettled(): Promise<boolean> {
-    return (await this.#store.read((tx) => tx.outbox(), ['outbox'])).some(isUnsettled);
+  async #outbox(): Promise<Entry[]> {
+    return await this.#store.read((tx) => tx.outbox(), ['outbox']);
   }
 
   /** Milliseconds until something is due without being asked for. */
   async #due(): Promise<number> {
-    const outbox = await this.#store.read((tx) => tx.outbox(), ['outbox']);
+    const outbox = await this.#outbox();
     const { pollInterval = 30_000 } = this.#options;
     const now = performance.now();
     if (outbox.some(isUnsettled)) this.#pullAt = Math.min(this.#pullAt, now + STREAM_PATIENCE);
     this.#isBlocked = outbox.some(({ answered }) => answered === undefined);
-    const next = [IDLE, this.#pullAt - now];
-    if (!this.#isConnected) next.push(pollInterval);
-    if (this.#isBlocked) next.push(RETRY);
-    return Math.max(0, Math.min(...next));
-  }
-
-  /** After an event another round follows: at once if ops wait for what it may have brought, else
-   * when it may be acknowledged. */
-  #soon(): void {
-    this.#count();
-    if (this.#isBlocked) this.#wakeUnlessResting();
-    this.#alarm ??= setTimeout(() => {
-      this.#alarm = undefined;
-      this.#wakeUnlessResting();
-    }, Math.max(0, this.#acknowledgeAt - performance.now()));
+    return Math.min(this.#pullAt - now, this.#isConnected ? EVERY : pollInterval);
   }
 
   #follower(signal: AbortSignal): Follower {
@@ -500,7 +468,7 @@ export class Sync {
     };
     return {
       workspace: this.#options.workspace,
-      filter: this.#options.filter?.toSorted() ?? null,
+      filter: this.#filter,
       position: () => this.#device.read(),
       receive: async (reply, position) => {
         if (signal.aborted) return false;
@@ -509,8 +477,10 @@ export class Sync {
           return false;
         });
         if (!goesOn) leave();
-        // What waited for something on the server may pass now; what is settled is counted.
-        else if (reply.changes.length > 0) this.#soon();
+        // What waited for something on the server may pass now.
+        else if (this.#isBlocked && reply.changes.length > 0) this.#wakeUnlessResting();
+        // What is settled is pending no more.
+        this.#count();
         return goesOn;
       },
       refused: (error) => {
@@ -529,19 +499,18 @@ export class Sync {
 
   /** Tells of an error. Returns how long to wait. */
   #fail(error: unknown, failures = 1): number {
-    const known = error instanceof SyncError ? error : undefined;
-    const { name, message } = error as Error;
-    const code = known?.code ?? name;
-    const remedy = known?.remedy ?? 'storage';
+    const remedy = remedyOf(error);
+    const { name, message, status, retryAfter } = error as SyncError;
+    const told = { code: remedy === 'storage' ? name : (error as SyncError).code, message };
     const phase = { stop: 'refused', login: 'unauthorized', storage: 'storage' } as const;
     this.#set({
       phase: phase[remedy as keyof typeof phase] ?? 'waiting',
-      online: known?.status !== undefined,
-      error: { code, message },
+      online: status !== undefined,
+      error: told,
     });
-    this.#emit('error', { code, message });
+    this.#emit('error', told);
     if (remedy === 'stop') return Infinity;
-    const wait = pauseAfter(failures, known?.retryAfter);
+    const wait = pauseAfter(failures, retryAfter);
     this.#emit('retry', { failures, wait });
     return wait;
   }

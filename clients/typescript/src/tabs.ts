@@ -28,18 +28,18 @@ export interface TabOptions {
 export class Tabs {
   readonly #name: string;
   readonly #options: TabOptions;
-  readonly #channel: BroadcastChannel | undefined;
+  readonly #channel: BroadcastChannel;
   readonly #end = new AbortController();
   #leading: AbortController | undefined;
-  #waiting = new AbortController();
-  /** It has started, and there are Web Locks. */
-  #takesTurns = false;
+  #waiting: AbortController | undefined;
+  /** Once it has started, if there are any. */
+  #locks: LockManager | undefined;
   #asked: ReturnType<typeof setTimeout> | undefined;
+  #rounds: ReturnType<typeof setInterval> | undefined;
 
   constructor(name: string, options: TabOptions) {
     this.#name = `sync_ext:${name}`;
     this.#options = options;
-    if (typeof BroadcastChannel === 'undefined') return;
     this.#channel = new BroadcastChannel(this.#name);
     this.#channel.onmessage = ({ data }) => this.#hear(data as Message);
   }
@@ -49,30 +49,28 @@ export class Tabs {
   }
 
   start(): void {
-    if (!locks()) {
+    this.#locks = globalThis.navigator?.locks;
+    if (!this.#locks) {
       void this.#lead();
       return;
     }
-    this.#takesTurns = true;
     this.#request(false);
-    if (typeof document !== 'undefined') {
-      document.addEventListener('visibilitychange', this.#ask, { signal: this.#end.signal });
-    }
-    const timer = setInterval(this.#ask, ROUNDS);
-    this.#end.signal.addEventListener('abort', () => clearInterval(timer));
+    globalThis.document?.addEventListener('visibilitychange', this.#ask, { signal: this.#end.signal });
+    this.#rounds = setInterval(this.#ask, ROUNDS);
     this.#ask();
   }
 
   stop(): void {
     this.#end.abort();
-    this.#waiting.abort();
+    this.#waiting?.abort();
     this.#leading?.abort();
     clearTimeout(this.#asked);
-    this.#channel?.close();
+    clearInterval(this.#rounds);
+    this.#channel.close();
   }
 
   send(message: Message): void {
-    if (!this.#end.signal.aborted) this.#channel?.postMessage(message);
+    if (!this.#end.signal.aborted) this.#channel.postMessage(message);
   }
 
   #hear(message: Message): void {
@@ -92,7 +90,7 @@ export class Tabs {
 
   /** A visible tab asks for the leader, and takes over if it does not answer. */
   readonly #ask = (): void => {
-    if (this.isLeader || !isVisible() || this.#asked !== undefined || !this.#channel) return;
+    if (this.isLeader || !isVisible() || this.#asked !== undefined) return;
     this.send({ type: 'who' });
     this.#asked = setTimeout(() => {
       this.#asked = undefined;
@@ -102,12 +100,12 @@ export class Tabs {
 
   /** Leads when its turn comes, or at once by stealing the lock. */
   #request(steal: boolean): void {
-    if (!this.#takesTurns || this.isLeader || this.#end.signal.aborted) return;
-    this.#waiting.abort();
+    if (!this.#locks || this.isLeader || this.#end.signal.aborted) return;
+    this.#waiting?.abort();
     const waiting = new AbortController();
     this.#waiting = waiting;
     const options = steal ? { steal } : { signal: waiting.signal };
-    locks()!.request(this.#name, options, () => this.#lead()).catch(() => {
+    this.#locks.request(this.#name, options, () => this.#lead()).catch(() => {
       // It gave up waiting, or the lock was stolen: wait for another turn.
       this.#leading?.abort();
       this.#leading = undefined;
@@ -125,10 +123,6 @@ export class Tabs {
   }
 }
 
-function locks(): LockManager | undefined {
-  return globalThis.navigator?.locks;
-}
-
 function isVisible(): boolean {
-  return typeof document === 'undefined' || document.visibilityState === 'visible';
+  return globalThis.document?.visibilityState !== 'hidden';
 }

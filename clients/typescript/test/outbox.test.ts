@@ -23,7 +23,7 @@ async function open(name: string) {
     user: null,
     filter: null,
     fields: { todos: null },
-    rulesOf: () => ({ patches: false, conditional: false }),
+    rulesOf: () => ({ patches: false, conflicts: 'merge' }),
     tell() {},
     now: Date.now,
     pushLimit: 500,

@@ -1,9 +1,9 @@
-import type { Change, Op, Payload, PushResult, SnapshotItem, Winner } from '../wire.ts';
+import type { Change, Op, Payload, PushResult, SnapshotItem } from '../wire.ts';
 import type { Conflict, Known } from '../store/store.ts';
 import { type Author, makeAgain } from './edit.ts';
 import { isEqual } from './json.ts';
 import { compare, isSame, revisionOf } from './revision.ts';
-import { type Entry, type Synced, holderOf, isHeld, see } from './view.ts';
+import { type Entry, type Synced, UNKNOWN, holderOf, isHeld, see } from './view.ts';
 
 /** A conflict without what its record and the time say. */
 export type Finding = Pick<Conflict, 'kind' | 'mine' | 'theirs' | 'fields' | 'error'>;
@@ -31,32 +31,34 @@ export function answer(
   const by = (changed: Entry) => entries.with(at, changed);
   const winner = result.winner ?? result.current;
   const known = winner ? knowClock(synced, winner.revision.clock) : synced;
-  const mine = wanted(op, before, payloadOf(winner));
+  const theirs = winner?.kind === 'delete' ? null : winner?.payload;
+  const mine = wanted(op, before, theirs);
+  const answered: Answered = { entries: others, synced: known };
   if (!result.success) {
-    if (result.retry) return { entries: by({ ...entry, retry: result.error ?? '' }), synced: known };
-    if (result.errorCode === 'BASE_MISSING') return { entries: by({ ...entry, waits: true }), synced: known };
-    const isCondition = result.errorCode === 'RECORD_CONFLICT' || result.errorCode === 'FIELD_CONFLICT';
-    const theirs = payloadOf(winner);
-    const refused: Answered = { entries: others, synced: known };
-    if (!isCondition) refused.finding = { kind: 'refused', mine, theirs, error: reasonOf(result) };
-    else if (!isEqual(mine, theirs)) refused.finding = { kind: 'changed', mine, theirs };
-    return refused;
+    const { retry, errorCode: code = 'REFUSED', error: message = '', sqlState, constraint } = result;
+    if (retry) answered.entries = by({ ...entry, retry: message });
+    else if (code === 'BASE_MISSING') answered.entries = by({ ...entry, waits: true });
+    else if (code !== 'RECORD_CONFLICT' && code !== 'FIELD_CONFLICT') {
+      answered.finding = { kind: 'refused', mine, theirs, error: { code, message, sqlState, constraint } };
+    } else if (!isEqual(mine, theirs)) answered.finding = { kind: 'changed', mine, theirs };
+    return answered;
   }
-  const version = result.serverVersion!;
-  const isBehind = winner !== undefined && winner.serverVersion < version;
-  const isLast = at === entries.length - 1;
-  if (isBehind && winner.kind === 'delete' && entry.unknowing && mine) {
+  const { serverVersion: version = 0, payload: stored, lost, replayed } = result;
+  const winners = winner?.serverVersion ?? version;
+  if (winner?.kind === 'delete' && winners < version && entry.unknowing && mine) {
     const left = others.filter((other) => other.op.operation !== 'patch');
     const again = makeAgain(op, mine, winner.revision, see(known, entries).clock, author);
     return { entries: [...left, again], synced: known };
   }
-  const answered: Answered = { entries: others, synced: known };
-  const finding = isLast ? lossOf(result, isBehind, mine, author) : undefined;
-  if (finding) answered.finding = finding;
-  const told = Math.max(version, winner?.serverVersion ?? 0);
-  if (Math.min(version, winner?.serverVersion ?? version) > cursor) {
+  // What the author lost to somebody else at the op's turn, if it makes a difference.
+  if (at === entries.length - 1) {
+    if (winner && winners < version && !author.isOwn(winner.revision.hlc)) {
+      if (!isEqual(mine, theirs)) answered.finding = { kind: 'lost', mine, theirs };
+    } else if (lost && !replayed) answered.finding = { kind: 'lost', mine, fields: lost };
+  }
+  if (Math.min(version, winners) > cursor) {
     const { unknowing: _, retry: __, ...rest } = entry;
-    answered.entries = by({ ...rest, answered: told, ...(result.payload && { stored: result.payload }) });
+    answered.entries = by({ ...rest, answered: Math.max(version, winners), ...(stored && { stored }) });
   }
   return answered;
 }
@@ -71,58 +73,35 @@ export function wanted(
   return op.operation === 'put' ? see(undefined, entries).payload : null;
 }
 
-/** What the author of an op lost at its turn to somebody else, if it makes a difference. */
-function lossOf(result: PushResult, isBehind: boolean, mine: Payload | null, author: Author): Finding | undefined {
-  const { winner, lost, replayed } = result;
-  if (isBehind && !author.isOwn(winner!.revision.hlc)) {
-    const theirs = payloadOf(winner);
-    return isEqual(mine, theirs) ? undefined : { kind: 'lost', mine, theirs };
-  }
-  return lost && !replayed ? { kind: 'lost', mine, fields: lost } : undefined;
-}
-
-function payloadOf(winner: Winner | undefined): Payload | null | undefined {
-  return winner?.kind === 'delete' ? null : winner?.payload;
-}
-
-function reasonOf({ errorCode, error, sqlState, constraint }: PushResult): NonNullable<Conflict['error']> {
-  return { code: errorCode ?? 'REFUSED', message: error ?? '', sqlState, constraint };
-}
-
-export function knowClock(synced: Synced | undefined, clock: number): Synced {
-  if (!synced) return { version: 0, register: null, newest: null, payload: null, clock };
+export function knowClock(synced: Synced = UNKNOWN, clock: number): Synced {
   return clock > synced.clock ? { ...synced, clock } : synced;
 }
 
 /** What is synced of a record after a change that was pulled. */
 export function apply(synced: Synced | undefined, change: Change): Synced {
   const { op, applied, payload, fields, stamp, serverVersion: version } = change;
-  const clock = Math.max(synced?.clock ?? 0, stamp.clock);
+  const known = knowClock(synced, stamp.clock);
   // A patch that was superseded in its own call has no payload; what superseded it follows.
-  if (!applied || version <= (synced?.version ?? 0) || (op !== 'delete' && !payload)) {
-    return knowClock(synced, clock);
-  }
-  const next: Synced = {
+  if (!applied || version <= known.version || (op !== 'delete' && !payload)) return known;
+  return {
     version,
     register: revisionOf(op === 'patch' ? change.base! : stamp),
     newest: stamp.opId,
-    payload: payload && op !== 'delete' ? payload : null,
-    clock,
+    payload: op === 'delete' ? null : payload!,
+    clock: known.clock,
+    ...(fields && { fields }),
   };
-  if (fields) next.fields = fields;
-  return next;
 }
 
 export function syncedOf({ kind, payload, revision, fields, opId, serverVersion }: SnapshotItem): Synced {
-  const synced: Synced = {
+  return {
     version: serverVersion,
     register: revision,
     newest: opId ?? revision.opId,
     payload: kind === 'row' ? payload! : null,
     clock: revision.clock,
+    ...(fields && { fields }),
   };
-  if (fields) synced.fields = fields;
-  return synced;
 }
 
 /** The entries of a record that stay after a complete pull or snapshot up to the cursor. */

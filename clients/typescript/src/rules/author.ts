@@ -4,8 +4,8 @@ import type { Author } from './edit.ts';
  * never goes back, whatever the system's clock does. */
 export class Clock implements Author {
   readonly deviceId: string;
-  #millis = 0;
-  #counter = 0;
+  /** The time and counter of the last one. */
+  #last = '';
   readonly #now: () => number;
 
   constructor(deviceId: string, last: string | null, now: () => number = Date.now) {
@@ -16,17 +16,17 @@ export class Clock implements Author {
 
   /** Goes on after an hlc that this device has made, perhaps in another tab. */
   observe(hlc: string): void {
-    const [, millis, counter] = /^(\d{13}):(\d{4}):/.exec(hlc) ?? [];
-    if (!millis || (Number(millis) - this.#millis || Number(counter) - this.#counter) <= 0) return;
-    this.#millis = Number(millis);
-    this.#counter = Number(counter);
+    const [made = ''] = /^\d{13}:\d{4}:/.exec(hlc) ?? [];
+    if (made > this.#last) this.#last = made;
   }
 
   newHlc(): string {
     const now = Math.floor(Math.min(Math.max(0, this.#now()), 9_999_999_999_999));
-    if (now > this.#millis) [this.#millis, this.#counter] = [now, 0];
-    else if (++this.#counter > 9999) [this.#millis, this.#counter] = [this.#millis + 1, 0];
-    return `${digits(this.#millis, 13)}:${digits(this.#counter, 4)}:${this.deviceId}`;
+    let [millis = 0, counter = 0] = this.#last.split(':').map(Number);
+    if (now > millis) [millis, counter] = [now, 0];
+    else if (++counter > 9999) [millis, counter] = [millis + 1, 0];
+    this.#last = `${digits(millis, 13)}:${digits(counter, 4)}:`;
+    return this.#last + this.deviceId;
   }
 
   newOpId(): string {
@@ -38,14 +38,13 @@ export class Clock implements Author {
   }
 }
 
-function digits(value: number, length: number): string {
-  return String(value).padStart(length, '0');
+function digits(value: number, length: number, radix = 10): string {
+  return value.toString(radix).padStart(length, '0').slice(-length);
 }
 
 /** A UUID that begins with the time (version 7), which keeps the server's indexes compact. */
 export function newId(now: number = Date.now()): string {
-  const hex = (value: number, length: number) => value.toString(16).padStart(length, '0').slice(-length);
-  const random = Array.from(crypto.getRandomValues(new Uint8Array(9)), (byte) => hex(byte, 2));
-  const digits = `${hex(Math.max(0, Math.floor(now)), 12)}7${random.join('')}`;
-  return digits.replace(/^(.{8})(.{4})(.{4})(.{3})/, '$1-$2-$3-8$4-');
+  const random = Array.from(crypto.getRandomValues(new Uint8Array(9)), (byte) => digits(byte, 2, 16));
+  const all = `${digits(Math.max(0, Math.floor(now)), 12, 16)}7${random.join('')}`;
+  return all.replace(/^(.{8})(.{4})(.{4})(.{3})/, '$1-$2-$3-8$4-');
 }

@@ -1,14 +1,14 @@
-import type { Op, Payload, Revision } from '../wire.ts';
-import { isEqual } from './json.ts';
+import type { Op, Payload, Revision, Stamp } from '../wire.ts';
+import { isEqual, isName, pick } from './json.ts';
 import { isSame, revisionOf } from './revision.ts';
 import { type Entry, type Synced, type View, holderOf, see } from './view.ts';
 
 /** How the edits of a table become ops. */
 export interface EditRules {
   /** The server's table allows patches. */
-  patches: boolean;
-  /** Edits are stored only if nobody else has edited the same since. */
-  conditional: boolean;
+  patches?: boolean;
+  /** `ask`: edits are stored only if nobody else has edited the same since. */
+  conflicts?: 'merge' | 'ask';
 }
 
 export interface Author {
@@ -39,32 +39,25 @@ export function edit(
 ): Edited | null {
   const seen = see(synced, entries);
   if (isEqual(value, seen.payload)) return null;
-  const stamp = () => ({
-    clock: seen.clock + 1,
-    hlc: author.newHlc(),
-    opId: author.newOpId(),
-    deviceId: author.deviceId,
-  });
+  const isAsking = rules.conflicts === 'ask';
+  const stamp = () => stampBy(author, seen.clock);
   const changed = value && rules.patches ? changedFields(seen, value) : null;
   if (changed) {
     const op: Op = { ...key, operation: 'patch', payload: changed, base: seen.register!, stamp: stamp() };
-    if (rules.conditional) op.expected = holders(seen, changed);
-    else {
-      const merged = mergePatch(entries.at(-1), op, seen);
-      if (merged) return { dropped: [entries.at(-1)!], added: merged };
-    }
-    return { dropped: [], added: { op, sent: false } };
+    if (isAsking) op.expected = holders(seen, changed);
+    const merged = isAsking ? null : mergePatch(entries.at(-1), op, seen);
+    return { dropped: merged ? entries.slice(-1) : [], added: merged ?? { op, sent: false } };
   }
-  const kept = rules.conditional ? entries.length : entries.findLastIndex((entry) => !isFree(entry)) + 1;
+  const kept = isAsking ? entries.length : entries.findLastIndex((entry) => !isFree(entry)) + 1;
   const dropped = entries.slice(kept);
-  const before = kept === entries.length ? seen : see(synced, entries.slice(0, kept));
+  const before = see(synced, entries.slice(0, kept));
   const isUnknown = before.register === null;
   if (value === null && isUnknown) return { dropped, added: null };
   const op: Op = { ...key, operation: value ? 'put' : 'delete', stamp: stamp() };
   if (value) op.payload = value;
   op.parent = before.newest ?? 'none';
   // Behind an own op without such a condition it would say nothing of what others wrote.
-  if (rules.conditional && entries.every(({ op }) => typeof op.expected === 'string')) {
+  if (isAsking && entries.every(({ op }) => typeof op.expected === 'string')) {
     op.expected = seen.payload || !value ? op.parent : 'none';
   }
   const added: Entry = { op, sent: false };
@@ -74,16 +67,15 @@ export function edit(
 
 /** A put of the value with another clock, for an op that lost to a delete of which its author
  * did not know. */
-export function makeAgain(op: Op, value: Payload, winner: Revision, clock: number, author: Author): Entry {
-  const { tableName, pk } = op;
-  const stamp = {
-    clock: Math.max(winner.clock, clock) + 1,
-    hlc: author.newHlc(),
-    opId: author.newOpId(),
-    deviceId: author.deviceId,
-  };
+export function makeAgain({ tableName, pk }: Op, value: Payload, winner: Revision, clock: number, author: Author): Entry {
+  const stamp = stampBy(author, Math.max(winner.clock, clock));
   const again: Op = { tableName, pk, operation: 'put', payload: value, parent: winner.opId, stamp };
   return { op: again, sent: false };
+}
+
+/** Of an op after the highest clock known of its record. */
+function stampBy(author: Author, known: number): Stamp {
+  return { clock: known + 1, hlc: author.newHlc(), opId: author.newOpId(), deviceId: author.deviceId };
 }
 
 /** The fields by which the value differs, if a patch can write them all: only a put takes a field
@@ -91,19 +83,14 @@ export function makeAgain(op: Op, value: Payload, winner: Revision, clock: numbe
 function changedFields(seen: View, value: Payload): Payload | null {
   if (!seen.payload) return null;
   if (Object.keys(seen.payload).some((name) => !Object.hasOwn(value, name))) return null;
-  const changed = Object.entries(value).filter(
-    ([name, member]) => !Object.hasOwn(seen.payload!, name) || !isEqual(member, seen.payload![name]),
-  );
-  return changed.every(([name]) => isFieldName(name)) ? Object.fromEntries(changed) : null;
-}
-
-function isFieldName(name: string): boolean {
-  return name !== '' && !name.includes('\0') && new TextEncoder().encode(name).length <= 128;
+  const changed = pick(value, (name, member) => (
+    !Object.hasOwn(seen.payload!, name) || !isEqual(member, seen.payload![name])
+  ));
+  return Object.keys(changed).every((name) => isName(name, 128)) ? changed : null;
 }
 
 function holders(seen: View, changed: Payload): { [field: string]: string } {
-  const holder = (name: string) => (holderOf(seen.fields, name) ?? seen.register!).opId;
-  return Object.fromEntries(Object.keys(changed).map((name) => [name, holder(name)]));
+  return Object.fromEntries(Object.keys(changed).map((name) => [name, (holderOf(seen.fields, name) ?? seen.register!).opId]));
 }
 
 /** Whether the entry may still be changed, or left out: no server can have it. */
@@ -119,8 +106,8 @@ function mergePatch(last: Entry | undefined, op: Op, seen: View): Entry | null {
   }
   if (last.op.operation === 'patch' && isSame(last.op.base, op.base)) {
     const revision = revisionOf(last.op.stamp);
-    const visible = Object.entries(last.op.payload!).filter(([name]) => isSame(holderOf(seen.fields, name), revision));
-    return { ...last, op: { ...op, payload: { ...Object.fromEntries(visible), ...op.payload } } };
+    const visible = pick(last.op.payload!, (name) => isSame(holderOf(seen.fields, name), revision));
+    return { ...last, op: { ...op, payload: { ...visible, ...op.payload } } };
   }
   return null;
 }

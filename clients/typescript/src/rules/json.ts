@@ -10,6 +10,16 @@ export function isEqual(a: Json | undefined, b: Json | undefined): boolean {
     && members.every(([name, member]) => Object.hasOwn(b, name) && isEqual(member, (b as Payload)[name]));
 }
 
+/** The members of an object that pass. */
+export function pick(payload: Payload, passes: (name: string, value: Json) => boolean): Payload {
+  return Object.fromEntries(Object.entries(payload).filter(([name, value]) => passes(name, value)));
+}
+
+/** Whether a server takes it as a name or key of at most so many bytes. */
+export function isName(text: string, most: number): boolean {
+  return text !== '' && !text.includes('\0') && (3 * text.length <= most || new TextEncoder().encode(text).length <= most);
+}
+
 /** Servers accept 100, by default. */
 const DEEPEST = 500;
 
@@ -21,32 +31,23 @@ export function toPayload(row: unknown): Payload {
 }
 
 function copy(value: unknown, path: string, level: number): Json {
-  switch (typeof value) {
-    case 'string':
-      if (!value.isWellFormed()) break;
-      return value;
-    case 'boolean':
-      return value;
-    case 'number':
-      if (!Number.isFinite(value)) break;
-      return value;
-    case 'object': {
-      if (value === null) return null;
-      if (level > DEEPEST) throw new TypeError('it contains itself, or is nested too deeply');
-      if (Array.isArray(value)) return Array.from(value, (item, i) => copy(item, `${path}[${i}]`, level + 1));
-      if (!isPlain(value)) break;
-      // Not by assignment, which would make a member named __proto__ the prototype.
-      return Object.fromEntries(
-        Object.entries(value)
-          .filter(([, member]) => member !== undefined)
-          .map(([name, member]) => {
-            const at = path === '' ? name : `${path}.${name}`;
-            return [copy(name, at, level), copy(member, at, level + 1)];
-          }),
-      );
-    }
+  if (typeof value === 'string' && value.isWellFormed()) return value;
+  if (typeof value === 'boolean' || Number.isFinite(value) || value === null) return value as Json;
+  if (level > DEEPEST) throw new TypeError('it contains itself, or is nested too deeply');
+  if (Array.isArray(value)) return Array.from(value, (item, i) => copy(item, `${path}[${i}]`, level + 1));
+  if (!isPlain(value)) {
+    const kind = typeof value === 'object' ? value.constructor?.name : String(value);
+    throw new TypeError(`${path || 'it'} is not JSON: ${kind}`);
   }
-  throw new TypeError(`${path || 'it'} is not JSON: ${describe(value)}`);
+  // Not by assignment, which would make a member named __proto__ the prototype.
+  return Object.fromEntries(
+    Object.entries(value)
+      .filter(([, member]) => member !== undefined)
+      .map(([name, member]) => {
+        const at = path === '' ? name : `${path}.${name}`;
+        return [copy(name, at, level), copy(member, at, level + 1)];
+      }),
+  );
 }
 
 function isPlain(value: unknown): value is Record<string, unknown> {
@@ -54,8 +55,4 @@ function isPlain(value: unknown): value is Record<string, unknown> {
   const prototype = Object.getPrototypeOf(value);
   // The prototype of a class is refused, that of another realm's plain object is not.
   return prototype === null || Object.getPrototypeOf(prototype) === null;
-}
-
-function describe(value: unknown): string {
-  return typeof value === 'object' ? (value?.constructor?.name ?? 'object') : String(value);
 }

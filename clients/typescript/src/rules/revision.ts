@@ -3,18 +3,9 @@ import type { Revision } from '../wire.ts';
 /** Compares by the bytes of UTF-8, as Postgres does; JavaScript compares by UTF-16 units, where
  * surrogates come before the units above them. */
 export function compareBytes(a: string, b: string): number {
-  const length = Math.min(a.length, b.length);
-  for (let i = 0; i < length; i++) {
-    const x = a.charCodeAt(i);
-    const y = b.charCodeAt(i);
-    if (x !== y) return inOrder(x) - inOrder(y);
-  }
-  return a.length - b.length;
-}
-
-/** Moves surrogates above all other units. */
-function inOrder(unit: number): number {
-  return unit >= 0xe000 ? unit - 0x800 : unit >= 0xd800 ? unit + 0x2000 : unit;
+  let i = 0;
+  while (i < a.length && a[i] === b[i]) i++;
+  return (a.codePointAt(i) ?? -1) - (b.codePointAt(i) ?? -1);
 }
 
 /** Negative, zero or positive; a missing revision is below every other. */

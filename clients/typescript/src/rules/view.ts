@@ -43,25 +43,18 @@ export interface View {
   clock: number;
 }
 
-export function see(synced: Synced | undefined, entries: readonly Entry[]): View {
-  const view: View = {
-    payload: synced?.payload ?? null,
-    register: synced?.register ?? null,
-    fields: synced?.fields ?? {},
-    newest: synced?.newest ?? null,
-    clock: synced?.clock ?? 0,
-  };
-  for (const field of Object.values(view.fields)) view.clock = Math.max(view.clock, field.clock);
-  const inOrder = entries.length < 2 ? entries : entries.toSorted(byRevision);
-  for (const entry of inOrder) {
+/** Of a record of which nothing is known. */
+export const UNKNOWN: Synced = { version: 0, register: null, newest: null, payload: null, clock: 0 };
+
+export function see(synced: Synced = UNKNOWN, entries: readonly Entry[]): View {
+  const { version, payload, register, fields = {}, newest, clock } = synced;
+  const view: View = { payload, register, fields, newest, clock };
+  for (const field of Object.values(fields)) view.clock = Math.max(view.clock, field.clock);
+  for (const entry of entries.toSorted((a, b) => compare(a.op.stamp, b.op.stamp))) {
     view.clock = Math.max(view.clock, entry.op.stamp.clock);
-    lay(entry, view, synced?.version ?? 0);
+    lay(entry, view, version);
   }
   return view;
-}
-
-function byRevision(a: Entry, b: Entry): number {
-  return compare(a.op.stamp, b.op.stamp);
 }
 
 /** The revision that holds a field. A field may have the name of what each object has, like
@@ -74,21 +67,20 @@ export function holderOf(fields: Fields | undefined, name: string): Revision | u
 function lay({ op, stored, answered }: Entry, view: View, version: number): void {
   // The server's row is worth showing until a pull has brought it, or a newer one.
   const row = stored && version < answered! ? stored : undefined;
+  const revision = revisionOf(op.stamp);
   if (op.operation !== 'patch') {
-    if (compare(op.stamp, view.register) <= 0) return;
+    if (compare(revision, view.register) <= 0) return;
     view.payload = op.operation === 'put' ? (row ?? op.payload!) : null;
-    view.register = revisionOf(op.stamp);
+    view.register = revision;
     view.fields = {};
-    view.newest = op.stamp.opId;
-  } else if (view.payload && isSame(op.base, view.register)) {
-    const won = Object.keys(op.payload!).filter((name) => compare(op.stamp, holderOf(view.fields, name)) > 0);
+  } else {
+    if (!view.payload || !isSame(op.base, view.register)) return;
+    const won = Object.entries(op.payload!).filter(([name]) => compare(revision, holderOf(view.fields, name)) > 0);
     if (won.length === 0) return;
-    const revision = revisionOf(op.stamp);
-    const values = won.map((name) => [name, op.payload![name]!] as const);
-    view.payload = row ?? { ...view.payload, ...Object.fromEntries(values) };
-    view.fields = { ...view.fields, ...Object.fromEntries(won.map((name) => [name, revision])) };
-    view.newest = op.stamp.opId;
+    view.payload = row ?? { ...view.payload, ...Object.fromEntries(won) };
+    view.fields = { ...view.fields, ...Object.fromEntries(won.map(([name]) => [name, revision])) };
   }
+  view.newest = op.stamp.opId;
 }
 
 /** Whether what is synced holds an op, or ops that beat it. */

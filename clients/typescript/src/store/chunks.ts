@@ -52,15 +52,15 @@ export class Chunks<T> {
 
   /** The values of chunks that were read, each once and in order, as this transaction has them. */
   meet(chunks: Iterable<Chunk<T>>): T[] {
-    const met = new Map<number, Chunk<T>>();
+    const met = new Set<Chunk<T>>();
     for (const read of chunks) {
       const chunk = this.#met.get(read.seq!) ?? read;
-      met.set(chunk.seq!, chunk);
-      if (chunk !== read || this.#met.has(chunk.seq!)) continue;
+      met.add(chunk);
+      if (this.#met.has(chunk.seq!)) continue;
       this.#met.set(chunk.seq!, chunk);
       for (const value of chunk.values) this.#places.set(this.#layout.idOf(value), chunk);
     }
-    return [...met.values()].sort((a, b) => a.seq! - b.seq!).flatMap(({ values }) => values);
+    return inOrder(met).flatMap(({ values }) => values);
   }
 
   async all(): Promise<T[]> {
@@ -75,7 +75,7 @@ export class Chunks<T> {
     const index = this.#store.index('keys');
     const limit = 2 * keys.length;
     const sorted = keys.toSorted();
-    let found = await done(index.getAllKeys(IDBKeyRange.bound(sorted[0]!, sorted.at(-1)!), limit));
+    let found = await done(index.getAllKeys(IDBKeyRange.bound(sorted[0], sorted.at(-1)), limit));
     if (found.length === limit) found = (await results(keys.map((key) => index.getKey(key)))).filter((seq) => seq !== undefined);
     return this.meet(await results([...new Set(found)].map((seq) => this.#store.get(seq) as IDBRequest<Chunk<T>>)));
   }
@@ -85,13 +85,14 @@ export class Chunks<T> {
   put(id: string, value?: T): void {
     const { idOf } = this.#layout;
     const chunk = this.#places.get(id);
+    const values = value ? [value] : [];
     if (!chunk) {
-      if (value) this.#added.push(value);
+      this.#added.push(...values);
       return;
     }
     this.#places.delete(id);
     if (value) this.#places.set(idOf(value), chunk);
-    chunk.values.splice(chunk.values.findIndex((other) => idOf(other) === id), 1, ...(value ? [value] : []));
+    chunk.values.splice(chunk.values.findIndex((other) => idOf(other) === id), 1, ...values);
     this.#touched.add(chunk);
   }
 
@@ -99,15 +100,16 @@ export class Chunks<T> {
   join(): void {
     const { size, idOf, keyOf } = this.#layout;
     let last: Chunk<T> | undefined;
-    for (const chunk of [...this.#met.values()].sort((a, b) => a.seq! - b.seq!)) {
-      const fits = last && this.#touched.has(chunk) && last.values.length + chunk.values.length <= size;
-      const keys = new Set(fits ? last!.values.map(keyOf) : []);
-      if (!fits || chunk.values.some((value) => keys.has(keyOf(value)))) {
-        last = this.#touched.has(chunk) ? chunk : undefined;
+    for (const chunk of inOrder(this.#met.values())) {
+      const isTouched = this.#touched.has(chunk);
+      const keys = new Set(last?.values.map(keyOf));
+      const isFull = keys.size + chunk.values.length > size;
+      if (!last || !isTouched || isFull || chunk.values.some((value) => keys.has(keyOf(value)))) {
+        last = isTouched ? chunk : undefined;
         continue;
       }
-      for (const value of chunk.values) this.#places.set(idOf(value), last!);
-      last!.values.push(...chunk.values.splice(0));
+      for (const value of chunk.values) this.#places.set(idOf(value), last);
+      last.values.push(...chunk.values.splice(0));
     }
   }
 
@@ -116,7 +118,7 @@ export class Chunks<T> {
     const requests: IDBRequest[] = [];
     const emptied: number[] = [];
     for (const chunk of this.#touched) {
-      if (chunk.values.length > 0) requests.push(this.#store.put(this.#fill(chunk)));
+      if (chunk.values[0]) requests.push(this.#store.put(this.#fill(chunk)));
       else emptied.push(chunk.seq!);
     }
     for (let i = 0; i < emptied.length;) {
@@ -127,7 +129,7 @@ export class Chunks<T> {
     for (let i = 0; i < this.#added.length; i += size) {
       requests.push(this.#store.add(this.#fill({ keys: [], values: this.#added.slice(i, i + size) })));
     }
-    if (this.#added.length > 0) this.#isWhole = false;
+    if (this.#added[0]) this.#isWhole = false;
     this.#touched.clear();
     this.#added = [];
     await results(requests);
@@ -142,16 +144,20 @@ export class Chunks<T> {
 
   async keys(): Promise<Key[]> {
     const keys: Key[] = [];
-    for (let after = 0; ;) {
+    for (let after: number | undefined = 0; after !== undefined;) {
       const chunks: Chunk<T>[] = await done(this.#store.getAll(IDBKeyRange.lowerBound(after, true), 250));
       for (const chunk of chunks) keys.push(...chunk.keys);
-      if (chunks.length === 0) return keys;
-      after = chunks.at(-1)!.seq!;
+      after = chunks.at(-1)?.seq;
     }
+    return keys;
   }
 
   /** How many values there are, and how many are marked. */
   async counts(): Promise<number[]> {
     return await results(['keys', 'marked'].map((name) => this.#store.index(name).count()));
   }
+}
+
+function inOrder<T>(chunks: Iterable<Chunk<T>>): Chunk<T>[] {
+  return [...chunks].sort((a, b) => a.seq! - b.seq!);
 }

@@ -1,10 +1,10 @@
 import Dexie, { type DBCore, type DBCoreGetRequest, type DBCoreMutateRequest, type DBCoreMutateResponse, type DBCorePutRequest, type DBCoreTable, type DBCoreTransaction } from 'dexie';
 import { SyncError } from '../error.ts';
-import { toPayload } from '../rules/json.ts';
+import { isName, pick, toPayload } from '../rules/json.ts';
 import { see } from '../rules/view.ts';
 import type { Payload } from '../wire.ts';
 import { DexieTx, FEW, OWN, STORES, type ShownTables } from './dexie_tx.ts';
-import { all, done } from './requests.ts';
+import { all } from './requests.ts';
 import { type Key, type Known, type Part, type State, type Store, type Tx, keyOf, partsOf } from './store.ts';
 
 export type { ShownTable } from './dexie_tx.ts';
@@ -102,17 +102,16 @@ export class DexieStore implements Store {
   // be lost after an await in it.
   #capture(table: DBCoreTable, request: DBCoreMutateRequest, capture: Capture): Promise<DBCoreMutateResponse> {
     const trans = request.trans as IDBTransaction;
-    const tx = new DexieTx(trans, this.#tables, undefined);
+    const tx = new DexieTx(trans, this.#tables);
     // A row of another key may go, it is of no record.
     const isDelete = request.type === 'delete' || request.type === 'deleteRange';
-    const pkOf = (pk: unknown) => (isDelete && typeof pk !== 'string' ? '' : checkPk(table.name, pk));
-    const keysOf = (pks: unknown[]) => pks.map((pk) => keyOf(table.name, pkOf(pk)));
-    const write = (keys: Key[], payloads: Payload[] | null): Promise<DBCoreMutateResponse> => {
+    const keysOf = (pks: unknown[]) => pks.map((pk) => (
+      keyOf(table.name, isDelete && typeof pk !== 'string' ? '' : checkPk(table.name, pk))
+    ));
+    const write = (keys: Key[], payloads?: Payload[]): Promise<DBCoreMutateResponse> => {
       const record = (response: DBCoreMutateResponse, state: State | undefined, known: Known[]) => {
-        const values = new Map<Key, Payload | null>();
-        keys.forEach((key, i) => {
-          if (!response.failures[i]) values.set(key, payloads && payloads[i]!);
-        });
+        const written = keys.map((key, i) => [key, payloads ? payloads[i]! : null] as const);
+        const values = new Map(written.filter((_, i) => !response.failures[i]));
         const changed = known.filter(({ key }) => values.has(key));
         for (const was of changed) {
           const payload = values.get(was.key);
@@ -132,15 +131,14 @@ export class DexieStore implements Store {
       const state = tx.askState();
       return table.mutate(request).then((response) => record(response, state.result, known()));
     };
+    const { primaryKey } = table.schema;
     if (request.type === 'deleteRange') {
-      const { lower, upper, lowerOpen, upperOpen } = request.range;
-      const range = rangeOf(lower, upper, lowerOpen, upperOpen);
-      return done(trans.objectStore(table.name).getAllKeys(range)).then((pks) => write(keysOf(pks), null));
+      const query = { index: primaryKey, range: request.range };
+      return table.query({ trans, values: false, query }).then(({ result }) => write(keysOf(result)));
     }
     try {
-      const { extractKey } = table.schema.primaryKey;
-      const keys = keysOf(request.keys ?? (request as DBCorePutRequest).values.map((value) => extractKey!(value)));
-      if (request.type === 'delete') return write(keys, null);
+      const keys = keysOf(request.keys ?? (request as DBCorePutRequest).values.map((value) => primaryKey.extractKey!(value)));
+      if (request.type === 'delete') return write(keys);
       const payloads = request.values.map((value, i) => checkRow(keys[i]!, value));
       // The row is the payload, to which members that are undefined do not belong.
       request = { ...request, values: payloads };
@@ -156,13 +154,13 @@ function versionsOf(db: Dexie): { _cfg: { version: number } }[] {
 }
 
 function checkDatabase(db: Dexie, tables: ShownTables): void {
-  if (db.isOpen()) throw new SyncError('TOO_LATE', 'the database is open: call this before its first use');
-  if (versionsOf(db).length === 0) throw new SyncError('NO_VERSION', 'declare the tables first, by db.version().stores()');
+  if (db.isOpen()) throw new SyncError('TOO_LATE', 'the database is open already');
+  if (versionsOf(db).length === 0) throw new SyncError('NO_VERSION', 'declare the tables first');
   for (const name of tables.keys()) {
     const schema = db.tables.find((table) => table.name === name)?.schema;
     if (!schema) throw new SyncError('NO_TABLE', `the database has no table ${name}`);
     if (schema.primKey.auto || schema.primKey.compound) {
-      throw new SyncError('INVALID_KEY', `the key of the table ${name} is not text that the app makes, like a UUID`);
+      throw new SyncError('INVALID_KEY', `the key of the table ${name} is not text of the app`);
     }
     // Records of others could not be shown.
     const unique = schema.indexes.find((index) => index.unique);
@@ -171,9 +169,8 @@ function checkDatabase(db: Dexie, tables: ShownTables): void {
 }
 
 function checkPk(table: string, pk: unknown): string {
-  const isValid = typeof pk === 'string' && pk !== '' && pk.isWellFormed() && !pk.includes('\0')
-    && (pk.length <= 341 || new TextEncoder().encode(pk).length <= 1024);
-  if (!isValid) throw new SyncError('INVALID_KEY', `the key of a record of ${table} is not text of 1 to 1024 bytes`);
+  const isValid = typeof pk === 'string' && pk.isWellFormed() && isName(pk, 1024);
+  if (!isValid) throw new SyncError('INVALID_KEY', `a key of the table ${table} is not text of 1 to 1024 bytes`);
   return pk;
 }
 
@@ -191,8 +188,7 @@ function checkRow(key: Key, row: unknown): Payload {
 function fromRow(table: DBCoreTable, was: Known, before: Payload | undefined, row: Payload): Payload {
   const { payload } = see(was.synced, was.entries);
   if (!payload) return row;
-  const hidden = Object.entries(payload).filter(([name]) => before && !Object.hasOwn(before, name));
-  const whole = { ...Object.fromEntries(hidden), ...row };
+  const whole = { ...pick(payload, (name) => !!before && !Object.hasOwn(before, name)), ...row };
   const { keyPath } = table.schema.primaryKey;
   if (typeof keyPath === 'string' && payload[keyPath] !== row[keyPath]) {
     // The key of a row is text, that of its record may be a number, or left out.
@@ -200,10 +196,4 @@ function fromRow(table: DBCoreTable, was: Known, before: Payload | undefined, ro
     else delete whole[keyPath];
   }
   return whole;
-}
-
-function rangeOf(lower: unknown, upper: unknown, lowerOpen = false, upperOpen = false): IDBKeyRange {
-  if (upper === undefined) return IDBKeyRange.lowerBound(lower, lowerOpen);
-  if (lower === undefined) return IDBKeyRange.upperBound(upper, upperOpen);
-  return IDBKeyRange.bound(lower, upper, lowerOpen, upperOpen);
 }

@@ -1,7 +1,7 @@
 import Dexie, { type DBCore } from 'dexie';
 import { groupBy } from '../rules/group.ts';
-import { isEqual } from '../rules/json.ts';
-import { type Entry, type Synced, see } from '../rules/view.ts';
+import { isEqual, pick } from '../rules/json.ts';
+import { type Entry, type Synced, UNKNOWN, see } from '../rules/view.ts';
 import type { Op, Payload, SnapshotItem } from '../wire.ts';
 import { Chunks, type Layout } from './chunks.ts';
 import { replacements } from './replacements.ts';
@@ -31,6 +31,14 @@ const OUTBOX: Layout<Entry> = {
   isMarked: ({ retry }) => retry !== undefined,
 };
 
+type AppRows = ReadonlyMap<Key, Payload | undefined>;
+
+/** What the app sees of a record, null for nothing. */
+interface Shown {
+  key: Key;
+  payload: Payload | null;
+}
+
 /** Up to so many keys are looked up one by one. */
 export const FEW = 30;
 
@@ -54,9 +62,9 @@ export class DexieTx implements Tx {
   /** Records whose payload is the app's row. */
   readonly #inRow = new Set<Key>();
   /** The app's rows, of the records that were read last. */
-  appRows = new Map<Key, Payload>();
+  appRows: AppRows = new Map();
 
-  constructor(trans: IDBTransaction, tables: ShownTables, core: DBCore | undefined) {
+  constructor(trans: IDBTransaction, tables: ShownTables, core?: DBCore) {
     this.#trans = trans;
     this.#tables = tables;
     this.#core = core;
@@ -64,7 +72,7 @@ export class DexieTx implements Tx {
     this.#outbox = new Chunks(trans, '_sync_outbox', OUTBOX);
   }
 
-  #store(name: OwnStore): IDBObjectStore {
+  #store(name: string): IDBObjectStore {
     return this.#trans.objectStore(name);
   }
 
@@ -87,36 +95,37 @@ export class DexieTx implements Tx {
       await done(last);
       return known();
     }
-    const byTable = groupBy(keys, (key) => partsOf(key).tableName);
-    const [synced, entries, ...rows] = await all([
-      this.#synced.some(keys),
-      this.#outbox.all(),
-      ...[...byTable].filter(([name]) => this.#tables.has(name)).map(([name, some]) => this.#readRows(name, some)),
-    ] as const);
-    return this.#gather(keys, synced, entries, new Map(rows.flat()));
+    const [synced, entries] = await all([this.#synced.some(keys), this.#outbox.all()]);
+    // Of a record that nobody knows the row is not asked for.
+    const met = new Set([...synced.map(SYNCED.keyOf), ...entries.map(OUTBOX.keyOf)]);
+    const shown = keys.filter((key) => met.has(key) && this.#tables.has(partsOf(key).tableName));
+    const rows = await results(shown.map((key) => this.#askRow(key)));
+    return this.#gather(keys, synced, entries, new Map(shown.map((key, i) => [key, rows[i]])));
+  }
+
+  #askRow(key: Key): IDBRequest<Payload | undefined> {
+    const { tableName, pk } = partsOf(key);
+    return this.#store(tableName).get(pk);
   }
 
   /** Asks for a few records. They are known once the last request is done. */
   ask(keys: readonly Key[]): { last: IDBRequest; known: () => Known[] } {
-    const asked = keys.map((key) => {
-      const { tableName, pk } = partsOf(key);
-      return {
-        key,
-        row: this.#tables.has(tableName) ? this.#trans.objectStore(tableName).get(pk) as IDBRequest<Payload> : undefined,
-        synced: this.#synced.ask(key),
-        entries: this.#outbox.ask(key),
-      };
-    });
+    const asked = keys.map((key) => ({
+      key,
+      row: this.#tables.has(partsOf(key).tableName) ? this.#askRow(key) : undefined,
+      synced: this.#synced.ask(key),
+      entries: this.#outbox.ask(key),
+    }));
     const known = () => this.#gather(
       keys,
       this.#synced.meet(asked.flatMap(({ synced }) => synced.result)),
       this.#outbox.meet(asked.flatMap(({ entries }) => entries.result)),
-      new Map(asked.flatMap(({ key, row }) => (row?.result ? [[key, row.result]] : []))),
+      new Map(asked.map(({ key, row }) => [key, row?.result])),
     );
     return { last: asked.at(-1)!.entries, known };
   }
 
-  #gather(keys: readonly Key[], synced: StoredSynced[], entries: Entry[], rows: Map<Key, Payload>): Known[] {
+  #gather(keys: readonly Key[], synced: StoredSynced[], entries: Entry[], rows: AppRows): Known[] {
     this.appRows = rows;
     const syncedOf = new Map(synced.map((stored) => [stored.key, stored]));
     const entriesOf = groupBy(entries, ({ op }) => keyOf(op.tableName, op.pk));
@@ -127,26 +136,11 @@ export class DexieTx implements Tx {
   }
 
   #toSynced({ key, ...stored }: StoredSynced, row: Payload | undefined): Synced {
-    const { payload } = stored;
+    if (stored.payload === undefined && row) this.#inRow.add(key);
+    const { payload = row } = stored;
     if (payload !== undefined) return { ...stored, payload };
-    if (row) {
-      this.#inRow.add(key);
-      return { ...stored, payload: row };
-    }
     // Somebody removed the row behind our back: nothing is known but the clock.
-    return { version: 0, register: null, newest: null, payload: null, clock: stored.clock };
-  }
-
-  /** The rows of these records, and perhaps of others. */
-  async #readRows(tableName: string, keys: readonly Key[]): Promise<[Key, Payload][]> {
-    const store = this.#trans.objectStore(tableName);
-    const pks = keys.map((key) => partsOf(key).pk);
-    const sorted = pks.toSorted();
-    const range = IDBKeyRange.bound(sorted[0]!, sorted.at(-1)!);
-    const limit = 2 * pks.length;
-    let [found, rows] = await all([done(store.getAllKeys(range, limit)), done<(Payload | undefined)[]>(store.getAll(range, limit))]);
-    if (found.length === limit) [found, rows] = [pks, await results(pks.map((pk) => store.get(pk)))];
-    return rows.flatMap((row, i) => (row ? [[keyOf(tableName, found[i] as string), row]] : []));
+    return { ...UNKNOWN, clock: stored.clock };
   }
 
   async outbox(): Promise<Entry[]> {
@@ -170,18 +164,15 @@ export class DexieTx implements Tx {
   }
 
   async save(changes: readonly Changed[]): Promise<void> {
-    const rows = new Map<string, Map<string, Payload | null>>();
+    const shown: Shown[] = [];
     for (const { was, synced, entries } of changes) {
       const { key } = was;
       const { tableName, pk } = partsOf(key);
       const now = synced === undefined ? was.synced : (synced ?? undefined);
-      if (entries) this.#replace(was.entries, entries);
+      for (const [opId, by] of replacements(was.entries, entries ?? was.entries)) this.#outbox.put(opId, by);
       const { payload } = see(now, entries ?? was.entries);
       const isShown = this.#tables.has(tableName);
-      if (isShown && this.#core && !isEqual(payload, see(was.synced, was.entries).payload)) {
-        if (!rows.has(tableName)) rows.set(tableName, new Map());
-        rows.get(tableName)!.set(pk, payload);
-      }
+      if (this.#core && !isEqual(payload, see(was.synced, was.entries).payload)) shown.push({ key, payload });
       const isRow = isShown && payload !== null && payload === now?.payload
         && this.#toRow(tableName, pk, payload) === payload;
       if (synced === null) this.#synced.put(key);
@@ -193,40 +184,34 @@ export class DexieTx implements Tx {
     await all([
       this.#synced.write(),
       this.#outbox.write(),
-      ...[...rows].map(([tableName, values]) => this.#write(tableName, values)),
+      this.#write(shown),
     ]);
-  }
-
-  #replace(old: readonly Entry[], entries: readonly Entry[]): void {
-    const { replaced, added } = replacements(old, entries);
-    for (const [{ op }, by] of replaced) this.#outbox.put(op.stamp.opId, by ?? undefined);
-    for (const entry of added) this.#outbox.put(entry.op.stamp.opId, entry);
   }
 
   async show(keys: readonly Key[]): Promise<void> {
     const known = await this.known(keys);
-    for (const [tableName, some] of groupBy(known, ({ key }) => partsOf(key).tableName)) {
-      if (!this.#tables.has(tableName)) continue;
-      const values = some.map(({ key, synced, entries }) => [partsOf(key).pk, see(synced, entries).payload] as const);
-      await this.#write(tableName, new Map(values));
-    }
+    await this.#write(known.map(({ key, synced, entries }) => ({ key, payload: see(synced, entries).payload })));
   }
 
   /** Writes the app's rows. */
-  async #write(tableName: string, values: ReadonlyMap<string, Payload | null>): Promise<void> {
-    const table = this.#core!.table(tableName);
+  async #write(shown: readonly Shown[]): Promise<void> {
     const trans = this.#trans;
-    const puts = [...values].filter((value): value is [string, Payload] => value[1] !== null);
-    const keys = [...values].filter(([, payload]) => payload === null).map(([pk]) => pk);
-    const responses = await all([
-      table.mutate({ type: 'delete', trans, keys }),
-      table.mutate({
-        type: 'put',
-        trans,
-        values: puts.map(([pk, payload]) => this.#toRow(tableName, pk, payload)),
-        ...(table.schema.primaryKey.outbound && { keys: puts.map(([pk]) => pk) }),
-      }),
-    ]);
+    const byTable = groupBy(shown, ({ key }) => partsOf(key).tableName);
+    const responses = await all([...byTable].filter(([name]) => this.#tables.has(name)).flatMap(([name, some]) => {
+      const table = this.#core!.table(name);
+      const keys: string[] = [];
+      const gone: string[] = [];
+      const values: Payload[] = [];
+      for (const { key, payload } of some) {
+        const { pk } = partsOf(key);
+        (payload ? keys : gone).push(pk);
+        if (payload) values.push(this.#toRow(name, pk, payload));
+      }
+      return [
+        table.mutate({ type: 'delete', trans, keys: gone }),
+        table.mutate({ type: 'put', trans, values, ...(table.schema.primaryKey.outbound && { keys }) }),
+      ];
+    }));
     const failure = responses.flatMap(({ failures }) => Object.values(failures))[0];
     if (failure) throw failure;
   }
@@ -234,10 +219,10 @@ export class DexieTx implements Tx {
   /** The row that shows a record: the payload itself if it can be. */
   #toRow(tableName: string, pk: string, payload: Payload): Payload {
     const { fields } = this.#tables.get(tableName)!;
-    const { keyPath } = this.#trans.objectStore(tableName);
+    const { keyPath } = this.#store(tableName);
     let row = payload;
     if (fields && Object.keys(payload).some((name) => !fields.includes(name))) {
-      row = Object.fromEntries(Object.entries(payload).filter(([name]) => fields.includes(name)));
+      row = pick(payload, (name) => fields.includes(name));
     }
     if (typeof keyPath !== 'string' || Dexie.getByKeyPath(row, keyPath) === pk) return row;
     const keyed = structuredClone(row);
@@ -284,7 +269,7 @@ export class DexieTx implements Tx {
   }
 
   async rows(tableName: string, after: string | null, limit: number): Promise<Row[]> {
-    const store = this.#trans.objectStore(tableName);
+    const store = this.#store(tableName);
     const range = IDBKeyRange.bound(after ?? '', [], after !== null, true);
     const [pks, values] = await all([done(store.getAllKeys(range, limit)), done(store.getAll(range, limit))]);
     return pks.map((pk, i) => ({ pk: pk as string, value: values[i] }));

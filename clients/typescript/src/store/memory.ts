@@ -96,14 +96,10 @@ class MemoryTx implements Tx {
 
   #replace(old: readonly Entry[], entries: readonly Entry[]) {
     const { outbox } = this.#content;
-    const { replaced, added } = replacements(old, entries);
-    for (const [entry, by] of replaced) {
-      const at = outbox.findIndex(({ op }) => op.stamp.opId === entry.op.stamp.opId);
-      if (at < 0) continue;
-      if (by) outbox[at] = by;
-      else outbox.splice(at, 1);
+    for (const [opId, by] of replacements(old, entries)) {
+      const at = outbox.findIndex(({ op }) => op.stamp.opId === opId);
+      outbox.splice(at < 0 ? outbox.length : at, 1, ...(by ? [by] : []));
     }
-    outbox.push(...added);
   }
 
   async outbox() {

@@ -1,25 +1,22 @@
 import type { Entry } from '../rules/view.ts';
 
-/** How a record's part of the outbox becomes another one: what is put in the place of an old
- * entry, null for nothing, and what is added at the end. An entry that is new and stands where an
- * old one that left stood takes its place. */
-export function replacements(old: readonly Entry[], entries: readonly Entry[]): {
-  replaced: [Entry, Entry | null][];
-  added: Entry[];
-} {
+/** How a record's part of the outbox becomes another one: what is put in the place of the entry
+ * with an opId, nothing if it leaves; an entry whose own opId is new there is added at the end. One
+ * that is new takes the place of an old one that leaves, if there is one. */
+export function replacements(old: readonly Entry[], entries: readonly Entry[]): [opId: string, by?: Entry][] {
   const idOf = ({ op }: Entry) => op.stamp.opId;
-  const before = new Map(old.map((entry) => [idOf(entry), entry]));
-  const staying = new Set(entries.map(idOf));
-  const freed = old.filter((entry) => !staying.has(idOf(entry)));
-  const replaced: [Entry, Entry | null][] = [];
+  const left = new Map(old.map((entry) => [idOf(entry), entry]));
+  const places: [string, Entry?][] = [];
   const added: Entry[] = [];
   for (const entry of entries) {
-    const same = before.get(idOf(entry));
-    if (same === entry) continue;
-    const place = same ?? freed.pop();
-    if (place) replaced.push([place, entry]);
-    else added.push(entry);
+    const id = idOf(entry);
+    const before = left.get(id);
+    if (!before) added.push(entry);
+    else if (before !== entry) places.push([id, entry]);
+    left.delete(id);
   }
-  replaced.push(...freed.map((entry): [Entry, null] => [entry, null]));
-  return { replaced, added };
+  const freed = [...left.keys()];
+  for (const entry of added) places.push([freed.pop() ?? idOf(entry), entry]);
+  for (const id of freed) places.push([id]);
+  return places;
 }

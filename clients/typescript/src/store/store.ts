@@ -9,8 +9,8 @@ export function keyOf(tableName: string, pk: string): Key {
 }
 
 export function partsOf(key: Key): { tableName: string; pk: string } {
-  const end = key.indexOf('\0');
-  return { tableName: key.slice(0, end), pk: key.slice(end + 1) };
+  const [tableName, pk] = key.split('\0') as [string, string];
+  return { tableName, pk };
 }
 
 /** What a device keeps of a record. */

@@ -3,6 +3,7 @@ import { type StandardSchema, createCollection, createLiveQueryCollection, creat
 import Dexie from 'dexie';
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
 import { syncTables } from '../../src/index.ts';
+import type { Entry } from '../../src/rules/view.ts';
 import { syncExtCollectionOptions, writeMutations } from '../../src/tanstack-db.ts';
 import { removeExamples, runExample } from './support/example.ts';
 import { TanstackClient, type Todo, closeClients, database } from './support/tanstack_client.ts';
@@ -120,6 +121,9 @@ test('what is written offline outlasts a restart, and is pushed once, whatever i
   a.line.down();
   await a.todos.insert({ id: 'x', title: 'milk' }).when('settled');
   await a.todos.insert({ id: 'y', title: 'tea' }).when('settled');
+  // What was sent cannot change any more.
+  a.sync.retry();
+  await eventually(async () => (await a.sync.export() as { outbox: Entry[] }).outbox.map(({ sent }) => sent)).toEqual([true, true]);
   await a.todos.update('x', (draft) => { draft.title = 'bread'; }).when('settled');
   const again = await a.restart();
   expect(again.titles()).toEqual({ x: 'bread', y: 'tea' });

@@ -128,7 +128,7 @@ describe('a pull', () => {
 });
 
 describe('an edit that was overwritten by somebody who had not seen it', () => {
-  const whole = { rulesOf: () => ({ patches: false, conditional: false }) };
+  const whole = { rulesOf: () => ({ patches: false }) };
 
   beforeEach(async () => {
     phone = await TestDevice.open(server, undefined, whole);

@@ -141,7 +141,7 @@ describe('a push', () => {
   });
 
   test('answers_several_ops_of_a_record_one_after_the_other', async () => {
-    phone = await TestDevice.open(server, undefined, { rulesOf: () => ({ patches: true, conditional: true }) });
+    phone = await TestDevice.open(server, undefined, { rulesOf: () => ({ patches: true, conflicts: 'ask' }) });
     await phone.write('notes', 'a', { n: 1 });
     await phone.write('notes', 'a', { n: 2 });
     await phone.write('notes', 'a', { n: 3 });
@@ -216,7 +216,7 @@ describe('what the user is told', () => {
   });
 
   test('that_it_lost_what_it_wrote_to_an_edit_it_had_not_seen', async () => {
-    const laptop = await TestDevice.open(server, undefined, { rulesOf: () => ({ patches: false, conditional: false }) });
+    const laptop = await TestDevice.open(server, undefined, { rulesOf: () => ({ patches: false, conflicts: 'merge' }) });
     await laptop.write('notes', 'a', { n: 'laptop' });
     await laptop.write('notes', 'b', { n: 'laptop' });
     await laptop.push();
@@ -229,7 +229,7 @@ describe('what the user is told', () => {
   });
 
   test('what_others_made_of_it_also_where_the_reply_says_so_with_an_earlier_op', async () => {
-    const whole = { rulesOf: () => ({ patches: false, conditional: false }) };
+    const whole = { rulesOf: () => ({ patches: false }) };
     const laptop = await TestDevice.open(server, undefined, whole);
     for (const n of [1, 2, 3]) {
       await laptop.write('notes', 'a', { n: `laptop ${n}` });
@@ -246,7 +246,7 @@ describe('what the user is told', () => {
   });
 
   test('that_an_edit_on_condition_met_another_one_with_all_edits_that_build_on_it', async () => {
-    phone = await TestDevice.open(server, undefined, { rulesOf: () => ({ patches: true, conditional: true }) });
+    phone = await TestDevice.open(server, undefined, { rulesOf: () => ({ patches: true, conflicts: 'ask' }) });
     const laptop = await TestDevice.open(server);
     await laptop.write('notes', 'a', { n: 1, m: 1, k: 1 });
     await laptop.sync();

@@ -3,6 +3,7 @@ import Dexie from 'dexie';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { SyncError } from '../../src/error.ts';
+import type { EditRules } from '../../src/rules/edit.ts';
 import { isEqual } from '../../src/rules/json.ts';
 import { DexieStore } from '../../src/store/dexie.ts';
 import { MemoryStore } from '../../src/store/memory.ts';
@@ -41,10 +42,10 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 );
 
 /** Three devices: one that merges, one of puts alone, one that edits on condition. */
-const RULES = [
-  { patches: true, conditional: false },
-  { patches: false, conditional: false },
-  { patches: true, conditional: true },
+const RULES: EditRules[] = [
+  { patches: true, conflicts: 'merge' },
+  { patches: false, conflicts: 'merge' },
+  { patches: true, conflicts: 'ask' },
 ];
 
 class World {

@@ -169,7 +169,7 @@ describe('fields that this version of the app does not know', () => {
   const tables = { notes: { fields: ['id', 'n', 'm'] }, files: {} };
 
   test('are_not_shown_and_are_kept_by_every_way_of_writing', async () => {
-    const app = await App.open({ tables, rules: { patches: false, conditional: false } });
+    const app = await App.open({ tables, rules: { patches: false, conflicts: 'merge' } });
     await theirs(app, { a: { ...note('a'), color: 'red' }, b: { ...note('b'), color: 'blue' } });
     await app.device.pull();
     expect(await app.notes.toArray()).toEqual([note('a'), note('b')]);

@@ -10,10 +10,10 @@ import { TestAuthor } from '../support/author.ts';
 import { patch, put, remove, revision, synced } from '../support/record.ts';
 
 const key = { tableName: 't', pk: 'p' };
-const merge: EditRules = { patches: true, conditional: false };
-const ask: EditRules = { patches: true, conditional: true };
-const whole: EditRules = { patches: false, conditional: false };
-const askWhole: EditRules = { patches: false, conditional: true };
+const merge: EditRules = { patches: true, conflicts: 'merge' };
+const ask: EditRules = { patches: true, conflicts: 'ask' };
+const whole: EditRules = { patches: false, conflicts: 'merge' };
+const askWhole: EditRules = { patches: false, conflicts: 'ask' };
 
 let author = new TestAuthor();
 beforeEach(() => {
@@ -29,7 +29,7 @@ function write(value: Payload | null, server: Synced | undefined, entries: Entry
 }
 
 describe('an edit of any record', () => {
-  const rules = fc.record({ patches: fc.boolean(), conditional: fc.boolean() });
+  const rules = fc.record({ patches: fc.boolean(), conflicts: fc.constantFrom('merge' as const, 'ask' as const) });
   const value = fc.option(payload);
   // Values near to what is seen are the usual edits.
   const any = fc.tuple(record, rules, value, fc.subarray(['a', 'b', 'c', '__proto__', 'constructor'])).map(([state, rules, value, changed]) => {
@@ -108,7 +108,7 @@ describe('an edit of any record', () => {
     fc.assert(fc.property(any, ({ synced, entries, rules, value }) => {
       const op = edit(key, value, synced, entries, rules, author)?.added?.op;
       if (!rules.patches) expect(op?.operation).not.toBe('patch');
-      if (!rules.conditional) expect(op?.expected).toBeUndefined();
+      if (rules.conflicts !== 'ask') expect(op?.expected).toBeUndefined();
     }));
   });
 });

@@ -26,7 +26,7 @@ export class TestDevice {
       user: null,
       filter: null,
       fields: Object.fromEntries(tables.map((name) => [name, null])),
-      rulesOf: () => ({ patches: true, conditional: false }),
+      rulesOf: () => ({ patches: true, conflicts: 'merge' }),
       tell: (event, detail) => this.told.push({ event, detail } as Told),
       now: () => now++,
       pushLimit: 500,
