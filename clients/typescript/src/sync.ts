@@ -125,6 +125,7 @@ export class Sync {
   readonly #live: Live;
   readonly tables: ReadonlyMap<string, TableOptions>;
   #tabs: Tabs | undefined;
+  #leading: Promise<void> = Promise.resolve();
   #turn: Promise<unknown> = Promise.resolve();
   #wake: () => void = () => {};
   /** After a failure only time, the network or the app's `retry` begins another round. */
@@ -176,7 +177,8 @@ export class Sync {
     if (this.#tabs) return;
     this.#set({ phase: 'starting', error: null });
     const tabs = new Tabs(this.#store.name, {
-      lead: (signal) => this.#lead(signal),
+      // What led before, here, ends first: it may still be storing something.
+      lead: (signal) => (this.#leading = this.#leading.then(() => this.#lead(signal))),
       receive: (message) => this.#receive(message),
       status: () => this.status.value,
     });
@@ -385,6 +387,7 @@ export class Sync {
   }
 
   async #lead(signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return;
     this.#set({ isLeader: true });
     const leave = new AbortController();
     globalThis.addEventListener?.('online', () => this.retry(), { signal: leave.signal });

@@ -30,8 +30,10 @@ export class Tabs {
   readonly #options: TabOptions;
   readonly #channel: BroadcastChannel | undefined;
   readonly #end = new AbortController();
+  /** The last request for the lock; aborted when it need not wait any more, or leads no more. */
+  #turn = new AbortController();
+  /** The one that leads. */
   #leading: AbortController | undefined;
-  #waiting = new AbortController();
   /** It has started, and there are Web Locks. */
   #takesTurns = false;
   #asked: ReturnType<typeof setTimeout> | undefined;
@@ -50,7 +52,7 @@ export class Tabs {
 
   start(): void {
     if (!locks()) {
-      void this.#lead();
+      void this.#lead(this.#turn);
       return;
     }
     this.#takesTurns = true;
@@ -60,13 +62,14 @@ export class Tabs {
     }
     const timer = setInterval(this.#ask, ROUNDS);
     this.#end.signal.addEventListener('abort', () => clearInterval(timer));
+    // A hidden one too wants to know how it goes.
+    this.send({ type: 'who' });
     this.#ask();
   }
 
   stop(): void {
     this.#end.abort();
-    this.#waiting.abort();
-    this.#leading?.abort();
+    this.#turn.abort();
     clearTimeout(this.#asked);
     this.#channel?.close();
   }
@@ -103,25 +106,24 @@ export class Tabs {
   /** Leads when its turn comes, or at once by stealing the lock. */
   #request(steal: boolean): void {
     if (!this.#takesTurns || this.isLeader || this.#end.signal.aborted) return;
-    this.#waiting.abort();
-    const waiting = new AbortController();
-    this.#waiting = waiting;
-    const options = steal ? { steal } : { signal: waiting.signal };
-    locks()!.request(this.#name, options, () => this.#lead()).catch(() => {
+    this.#turn.abort();
+    const turn = new AbortController();
+    this.#turn = turn;
+    const options = steal ? { steal } : { signal: turn.signal };
+    locks()!.request(this.#name, options, () => this.#lead(turn)).catch(() => {
       // It gave up waiting, or the lock was stolen: wait for another turn.
-      this.#leading?.abort();
-      this.#leading = undefined;
-      if (waiting === this.#waiting) this.#request(false);
+      turn.abort();
+      if (this.#leading === turn) this.#leading = undefined;
+      if (this.#turn === turn) this.#request(false);
     });
   }
 
-  async #lead(): Promise<void> {
-    if (this.#end.signal.aborted) return;
-    const leading = new AbortController();
-    this.#leading = leading;
+  async #lead(turn: AbortController): Promise<void> {
+    if (turn.signal.aborted) return;
+    this.#leading = turn;
     this.announce();
-    await this.#options.lead(leading.signal);
-    if (this.#leading === leading) this.#leading = undefined;
+    await this.#options.lead(turn.signal);
+    if (this.#leading === turn) this.#leading = undefined;
   }
 }
 

@@ -1,25 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync } from 'node:fs';
+import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Browser, type BrowserContext, type CDPSession, type Page, chromium } from 'playwright-core';
+import { args, executablePath } from '../../../support/chromium.ts';
 
-const program = process.env.SYNC_EXT_CHROMIUM ?? '/usr/bin/chromium';
-
-export const hasChromium = existsSync(program);
-
-const OPTIONS = [
-  '--headless',
-  '--no-sandbox',
-  '--disable-gpu',
-  '--disable-quic',
-  '--no-first-run',
-  '--disable-background-networking',
-  '--disable-component-update',
-  '--disable-sync',
-  '--remote-debugging-port=0',
-];
+export const hasChromium = executablePath !== undefined;
 
 /** A browser with a profile of its own on the disk, of one user. Its tabs are hidden and frozen as
  * a window's are: playwright would keep each one visible in a browser that it starts itself. */
@@ -38,7 +25,8 @@ export class Chromium {
     const folder = mkdtempSync(join(tmpdir(), 'sync-ext-chromium-'));
     // Ends with the program that it is started for, however that ends.
     const script = '"$@" < /dev/null & read -r _; kill $!; wait $!; rm -rf "$0"';
-    const browser = spawn('sh', ['-c', script, folder, program, ...OPTIONS, `--user-data-dir=${folder}`], {
+    const options = ['--headless', '--remote-debugging-port=0', `--user-data-dir=${folder}`, ...args];
+    const browser = spawn('sh', ['-c', script, folder, executablePath!, ...options], {
       detached: true,
       stdio: ['pipe', 'ignore', 'pipe'],
     });

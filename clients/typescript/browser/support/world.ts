@@ -2,6 +2,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { Cluster } from '../../../support/cluster.ts';
+import type { Todo } from './app.ts';
 import { Chromium, type Tab } from './chromium.ts';
 import { Front } from './front.ts';
 
@@ -76,11 +77,16 @@ export class World {
       select sync_gc('${workspace}')`);
   }
 
-  /** What the server has: titles by pk. */
-  async records(workspace: string): Promise<Record<string, string>> {
-    const found = await this.sql(`select coalesce(json_object_agg(pk, payload -> 'title'), '{}')
-      from sync_ext.current_record where workspace_id = '${workspace}' and not deleted`);
-    return JSON.parse(found) as Record<string, string>;
+  /** What the server has, in the order of the keys. */
+  async records(workspace: string): Promise<Todo[]> {
+    return JSON.parse(await this.sql(`select coalesce(json_agg(payload order by pk), '[]')
+      from sync_ext.current_record where workspace_id = '${workspace}' and not deleted`)) as Todo[];
+  }
+
+  /** How many ops the server has accepted. */
+  async head(workspace: string): Promise<number> {
+    return Number(await this.sql(`select max(server_version) from sync_ext.change_log
+      join sync_ext.workspace using (workspace_key) where workspace_id = '${workspace}'`));
   }
 
   async browser(user: string): Promise<Chromium> {
