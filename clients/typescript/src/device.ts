@@ -467,12 +467,12 @@ export class Device {
     const known = async (keys: Key[]) => (
       isFresh ? keys.map((key): Known => ({ key, entries: pending.get(key) ?? [] })) : await tx.known(keys)
     );
-    const taken = async ({ key, synced: old }: Known, now: Known['synced']) => {
+    // Without a wait for each record: of many waits for nothing Dexie loses its transaction.
+    const findTaken = ({ synced: old }: Known, now: Known['synced']): Finding | undefined => {
       // Without a loss, a record that is not listed was deleted, and the delete purged.
       if (!old || !(state.historyLost || now) || !isTaken(old, now, isOwn)) return;
       if (isEqual(old.payload, now?.payload ?? null)) return;
-      const finding: Finding = { kind: 'restored', mine: old.payload, theirs: now?.payload ?? null };
-      await this.#find(tx, key, old.newest!, finding);
+      return { kind: 'restored', mine: old.payload, theirs: now?.payload ?? null };
     };
     let stored = 0;
     for (let page = 0; page < pages; page++) {
@@ -484,7 +484,8 @@ export class Device {
           const synced = syncedOf(items[i]!);
           const isSame = was.synced?.version === synced.version && was.synced.newest === synced.newest;
           if (isSame) continue;
-          await taken(was, synced);
+          const finding = findTaken(was, synced);
+          if (finding) await this.#find(tx, was.key, was.synced!.newest!, finding);
           changes.push({ was, synced });
         }
         await tx.save(changes);
@@ -494,7 +495,10 @@ export class Device {
     }
     for (const keys of inParts([...left])) {
       const gone = await tx.known(keys);
-      for (const was of gone) await taken(was, undefined);
+      for (const was of gone) {
+        const finding = findTaken(was, undefined);
+        if (finding) await this.#find(tx, was.key, was.synced!.newest!, finding);
+      }
       await tx.save(gone.map((was) => ({ was, synced: null })));
     }
     this.#options.tell('progress', { received: records, stored, isOver: true });
