@@ -38,7 +38,7 @@ describe('of two tabs', () => {
     await world.tab('ann', workspace);
     await eventually(() => world.front.requests.at(-1)!.path, '/live');
     await twoTabs(world, workspace);
-    const stream = world.front.made('ann', 'live').at(-1)!;
+    const stream = world.front.requests.at(-1)!;
     const [requests, pieces] = [world.front.requests.length, stream.pieces];
     // The gateway sends a sign of life every two seconds.
     await eventually(() => stream.pieces >= pieces + 3, true);

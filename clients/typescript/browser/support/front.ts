@@ -71,18 +71,18 @@ export class Front {
     this.#cut.delete(user);
   }
 
-  /** Holds the answer to the next request of a user to one path, by its last part. */
-  hold(user: string, name: string): Held {
+  /** Holds the answer to the next request of a user to one path, by its last part, that matches. */
+  hold(user: string, name: string, isMeant: (made: Made) => boolean = () => true): Held {
     const [answered, answer] = later<Made>();
     const [released, release] = later<void>();
-    const matches = (made: Made) => made.user === user && made.path.endsWith(`/${name}`);
+    const matches = (made: Made) => made.user === user && made.path.endsWith(`/${name}`) && isMeant(made);
     this.#holds.add({ matches, answered, answer, released, release });
     return { answered, release };
   }
 
-  /** The requests of a user that were made to one path, by its last part. */
-  made(user: string, name: string): Made[] {
-    return this.requests.filter((made) => made.user === user && made.path.endsWith(`/${name}`));
+  /** The requests of a workspace that were made to one path, by its last part. */
+  made(workspace: string, name: string): Made[] {
+    return this.requests.filter(({ path }) => path === `/workspaces/${workspace}/${name}`);
   }
 
   /** The streams of a user that are open now. */

@@ -70,11 +70,11 @@ export class World {
   /** From now on a new device has to begin with a snapshot, because a delete is purged. */
   async purge(workspace: string): Promise<void> {
     const op = (operation: string, clock: number) => `select sync_push('${workspace}', json_build_array(json_build_object(
-      'tableName', 'todos', 'operation', '${operation}', 'pk', 'purged', 'payload', json_build_object(),
+      'tableName', 'todos', 'operation', '${operation}', 'pk', 'purged', 'payload', json_build_object('id', 'purged'),
       'stamp', json_build_object('deviceId', 'server', 'opId', gen_random_uuid(), 'hlc', 'h', 'clock', ${clock}))));`;
     await this.sql(`${op('put', 1)} ${op('delete', 2)} ${op('put', 3).replaceAll('purged', 'last')}
       update sync_ext.change_log set created_at = created_at - interval '31 days';
-      select sync_gc('${workspace}')`);
+      call sync_gc_all('${workspace}', pause => '0')`);
   }
 
   /** What the server has, in the order of the keys. */
