@@ -312,6 +312,12 @@ export class Sync {
     this.#set({ phase: 'storage', error: { code: 'BLOCKED', message } });
   }
 
+  /** For a store: its database was closed. If the browser has removed it, it begins anew. */
+  closed(): void {
+    this.#pullAt = 0;
+    this.#wakeUnlessResting();
+  }
+
   #wakeUnlessResting(): void {
     if (!this.#isResting) this.#wake();
   }
@@ -533,7 +539,8 @@ export class Sync {
   /** Tells of an error. Returns how long to wait. */
   #fail(error: unknown, failures = 1): number {
     const known = error instanceof SyncError ? error : undefined;
-    const { name, message } = error as Error;
+    // Dexie's tells that a transaction was aborted, and why inside.
+    const { name, message } = (error as { inner?: Error }).inner ?? error as Error;
     const code = known?.code ?? name;
     const remedy = known?.remedy ?? 'storage';
     const phase = { stop: 'refused', login: 'unauthorized', storage: 'storage' } as const;

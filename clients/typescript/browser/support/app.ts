@@ -27,6 +27,8 @@ export interface App extends Opened {
   watch(): void;
   /** Each state of it. */
   seen: Todo[][];
+  /** Text that cannot be compressed. */
+  noise(length: number): string;
 }
 
 declare global {
@@ -63,6 +65,7 @@ globalThis.app = {
   stores,
   watch: () => void liveQuery(() => app.todos.toArray()).subscribe((todos) => app.seen.push(todos)),
   seen: [],
+  noise: (length) => Array.from({ length: length / 10 }, () => Math.random().toString(36).slice(2, 12).padEnd(10)).join(''),
   ...open(workspace, { version }),
 };
 if (!query.has('manual')) void app.sync.start().catch(() => {});

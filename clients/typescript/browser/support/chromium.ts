@@ -101,6 +101,13 @@ export class Tab {
     await crashed;
   }
 
+  /** How many bytes the pages of its origin may store while it is open; by default as many as the
+   * disk allows. */
+  async limit(quotaSize?: number): Promise<void> {
+    const { origin } = new URL(this.page.url());
+    await this.devtools.send('Storage.overrideQuotaForOrigin', { origin, ...(quotaSize !== undefined && { quotaSize }) });
+  }
+
   async close(): Promise<void> {
     await this.page.close();
   }

@@ -17,6 +17,7 @@ export const test = base.extend<{ world: World; workspace: string }>({
   workspace: async ({ world }, use) => {
     await use(await world.newWorkspace());
     await world.closeTabs();
+    for (const user of ['ann', 'bob']) world.front.mend(user);
   },
 }).runIf(hasChromium);
 
