@@ -83,13 +83,16 @@ export class Tab {
     await this.page.bringToFront();
   }
 
-  /** As the browser does with a tab that has been hidden for long: no timer and no reply reaches
-   * it any more. */
+  /** As a browser does with a tab that has been hidden for long: no timer and no answer reaches it
+   * any more; nor does what other tabs send, which Chromium would still deliver. */
   async freeze(): Promise<void> {
     await this.devtools.send('Page.setWebLifecycleState', { state: 'frozen' });
+    await this.devtools.send('Debugger.enable');
+    await this.devtools.send('Debugger.pause');
   }
 
   async thaw(): Promise<void> {
+    await this.devtools.send('Debugger.disable');
     await this.devtools.send('Page.setWebLifecycleState', { state: 'active' });
   }
 
