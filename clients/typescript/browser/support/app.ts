@@ -25,8 +25,9 @@ export interface App extends Opened {
   stores: { [name: string]: Opened };
   /** Begins to follow what the app shows. */
   watch(): void;
-  /** Each state of it. */
+  /** Each state of it, and when it came. */
   seen: Todo[][];
+  seenAt: number[];
   /** Text that cannot be compressed. */
   noise(length: number): string;
 }
@@ -63,8 +64,12 @@ globalThis.app = {
   user,
   open,
   stores,
-  watch: () => void liveQuery(() => app.todos.toArray()).subscribe((todos) => app.seen.push(todos)),
+  watch: () => void liveQuery(() => app.todos.toArray()).subscribe((todos) => {
+    app.seen.push(todos);
+    app.seenAt.push(Date.now());
+  }),
   seen: [],
+  seenAt: [],
   noise: (length) => Array.from({ length: length / 10 }, () => Math.random().toString(36).slice(2, 12).padEnd(10)).join(''),
   ...open(workspace, { version }),
 };
