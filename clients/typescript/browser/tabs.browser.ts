@@ -20,6 +20,8 @@ describe('of two tabs', () => {
     const tabs = await twoTabs(world, workspace);
     for (const tab of tabs) {
       await tab.page.evaluate((workspace) => app.open(workspace, { workspace }).sync.start(), second);
+      // The other one is hidden, and hears nothing but what it asks for.
+      await eventually(() => tab.page.evaluate((name) => app.stores[name]!.sync.status.value.phase, second), 'live');
     }
     const bob = await world.tab('bob', workspace);
     await bob.page.evaluate((workspace) => app.open(workspace, { workspace }).sync.start(), second);
