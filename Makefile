@@ -12,7 +12,8 @@ help:
 	@echo 'make proof     the long form of the tests, 30 minutes: SEED=7 MINUTES=60 (of simulation),'
 	@echo '               PARTS="small-world simulation access crash hostile long-life own_tables typed"'
 	@echo 'make client-proof plays histories of clients against the gateway: SEED=7 MINUTES=10;'
-	@echo '               client-browser tests the client in Chromium, client-bench measures it there'
+	@echo '               client-browser tests the client in Chromium, client-bench measures it there:'
+	@echo '               ROUNDS=5 RECORDS=100000'
 	@echo 'make mutations puts known bugs in and demands that the tests catch them (an hour);'
 	@echo '               mutations-table writes down which; mutants has cargo-mutants change'
 	@echo '               the crate core/ (20 minutes)'
@@ -49,7 +50,7 @@ client-browser:
 	@scripts/clients.sh --run typescript/browser test
 
 client-bench:
-	@scripts/clients.sh --run typescript/browser bench
+	@scripts/clients.sh --run typescript/browser bench $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(RECORDS),--records $(RECORDS))
 
 proof:
 	@scripts/proof.sh $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(PARTS)

@@ -30,12 +30,21 @@ if ! cmp -s package-lock.json "$installed"; then
   npm ci --silent --no-audit --no-fund --ignore-scripts
   cp package-lock.json "$installed"
 fi
+# Where there is no Chromium, tests in a browser are skipped.
+provide_browser() {
+  if [ -z "${CHROMIUM:-}" ] && ! command -v chromium chromium-browser google-chrome >/dev/null; then
+    (install_packages chromium) || say "Chromium cannot be installed: what needs it is not tested"
+  fi
+}
+
 if [ "${1:-}" = --run ]; then
+  [ "$2" != typescript/browser ] || provide_browser
   cd "$2"
   exec npm run --silent "$3" -- "${@:4}"
 fi
 [ $# -gt 0 ] || set -- typescript or3 demo proof
 for package in "$@"; do
+  case "$package" in demo | typescript/browser) provide_browser ;; esac
   for step in build typecheck test; do
     say "$step of clients/$package"
     (cd "$package" && npm run --silent --if-present "$step")

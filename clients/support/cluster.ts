@@ -195,6 +195,7 @@ export class Cluster {
       const psql = execFile(
         join(programs, 'psql'),
         [...options, '-d', database, '-f', '-'],
+        { maxBuffer: Infinity },
         (error, output, messages) => {
           if (error) reject(new Error(`psql failed: ${messages || error.message}`));
           else resolve(output.trimEnd());

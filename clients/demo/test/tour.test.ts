@@ -1,15 +1,8 @@
-import { existsSync } from 'node:fs';
 import { type Browser, type Page, chromium } from 'playwright-core';
 import { type PreviewServer, preview } from 'vite';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { args, executablePath } from '../../support/chromium.ts';
 import { Pane } from './pane.ts';
-
-const executablePath = [process.env.CHROMIUM, '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome']
-  .find((path) => path && existsSync(path));
-const args = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-  '--disable-component-update', '--disable-sync'];
-
-if (!executablePath) console.log('not tested: there is no Chromium (CHROMIUM=path)');
 
 describe.skipIf(!executablePath)('a tour of the demo', () => {
   let server: PreviewServer;

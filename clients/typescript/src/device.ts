@@ -450,11 +450,12 @@ export class Device {
   async #replaceSynced(tx: Tx, state: State, { pages, records }: Staged): Promise<void> {
     const isOwn = (hlc: string) => this.#author(state).isOwn(hlc);
     const left = new Set(await tx.syncedKeys());
-    const taken = async ({ key, synced: old }: Known, now?: Synced) => {
+    // No promise where there is nothing to tell: of many waits for nothing Dexie loses its transaction.
+    const taken = ({ key, synced: old }: Known, now?: Synced): Promise<void> | undefined => {
       // Without a loss, a record that is not listed was deleted, and the delete purged.
       if (!old || !(state.historyLost || now) || !isTaken(old, now, isOwn)) return;
       const [mine, theirs] = [old.payload, now?.payload ?? null];
-      if (!isEqual(mine, theirs)) await this.#find(tx, key, old.newest!, { kind: 'restored', mine, theirs });
+      if (!isEqual(mine, theirs)) return this.#find(tx, key, old.newest!, { kind: 'restored', mine, theirs });
     };
     let stored = 0;
     for (let page = 0; page < pages; page++) {
@@ -466,7 +467,8 @@ export class Device {
           const synced = syncedOf(items[i]!);
           const isSame = was.synced?.version === synced.version && was.synced.newest === synced.newest;
           if (isSame) continue;
-          await taken(was, synced);
+          const told = taken(was, synced);
+          if (told) await told;
           changes.push({ was, synced });
         }
         await tx.save(changes);
@@ -476,7 +478,10 @@ export class Device {
     }
     for (const keys of inParts([...left])) {
       const gone = await tx.known(keys);
-      for (const was of gone) await taken(was);
+      for (const was of gone) {
+        const told = taken(was);
+        if (told) await told;
+      }
       await tx.save(gone.map((was) => ({ was, synced: null })));
     }
     this.#options.tell('progress', { received: records, stored, isOver: true });

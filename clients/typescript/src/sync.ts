@@ -118,6 +118,7 @@ export class Sync {
   readonly #live: Live;
   readonly tables: ReadonlyMap<string, TableOptions>;
   #tabs: Tabs | undefined;
+  #leading: Promise<void> = Promise.resolve();
   #turn: Promise<unknown> = Promise.resolve();
   #wake: () => void = () => {};
   /** After a failure only time, the network or the app's `retry` begins another round. */
@@ -165,7 +166,8 @@ export class Sync {
     if (this.#tabs) return;
     this.#set({ phase: 'starting', error: null });
     const tabs = new Tabs(this.#store.name, {
-      lead: (signal) => this.#lead(signal),
+      // What led before, here, ends first: it may still be storing something.
+      lead: (signal) => (this.#leading = this.#leading.then(() => this.#lead(signal))),
       receive: (message) => this.#receive(message),
       status: () => this.status.value,
     });
@@ -300,6 +302,12 @@ export class Sync {
     this.#set({ phase: 'storage', error: { code: 'BLOCKED', message } });
   }
 
+  /** For a store: its database was closed. If the browser has removed it, it begins anew. */
+  closed(): void {
+    this.#pullAt = 0;
+    this.#wakeUnlessResting();
+  }
+
   #wakeUnlessResting(): void {
     if (!this.#isResting) this.#wake();
   }
@@ -375,6 +383,7 @@ export class Sync {
   }
 
   async #lead(signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return;
     this.#set({ isLeader: true });
     globalThis.addEventListener?.('online', () => this.retry(), { signal });
     let unfollow: (() => void) | undefined;
@@ -500,8 +509,9 @@ export class Sync {
   /** Tells of an error. Returns how long to wait. */
   #fail(error: unknown, failures = 1): number {
     const remedy = remedyOf(error);
-    const { name, message, status, retryAfter } = error as SyncError;
-    const told = { code: remedy === 'storage' ? name : (error as SyncError).code, message };
+    // Dexie's tells that a transaction was aborted, and why inside.
+    const { name, message, code, status, retryAfter } = (error as { inner?: Error }).inner as SyncError ?? error as SyncError;
+    const told = { code: remedy === 'storage' ? name : code, message };
     const phase = { stop: 'refused', login: 'unauthorized', storage: 'storage' } as const;
     this.#set({
       phase: phase[remedy as keyof typeof phase] ?? 'waiting',

@@ -30,8 +30,10 @@ export class Tabs {
   readonly #options: TabOptions;
   readonly #channel: BroadcastChannel;
   readonly #end = new AbortController();
+  /** The last request for the lock; aborted when it need not wait any more, or leads no more. */
+  #turn = new AbortController();
+  /** The one that leads. */
   #leading: AbortController | undefined;
-  #waiting: AbortController | undefined;
   /** Once it has started, if there are any. */
   #locks: LockManager | undefined;
   #asked: ReturnType<typeof setTimeout> | undefined;
@@ -51,7 +53,7 @@ export class Tabs {
   start(): void {
     this.#locks = globalThis.navigator?.locks;
     if (!this.#locks) {
-      void this.#lead();
+      void this.#lead(this.#turn);
       return;
     }
     this.#request(false);
@@ -62,8 +64,7 @@ export class Tabs {
 
   stop(): void {
     this.#end.abort();
-    this.#waiting?.abort();
-    this.#leading?.abort();
+    this.#turn.abort();
     clearTimeout(this.#asked);
     clearInterval(this.#rounds);
     this.#channel.close();
@@ -88,10 +89,11 @@ export class Tabs {
     this.send({ type: 'leader', isVisible: isVisible(), status: this.#options.status() });
   }
 
-  /** A visible tab asks for the leader, and takes over if it does not answer. */
+  /** A tab asks for the leader: how it goes. A visible one takes over if it does not answer. */
   readonly #ask = (): void => {
-    if (this.isLeader || !isVisible() || this.#asked !== undefined) return;
+    if (this.isLeader || this.#asked !== undefined) return;
     this.send({ type: 'who' });
+    if (!isVisible()) return;
     this.#asked = setTimeout(() => {
       this.#asked = undefined;
       this.#request(true);
@@ -101,25 +103,24 @@ export class Tabs {
   /** Leads when its turn comes, or at once by stealing the lock. */
   #request(steal: boolean): void {
     if (!this.#locks || this.isLeader || this.#end.signal.aborted) return;
-    this.#waiting?.abort();
-    const waiting = new AbortController();
-    this.#waiting = waiting;
-    const options = steal ? { steal } : { signal: waiting.signal };
-    this.#locks.request(this.#name, options, () => this.#lead()).catch(() => {
+    this.#turn.abort();
+    const turn = new AbortController();
+    this.#turn = turn;
+    const options = steal ? { steal } : { signal: turn.signal };
+    this.#locks.request(this.#name, options, () => this.#lead(turn)).catch(() => {
       // It gave up waiting, or the lock was stolen: wait for another turn.
-      this.#leading?.abort();
-      this.#leading = undefined;
-      if (waiting === this.#waiting) this.#request(false);
+      turn.abort();
+      if (this.#leading === turn) this.#leading = undefined;
+      if (this.#turn === turn) this.#request(false);
     });
   }
 
-  async #lead(): Promise<void> {
-    if (this.#end.signal.aborted) return;
-    const leading = new AbortController();
-    this.#leading = leading;
+  async #lead(turn: AbortController): Promise<void> {
+    if (turn.signal.aborted) return;
+    this.#leading = turn;
     this.announce();
-    await this.#options.lead(leading.signal);
-    if (this.#leading === leading) this.#leading = undefined;
+    await this.#options.lead(turn.signal);
+    if (this.#leading === turn) this.#leading = undefined;
   }
 }
 

@@ -17,6 +17,7 @@ async function open(name: string) {
     },
     captured() {},
     blocked() {},
+    closed() {},
   });
   const device = new Device(store, null as never, {
     workspace: 'w',

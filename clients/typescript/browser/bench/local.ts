@@ -11,25 +11,26 @@ const CONTENDERS = {
 };
 export type Contender = keyof typeof CONTENDERS;
 
-/** Writes into local databases, in turn. Returns the medians of the rounds. */
-export async function measureLocal(world: World, rounds: number, only?: Contender[]): Promise<Map<Contender, Local>> {
+/** Writes into local databases, in turn. Returns the medians of the rounds: milliseconds, and how
+ * many times as long as Dexie alone in the same round. */
+export async function measureLocal(world: World, { rounds, puts, bulk }: { rounds: number; puts: number; bulk: number }) {
   const browser = await world.browser('ann');
-  const found = new Map<Contender, Local[]>();
+  const found: { [name in Contender]?: Local }[] = [];
   for (let round = 0; round < rounds; round++) {
+    const locals: { [name in Contender]?: Local } = {};
     for (const [name, path] of Object.entries(CONTENDERS) as [Contender, string][]) {
-      if (only?.length && !only.includes(name)) continue;
       const tab = await browser.tab(`${world.front.url}${path}&workspace=${await world.newWorkspace()}`);
       await tab.page.waitForFunction(() => 'measure' in globalThis);
-      const local = await tab.page.evaluate(() => measure(1000, 10_000));
+      locals[name] = await tab.page.evaluate(([puts, bulk]) => measure(puts, bulk), [puts, bulk] as const);
       await tab.close();
-      found.set(name, [...found.get(name) ?? [], local]);
       await browser.clear(world.front.url);
     }
+    found.push(locals);
   }
-  const middle = (locals: Local[]): Local => ({
-    insert: median(locals.map(({ insert }) => insert)),
-    update: median(locals.map(({ update }) => update)),
-    bulk: median(locals.map(({ bulk }) => bulk)),
-  });
-  return new Map([...found].map(([name, locals]) => [name, middle(locals)]));
+  const middle = (figure: (locals: (typeof found)[number]) => number) => median(found.map(figure));
+  const figuresOf = (name: Contender) => Object.fromEntries((['insert', 'update', 'bulk'] as const).flatMap((kind) => [
+    [`${kind}, ms`, Math.round(middle((locals) => locals[name]![kind]))],
+    [`${kind}, ratio`, middle((locals) => locals[name]![kind] / locals['Dexie alone']![kind]).toFixed(2)],
+  ]));
+  return Object.fromEntries((Object.keys(CONTENDERS) as Contender[]).map((name) => [name, figuresOf(name)]));
 }

@@ -1,6 +1,6 @@
 /** The page of the tests: an app with a database that is synced, and whatever a test makes it do
  * through `app`. */
-import Dexie, { type Table } from 'dexie';
+import Dexie, { liveQuery, type Table } from 'dexie';
 import { type Status, type Sync, type SyncOptions, syncTables } from '../../src/index.ts';
 
 export interface Todo {
@@ -23,6 +23,13 @@ export interface App extends Opened {
   /** A store of its own, by the name of its database. */
   open(name: string, options?: Partial<SyncOptions> & { version?: number }): Opened;
   stores: { [name: string]: Opened };
+  /** Begins to follow what the app shows. */
+  watch(): void;
+  /** Each state of it, and when it came. */
+  seen: Todo[][];
+  seenAt: number[];
+  /** Text that cannot be compressed. */
+  noise(length: number): string;
 }
 
 declare global {
@@ -53,5 +60,17 @@ function open(name: string, { version = 1, ...options }: Parameters<App['open']>
 }
 
 const version = Number(query.get('version') ?? 1);
-globalThis.app = { user, open, stores, ...open(workspace, { version }) };
+globalThis.app = {
+  user,
+  open,
+  stores,
+  watch: () => void liveQuery(() => app.todos.toArray()).subscribe((todos) => {
+    app.seen.push(todos);
+    app.seenAt.push(Date.now());
+  }),
+  seen: [],
+  seenAt: [],
+  noise: (length) => Array.from({ length: length / 10 }, () => Math.random().toString(36).slice(2, 12).padEnd(10)).join(''),
+  ...open(workspace, { version }),
+};
 if (!query.has('manual')) void app.sync.start().catch(() => {});

@@ -1,25 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync } from 'node:fs';
+import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Browser, type BrowserContext, type CDPSession, type Page, chromium } from 'playwright-core';
+import { args, executablePath } from '../../../support/chromium.ts';
 
-const program = process.env.SYNC_EXT_CHROMIUM ?? '/usr/bin/chromium';
-
-export const hasChromium = existsSync(program);
-
-const OPTIONS = [
-  '--headless',
-  '--no-sandbox',
-  '--disable-gpu',
-  '--disable-quic',
-  '--no-first-run',
-  '--disable-background-networking',
-  '--disable-component-update',
-  '--disable-sync',
-  '--remote-debugging-port=0',
-];
+export const hasChromium = executablePath !== undefined;
 
 /** A browser with a profile of its own on the disk, of one user. Its tabs are hidden and frozen as
  * a window's are: playwright would keep each one visible in a browser that it starts itself. */
@@ -38,7 +25,8 @@ export class Chromium {
     const folder = mkdtempSync(join(tmpdir(), 'sync-ext-chromium-'));
     // Ends with the program that it is started for, however that ends.
     const script = '"$@" < /dev/null & read -r _; kill $!; wait $!; rm -rf "$0"';
-    const browser = spawn('sh', ['-c', script, folder, program, ...OPTIONS, `--user-data-dir=${folder}`], {
+    const options = ['--headless', '--remote-debugging-port=0', `--user-data-dir=${folder}`, ...args];
+    const browser = spawn('sh', ['-c', script, folder, executablePath!, ...options], {
       detached: true,
       stdio: ['pipe', 'ignore', 'pipe'],
     });
@@ -95,13 +83,16 @@ export class Tab {
     await this.page.bringToFront();
   }
 
-  /** As the browser does with a tab that has been hidden for long: no timer and no reply reaches
-   * it any more. */
+  /** As a browser does with a tab that has been hidden for long: no timer and no answer reaches it
+   * any more; nor does what other tabs send, which Chromium would still deliver. */
   async freeze(): Promise<void> {
     await this.devtools.send('Page.setWebLifecycleState', { state: 'frozen' });
+    await this.devtools.send('Debugger.enable');
+    await this.devtools.send('Debugger.pause');
   }
 
   async thaw(): Promise<void> {
+    await this.devtools.send('Debugger.disable');
     await this.devtools.send('Page.setWebLifecycleState', { state: 'active' });
   }
 
@@ -111,6 +102,13 @@ export class Tab {
     // There is no answer to it.
     this.devtools.send('Page.crash').catch(() => {});
     await crashed;
+  }
+
+  /** How many bytes the pages of its origin may store while it is open; by default as many as the
+   * disk allows. */
+  async limit(quotaSize?: number): Promise<void> {
+    const { origin } = new URL(this.page.url());
+    await this.devtools.send('Storage.overrideQuotaForOrigin', { origin, ...(quotaSize !== undefined && { quotaSize }) });
   }
 
   async close(): Promise<void> {

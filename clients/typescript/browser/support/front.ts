@@ -9,18 +9,20 @@ export interface Made {
   /** Such as `/workspaces/team/push`. */
   path: string;
   body: string;
+  /** How many pieces of an answer have come. */
+  pieces: number;
 }
 
 export interface Held {
-  /** The request that is held, when it comes. */
-  readonly arrived: Promise<Made>;
-  /** Lets it go on. */
+  /** The gateway has answered the request. */
+  readonly answered: Promise<Made>;
+  /** Lets the answer go on. */
   release(): void;
 }
 
-interface Hold {
+interface Hold extends Held {
   matches(made: Made): boolean;
-  arrive(made: Made): void;
+  answer(made: Made): void;
   readonly released: Promise<void>;
 }
 
@@ -69,26 +71,18 @@ export class Front {
     this.#cut.delete(user);
   }
 
-  /** Holds the next request that matches. */
-  hold(matches: (made: Made) => boolean): Held {
-    let arrive!: (made: Made) => void;
-    let release!: () => void;
-    const arrived = new Promise<Made>((resolve) => (arrive = resolve));
-    const released = new Promise<void>((resolve) => (release = resolve));
-    const hold = { matches, arrive, released };
-    this.#holds.add(hold);
-    return {
-      arrived,
-      release: () => {
-        this.#holds.delete(hold);
-        release();
-      },
-    };
+  /** Holds the answer to the next request of a user to one path, by its last part, that matches. */
+  hold(user: string, name: string, isMeant: (made: Made) => boolean = () => true): Held {
+    const [answered, answer] = later<Made>();
+    const [released, release] = later<void>();
+    const matches = (made: Made) => made.user === user && made.path.endsWith(`/${name}`) && isMeant(made);
+    this.#holds.add({ matches, answered, answer, released, release });
+    return { answered, release };
   }
 
-  /** The requests of a user that were made to one path, by its last part. */
-  made(user: string, name: string): Made[] {
-    return this.requests.filter((made) => made.user === user && made.path.endsWith(`/${name}`));
+  /** The requests of a workspace that were made to one path, by its last part. */
+  made(workspace: string, name: string): Made[] {
+    return this.requests.filter(({ path }) => path === `/workspaces/${workspace}/${name}`);
   }
 
   /** The streams of a user that are open now. */
@@ -110,15 +104,11 @@ export class Front {
       user: String(incoming.headers['x-user-id'] ?? ''),
       path: pathname.slice('/sync'.length),
       body: Buffer.concat(await incoming.toArray() as Buffer[]).toString(),
+      pieces: 0,
     };
     this.requests.push(made);
     this.#open.set(response, made);
     response.once('close', () => this.#open.delete(response));
-    for (const hold of [...this.#holds].filter((hold) => hold.matches(made)).slice(0, 1)) {
-      this.#holds.delete(hold);
-      hold.arrive(made);
-      await hold.released;
-    }
     if (this.#cut.has(made.user)) response.destroy();
     else if (!response.destroyed) this.#pass(incoming, made, search, response);
   }
@@ -140,7 +130,13 @@ export class Front {
       path: made.path + search,
       headers: { ...headers, host },
     });
-    passed.once('response', (answer) => {
+    const hold = [...this.#holds].find((hold) => hold.matches(made));
+    if (hold) this.#holds.delete(hold);
+    passed.once('response', async (answer) => {
+      hold?.answer(made);
+      await hold?.released;
+      if (response.destroyed) return;
+      answer.on('data', () => made.pieces++);
       response.writeHead(answer.statusCode!, answer.headers);
       response.flushHeaders();
       pipeline(answer, response, () => {});
@@ -149,4 +145,9 @@ export class Front {
     response.once('close', () => passed.destroy());
     passed.end(made.body);
   }
+}
+
+function later<T>(): [Promise<T>, (value: T) => void] {
+  let resolve!: (value: T) => void;
+  return [new Promise<T>((settle) => (resolve = settle)), resolve];
 }

@@ -2,6 +2,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { Cluster } from '../../../support/cluster.ts';
+import type { Todo } from './app.ts';
 import { Chromium, type Tab } from './chromium.ts';
 import { Front } from './front.ts';
 
@@ -69,18 +70,23 @@ export class World {
   /** From now on a new device has to begin with a snapshot, because a delete is purged. */
   async purge(workspace: string): Promise<void> {
     const op = (operation: string, clock: number) => `select sync_push('${workspace}', json_build_array(json_build_object(
-      'tableName', 'todos', 'operation', '${operation}', 'pk', 'purged', 'payload', json_build_object(),
+      'tableName', 'todos', 'operation', '${operation}', 'pk', 'purged', 'payload', json_build_object('id', 'purged'),
       'stamp', json_build_object('deviceId', 'server', 'opId', gen_random_uuid(), 'hlc', 'h', 'clock', ${clock}))));`;
     await this.sql(`${op('put', 1)} ${op('delete', 2)} ${op('put', 3).replaceAll('purged', 'last')}
       update sync_ext.change_log set created_at = created_at - interval '31 days';
-      select sync_gc('${workspace}')`);
+      call sync_gc_all('${workspace}', pause => '0')`);
   }
 
-  /** What the server has: titles by pk. */
-  async records(workspace: string): Promise<Record<string, string>> {
-    const found = await this.sql(`select coalesce(json_object_agg(pk, payload -> 'title'), '{}')
-      from sync_ext.current_record where workspace_id = '${workspace}' and not deleted`);
-    return JSON.parse(found) as Record<string, string>;
+  /** What the server has, in the order of the keys. */
+  async records(workspace: string): Promise<Todo[]> {
+    return JSON.parse(await this.sql(`select coalesce(json_agg(payload order by pk), '[]')
+      from sync_ext.current_record where workspace_id = '${workspace}' and not deleted`)) as Todo[];
+  }
+
+  /** How many ops the server has accepted. */
+  async head(workspace: string): Promise<number> {
+    return Number(await this.sql(`select max(server_version) from sync_ext.change_log
+      join sync_ext.workspace using (workspace_key) where workspace_id = '${workspace}'`));
   }
 
   async browser(user: string): Promise<Chromium> {

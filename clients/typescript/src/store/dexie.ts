@@ -16,6 +16,8 @@ export interface Capture {
   captured(): void;
   /** Another tab holds an older version of the database open. */
   blocked(): void;
+  /** The database was closed, perhaps because the browser has removed it. */
+  closed(): void;
 }
 
 /** A Dexie database as a store. The app's tables show what the user sees, and what the app writes
@@ -36,6 +38,7 @@ export class DexieStore implements Store {
     // In the lowest version: Dexie drops stores that a version on the way does not have.
     db.version(versionsOf(db)[0]!._cfg.version).stores(STORES);
     db.on('blocked', () => capture.blocked());
+    db.on('close', () => capture.closed());
     db.use({
       stack: 'dbcore',
       name: 'sync_ext',
@@ -73,6 +76,8 @@ export class DexieStore implements Store {
   }
 
   async #run<T>(mode: 'rw!' | 'r!', body: (tx: Tx) => Promise<T>, parts?: readonly Part[]): Promise<T> {
+    // Dexie does not try that again by itself.
+    if (this.#db.hasFailed()) await this.#db.open();
     const names = parts?.map((part) => `_sync_${part}`) ?? [...this.#tables.keys(), ...OWN];
     return await this.#db.transaction(mode, names, async (transaction) => (
       await body(new DexieTx(transaction.idbtrans as IDBTransaction, this.#tables, this.#core))

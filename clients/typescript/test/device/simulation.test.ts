@@ -200,7 +200,7 @@ let databases = 0;
 function newDatabase(): Store {
   const db = new Dexie(`simulation ${++databases}`);
   db.version(1).stores({ notes: '' });
-  return new DexieStore(db, new Map([['notes', {}]]), { capture: async () => {}, captured: () => {}, blocked: () => {} });
+  return new DexieStore(db, new Map([['notes', {}]]), { capture: async () => {}, captured: () => {}, blocked: () => {}, closed: () => {} });
 }
 
 async function play(steps: Step[], makeStore: () => Store = () => new MemoryStore()): Promise<void> {

@@ -7,7 +7,7 @@ import { App, newName } from '../support/app.ts';
 import { FakeServer } from '../support/server.ts';
 
 const note = (id: string, n = 1) => ({ id, n });
-const capture = { capture: async () => {}, captured: () => {}, blocked: () => {} };
+const capture = { capture: async () => {}, captured: () => {}, blocked: () => {}, closed: () => {} };
 
 beforeEach(() => {
   // Dexie warns of stores that were added without a new version, which is what this does.

@@ -8,7 +8,7 @@ import { testStore } from '../../src/testing.ts';
 testStore('MemoryStore', () => ({ store: new MemoryStore() }), test);
 
 let databases = 0;
-const capture = { capture: async () => {}, captured: () => {}, blocked: () => {} };
+const capture = { capture: async () => {}, captured: () => {}, blocked: () => {}, closed: () => {} };
 const schemas = { 'with keys inside': { notes: 'id, n', files: 'id' }, 'with keys outside': { notes: ', n', files: '' } };
 
 for (const [kind, stores] of Object.entries(schemas)) {

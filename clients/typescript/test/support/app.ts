@@ -47,6 +47,7 @@ export class App {
         this.captured++;
       },
       blocked: () => {},
+      closed: () => {},
     });
     const fields = Object.fromEntries(Object.entries(tables).map(([name, { fields }]) => [name, fields ?? null]));
     this.device = new TestDevice(this.server, this.store, { fields, ...(rules && { rulesOf: () => rules }) });

@@ -1,0 +1,42 @@
+import { test as base, expect } from 'vitest';
+import type { Status } from '../../src/index.ts';
+import type { Todo } from './app.ts';
+import { hasChromium, type Tab } from './chromium.ts';
+import { World } from './world.ts';
+
+/** A test with the world of its file and a workspace of its own. */
+export const test = base.extend<{ world: World; workspace: string }>({
+  world: [
+    async ({}, use) => {
+      const world = await World.start();
+      await use(world);
+      await world.stop();
+    },
+    { scope: 'file' },
+  ],
+  workspace: async ({ world }, use) => {
+    await use(await world.newWorkspace());
+    await world.closeTabs();
+    for (const user of ['ann', 'bob']) world.front.mend(user);
+  },
+}).runIf(hasChromium);
+
+/** Waits until what the function returns, or resolves to, is the value. */
+export async function eventually<T>(what: () => T | Promise<T>, value: NoInfer<T>): Promise<void> {
+  await expect.poll(what, { timeout: 30_000, interval: 20 }).toEqual(value);
+}
+
+/** Waits until the tab's status has these. */
+export async function hasStatus(tab: Tab, status: Partial<Status>): Promise<void> {
+  await expect.poll(() => tab.page.evaluate(() => app.sync.status.value), { timeout: 30_000, interval: 20 })
+    .toMatchObject(status);
+}
+
+/** What the app shows, in the order of the keys. */
+export async function rows(tab: Tab): Promise<Todo[]> {
+  return await tab.page.evaluate(() => app.todos.toArray());
+}
+
+export async function put(tab: Tab, todo: Todo): Promise<void> {
+  await tab.page.evaluate((todo) => app.todos.put(todo), todo);
+}
