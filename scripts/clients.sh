@@ -5,10 +5,18 @@
 set -euo pipefail
 . "$(dirname "$0")/build.sh"
 . "$root/scripts/packages.sh"
-command -v node >/dev/null && command -v npm >/dev/null || install_packages nodejs npm
-node -e 'const [major, minor] = process.versions.node.split("."); process.exit(major > 20 || (major == 20 && minor >= 19) ? 0 : 1)' || {
-  say "Node $(node --version) is too old for the packages of clients/, which need 20.19: not tested"
-  exit
+# Distributions may have an older Node than the packages need.
+has_node() {
+  command -v node >/dev/null && command -v npm >/dev/null &&
+    node -e 'const [major, minor] = process.versions.node.split(".").map(Number); process.exit(major > 20 || (major == 20 && minor >= 19) ? 0 : 1)'
+}
+has_node || export PATH="$root/target/node/node_modules/.bin:$PATH"
+has_node || {
+  command -v npm >/dev/null || install_packages nodejs npm
+  say "fetching Node 22"
+  npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$root/target/node" \
+    "node-linux-$(uname -m | sed 's/x86_64/x64/; s/aarch64/arm64/')@22" npm@10
+  hash -r
 }
 [ -e "$("$SYNC_EXT_PG_BIN/pg_config" --sharedir)/extension/sync_ext.control" ] || install_extension
 say "building the gateway"

@@ -19,7 +19,7 @@ mkdir -p "$logs"
 origin=$root/target/mutations.origin
 rm -rf "$origin"
 mkdir -p "$origin"
-(cd "$root" && tar --exclude ./target --exclude ./.git -c .) | tar -x -C "$origin"
+(cd "$root" && tar --exclude ./target --exclude ./.git --exclude node_modules -c .) | tar -x -C "$origin"
 
 # Makes the copy like that. Only what differs is written, as of now, so that
 # cargo sees every change, and that a patch is taken back is one.

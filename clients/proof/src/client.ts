@@ -85,7 +85,8 @@ export class Client implements Peer {
     const world = this.#world;
     const { origin } = this;
     origin.committed = (stores) => {
-      if (stores.has('_sync_outbox')) world.watch.committed(this);
+      // Others make and end calls without a reply that is stored.
+      if (stores.has('_sync_outbox') || stores.has('_sync_staged')) world.watch.committed(this);
     };
     const tab = new Tab({
       origin,

@@ -4,6 +4,7 @@
  *     npm run proof -- --seed 7 --histories 1 --steps 40
  *     npm run proof -- --seed 7 --replay FILE   the steps of a failure, one a line; --trace for what passes
  *     npm run proof -- --bug NAME               with a bug in it, see bugs.ts
+ *     npm run proof -- --bugs                   with each, demanding that the first hundred find it
  */
 import { setMaxListeners } from 'node:events';
 import { readFileSync } from 'node:fs';
@@ -34,6 +35,7 @@ const { values: options } = parseArgs({
     steps: { type: 'string' },
     short: { type: 'boolean', default: false },
     bug: { type: 'string' },
+    bugs: { type: 'boolean', default: false },
     /** Plays these steps, as a failure prints them, with the clients of the seed. */
     replay: { type: 'string' },
     trace: { type: 'boolean', default: false },
@@ -45,6 +47,7 @@ const { values: options } = parseArgs({
 // Each call of a client may end with a signal that lives as long as its tab.
 setMaxListeners(0);
 
+const folder = dirname(dirname(fileURLToPath(import.meta.url)));
 let played = 0;
 
 /** Nothing may fail without somebody who takes care of it. */
@@ -63,7 +66,6 @@ async function play(history: History, backend: Backend, program: vm.Script): Pro
 }
 
 async function main(): Promise<number> {
-  const folder = dirname(dirname(fileURLToPath(import.meta.url)));
   const bug = options.bug === undefined ? [] : BUGS.filter(({ name }) => name === options.bug);
   if (options.bug !== undefined && bug.length === 0) throw new Error(`no bug is named ${options.bug}`);
   const program = await programOf(folder, bug);
@@ -116,5 +118,35 @@ async function report(history: History, failure: Error, backend: Backend, progra
   console.error(`the shortest history found, ${steps.length} steps:\n${lines.join('\n')}\n${last.message}`);
 }
 
-process.exitCode = await main();
+/** Plays the short histories with each bug. Returns how many bugs they do not find. */
+async function seek(): Promise<number> {
+  const backend = await Backend.start();
+  let missed = 0;
+  try {
+    for (const bug of BUGS) {
+      const program = await programOf(folder, [bug]);
+      const found = await firstFailure(backend, program);
+      console.log(found ? `seed ${found.seed} finds ${bug.name}: ${found.message}` : `nothing finds ${bug.name}`);
+      if (found) await backend.renew();
+      else missed++;
+    }
+    console.log(`${BUGS.length - missed} of ${BUGS.length} bugs are found`);
+    return missed;
+  } finally {
+    await backend.stop();
+  }
+}
+
+async function firstFailure(backend: Backend, program: vm.Script): Promise<{ seed: number; message: string } | undefined> {
+  for (let seed = 1; seed <= SHORT.histories; seed++) {
+    try {
+      await play(historyOf(seed, SHORT.steps), backend, program);
+    } catch (error) {
+      return { seed, message: (error as Error).message.split('\n')[0]!.slice(0, 200) };
+    }
+  }
+  return undefined;
+}
+
+process.exitCode = options.bugs ? await seek() : await main();
 process.exit();
