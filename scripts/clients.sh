@@ -42,7 +42,7 @@ if [ "${1:-}" = --run ]; then
   cd "$2"
   exec npm run --silent "$3" -- "${@:4}"
 fi
-[ $# -gt 0 ] || set -- typescript or3 demo proof
+[ $# -gt 0 ] || set -- typescript typescript/browser or3 demo proof
 for package in "$@"; do
   case "$package" in demo | typescript/browser) provide_browser ;; esac
   for step in build typecheck test; do

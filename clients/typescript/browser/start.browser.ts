@@ -1,7 +1,7 @@
 import { describe, expect } from 'vitest';
 import type { Status } from '../src/index.ts';
 import type { Tab } from './support/chromium.ts';
-import { eventually, hasStatus, rows, test } from './support/suite.ts';
+import { eventually, hasStatus, isPushed, rows, test } from './support/suite.ts';
 import type { World } from './support/world.ts';
 
 /** The app of a new device, not started yet. */
@@ -69,7 +69,8 @@ describe('a new device', () => {
       .toEqual([null, tokenOf(body), tokenOf(body)]);
     expect(await rows(tab)).toEqual(own);
     third.release();
-    await hasStatus(tab, { phase: 'live', pending: 0, conflicts: 0 });
+    await isPushed(tab);
+    await hasStatus(tab, { conflicts: 0 });
     const merged = [own[0], ...all.slice(1), own[1]];
     expect(await world.records(workspace)).toEqual(merged);
     await eventually(() => tab.page.evaluate(() => app.seen.at(-1)!), merged);

@@ -1,5 +1,5 @@
 import { describe, expect } from 'vitest';
-import { eventually, hasStatus, put, rows, test } from './support/suite.ts';
+import { eventually, hasStatus, isPushed, put, rows, test } from './support/suite.ts';
 
 describe('the storage', () => {
   test('when full refuses writes with the browser\'s error, and goes on when there is room', async ({ world, workspace }) => {
@@ -31,7 +31,7 @@ describe('the storage', () => {
     expect((await rows(ann)).map(({ id }) => id)).toEqual(['a', 'b']);
 
     await ann.limit();
-    await hasStatus(ann, { phase: 'live', pending: 0, error: null });
+    await isPushed(ann);
     const all = await world.records(workspace);
     expect(all.map(({ id }) => id)).toEqual(['a', 'b', ...Array.from({ length: 9 }, (_, i) => `c${i}`)]);
     for (const tab of [ann, bob]) await eventually(() => rows(tab), all);
@@ -50,7 +50,7 @@ describe('the storage', () => {
     await hasStatus(ann, { phase: 'live', error: null });
 
     await put(ann, { id: 'by ann', title: 'nuts' });
-    await hasStatus(ann, { phase: 'live', pending: 0, conflicts: 0 });
+    await isPushed(ann);
     const bob = await world.tab('bob', workspace);
     await eventually(async () => (await rows(bob)).length, 4);
     await put(bob, { id: 'by bob', title: 'eggs' });
@@ -61,7 +61,7 @@ describe('the storage', () => {
   test('gets the version of a new app, beside which the old one works on', async ({ world, workspace }) => {
     const old = await world.tab('ann', workspace);
     await put(old, { id: 'a', title: 'milk', done: true });
-    await hasStatus(old, { phase: 'live', pending: 0 });
+    await isPushed(old);
     // Not all that has the database open makes way by itself.
     await old.page.evaluate(() => new Promise<void>((resolve) => {
       const request = indexedDB.open(app.db.name);
@@ -78,7 +78,7 @@ describe('the storage', () => {
     await put(old, { id: 'b', title: 'bread' });
     await put(next, { id: 'c', title: 'eggs' });
     for (const tab of [old, next]) {
-      await hasStatus(tab, { phase: 'live', pending: 0, error: null });
+      await isPushed(tab);
       await eventually(async () => (await rows(tab)).map(({ id }) => id), ['a', 'b', 'c']);
     }
     expect(await world.records(workspace)).toEqual(await rows(next));

@@ -1,6 +1,6 @@
 import { describe, expect } from 'vitest';
 import type { Tab } from './support/chromium.ts';
-import { eventually, hasStatus, put, rows, test } from './support/suite.ts';
+import { eventually, hasStatus, isPushed, put, rows, test } from './support/suite.ts';
 import type { World } from './support/world.ts';
 
 /** Two tabs of ann's, the first one in front and the leader. */
@@ -40,7 +40,7 @@ describe('of two tabs', () => {
     await world.tab('ann', workspace);
     await eventually(() => world.front.requests.at(-1)!.path, '/live');
     await twoTabs(world, workspace);
-    const stream = world.front.requests.at(-1)!;
+    const stream = world.front.requests.findLast(({ path }) => path === '/live')!;
     const [requests, pieces] = [world.front.requests.length, stream.pieces];
     // The gateway sends a sign of life every two seconds.
     await eventually(() => stream.pieces >= pieces + 3, true);
@@ -59,7 +59,8 @@ describe('of two tabs', () => {
       await put(other, { id: 'c', title: 'eggs' });
       await hasStatus(other, { isLeader: false, pending: 3 });
       await leader[end]();
-      await hasStatus(other, { isLeader: true, phase: 'live', pending: 0, conflicts: 0 });
+      await isPushed(other);
+      await hasStatus(other, { isLeader: true, conflicts: 0 });
       expect(await world.records(workspace)).toEqual(await rows(other));
       expect(await world.head(workspace)).toBe(3);
       push.release();
@@ -74,7 +75,8 @@ describe('of two tabs', () => {
     await leader.freeze();
     await other.show();
     await put(other, { id: 'b', title: 'bread' });
-    await hasStatus(other, { isLeader: true, phase: 'live', pending: 0 });
+    await hasStatus(other, { isLeader: true });
+    await isPushed(other);
     expect((await world.records(workspace)).map(({ id }) => id)).toEqual(['a', 'b']);
     push.release();
     await leader.thaw();
@@ -82,7 +84,7 @@ describe('of two tabs', () => {
     await hasStatus(leader, { isLeader: true, phase: 'live', pending: 0, conflicts: 0 });
     await hasStatus(other, { isLeader: false });
     await put(other, { id: 'c', title: 'eggs' });
-    await eventually(async () => (await world.records(workspace)).length, 3);
+    await isPushed(other);
     expect(await world.records(workspace)).toEqual(await rows(leader));
     expect(await world.head(workspace)).toBe(3);
     await eventually(() => world.front.streams('ann'), 1);
@@ -94,8 +96,9 @@ describe('of two tabs', () => {
       await tabs[i % 2]!.show();
       await put(tabs[i % 2]!, { id: `${i}` });
     }
-    await hasStatus(tabs[0], { isLeader: true, phase: 'live', pending: 0 });
-    await hasStatus(tabs[1], { isLeader: false, phase: 'live', pending: 0 });
+    for (const tab of tabs) await isPushed(tab);
+    await hasStatus(tabs[0], { isLeader: true });
+    await hasStatus(tabs[1], { isLeader: false });
     await eventually(() => world.front.streams('ann'), 1);
     expect(await world.head(workspace)).toBe(10);
   });

@@ -1,6 +1,6 @@
 import { describe, expect } from 'vitest';
 import type { Tab } from './support/chromium.ts';
-import { eventually, hasStatus, put, rows, test } from './support/suite.ts';
+import { eventually, hasStatus, isPushed, put, rows, test } from './support/suite.ts';
 
 describe('users', () => {
   test('see each other edit', async ({ world, workspace }) => {
@@ -11,6 +11,7 @@ describe('users', () => {
     await bob.page.evaluate(() => app.todos.update('a', { done: true }));
     const both = [{ id: 'a', title: 'milk', done: true }];
     await eventually(() => rows(ann), both);
+    await isPushed(bob);
     expect(await world.records(workspace)).toEqual(both);
   });
 
@@ -41,7 +42,8 @@ describe('users', () => {
     ];
     for (const tab of tabs) {
       await eventually(() => rows(tab), all);
-      await hasStatus(tab, { phase: 'live', online: true, pending: 0, conflicts: 0 });
+      await isPushed(tab);
+      await hasStatus(tab, { online: true, conflicts: 0 });
     }
     expect(await world.records(workspace)).toEqual(all);
     expect(await world.head(workspace)).toBe(7);

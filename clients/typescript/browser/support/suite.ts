@@ -32,6 +32,12 @@ export async function hasStatus(tab: Tab, status: Partial<Status>): Promise<void
     .toMatchObject(status);
 }
 
+/** Waits until the server has all that was edited here, also what the status has not counted yet. */
+export async function isPushed(tab: Tab): Promise<void> {
+  await eventually(() => tab.page.evaluate(async () => (await app.sync.pending()).length), 0);
+  await hasStatus(tab, { phase: 'live', pending: 0, error: null });
+}
+
 /** What the app shows, in the order of the keys. */
 export async function rows(tab: Tab): Promise<Todo[]> {
   return await tab.page.evaluate(() => app.todos.toArray());
