@@ -39,7 +39,7 @@ export interface DeviceOptions {
 /** A push is cut where its ops would be larger. */
 const PUSH_LENGTH = 1_000_000;
 /** So many records are stored at once, so that the page's own work is not kept waiting. */
-const STORED_AT_ONCE = 250;
+const STORED_AT_ONCE = 150;
 /** An idle device acknowledges after this time, so that it counts as active. */
 const HEARTBEAT = 12 * 3600 * 1000;
 
@@ -340,23 +340,25 @@ export class Device {
       return;
     }
     const byKey = groupBy(page.changes, ({ tableName, pk }) => keyOf(tableName, pk));
-    const changes: Changed[] = [];
-    for (const was of await tx.known([...byKey.keys()])) {
-      let { synced } = was;
-      for (const change of byKey.get(was.key)!) {
-        const before = synced;
-        synced = apply(synced, change);
-        if (before?.newest && change.overwrote === before.newest
-          && change.stamp.deviceId !== state.deviceId && this.#isOwn(state, before)) {
-          const [mine, theirs] = [before.payload, synced.payload];
-          if (!isEqual(mine, theirs) && isEqual(see(synced, was.entries).payload, theirs)) {
-            await this.#find(tx, was.key, change.overwrote, { kind: 'overwritten', mine, theirs });
+    for (const keys of inParts([...byKey.keys()])) {
+      const changes: Changed[] = [];
+      for (const was of await tx.known(keys)) {
+        let { synced } = was;
+        for (const change of byKey.get(was.key)!) {
+          const before = synced;
+          synced = apply(synced, change);
+          if (before?.newest && change.overwrote === before.newest
+            && change.stamp.deviceId !== state.deviceId && this.#isOwn(state, before)) {
+            const [mine, theirs] = [before.payload, synced.payload];
+            if (!isEqual(mine, theirs) && isEqual(see(synced, was.entries).payload, theirs)) {
+              await this.#find(tx, was.key, change.overwrote, { kind: 'overwritten', mine, theirs });
+            }
           }
         }
+        changes.push({ was, synced: synced! });
       }
-      changes.push({ was, synced: synced! });
+      await tx.save(changes);
     }
-    await tx.save(changes);
     state.cursor = page.nextCursor;
     state.proof = page.proof;
     if (!page.hasMore) await this.#settle(tx, state, page.serverVersion);
