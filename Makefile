@@ -1,7 +1,7 @@
 # Set-up is part of every verb; PG=15|16|17|18 chooses the Postgres to use.
 
 .PHONY: help demo demo-web test test-all proof client-proof client-browser client-bench mutations mutations-table mutants bench bench-quick bench-growth profile gateway \
-  gateway-figures gateway-soak install package golden fmt clean
+  gateway-figures gateway-soak install package pgdg golden fmt clean
 
 help:
 	@echo 'make demo      replay a real op log on a throw-away cluster; then push to typed tables'
@@ -24,11 +24,12 @@ help:
 	@echo 'make profile   where the time of a push and a pull goes, by perf'
 	@echo 'make install   build and install into the Postgres of PG_CONFIG (default: pg_config)'
 	@echo 'make package   build the installable files under target/release'
+	@echo 'make pgdg      add the package source of Postgres'"'"' own project to this Debian or Ubuntu'
 	@echo 'make golden    accept the output of golden SQL tests and of examples in docs; read the diff'
 	@echo 'make fmt       format the code'
 	@echo 'make clean     remove everything built or set up here'
 	@echo
-	@echo 'PG=15|16|17|18 chooses the major version of all but test-all, install, fmt and clean.'
+	@echo 'PG=15|16|17|18 chooses the major version where there is a Postgres in it, but for test-all and install.'
 
 demo:
 	@scripts/demo.sh
@@ -89,6 +90,9 @@ install:
 
 package:
 	@scripts/package.sh
+
+pgdg:
+	@scripts/pgdg.sh
 
 golden:
 	@SYNC_EXT_ACCEPT=1 scripts/golden.sh
