@@ -1,7 +1,7 @@
 # Set-up is part of every verb; PG=15|16|17|18 chooses the Postgres to use.
 
 .PHONY: help demo demo-web test test-all proof client-proof client-browser client-bench mutations mutations-table mutants bench bench-quick bench-growth profile gateway \
-  gateway-figures gateway-soak install package pgdg golden fmt clean
+  gateway-figures gateway-soak install package deb deb-test pgdg all golden fmt clean
 
 help:
 	@echo 'make demo      replay a real op log on a throw-away cluster; then push to typed tables'
@@ -24,6 +24,8 @@ help:
 	@echo 'make profile   where the time of a push and a pull goes, by perf'
 	@echo 'make install   build and install into the Postgres of PG_CONFIG (default: pg_config)'
 	@echo 'make package   build the installable files under target/release'
+	@echo 'make deb       Debian packages of the extension and the gateway, in target/deb;'
+	@echo '               deb-test installs, tries and purges them in a bare Debian (as root)'
 	@echo 'make pgdg      add the package source of Postgres'"'"' own project to this Debian or Ubuntu'
 	@echo 'make golden    accept the output of golden SQL tests and of examples in docs; read the diff'
 	@echo 'make fmt       format the code'
@@ -90,6 +92,15 @@ install:
 
 package:
 	@scripts/package.sh
+
+# What PGXN's client calls before it installs.
+all: package
+
+deb:
+	@scripts/deb.sh
+
+deb-test:
+	@scripts/deb_test.sh
 
 pgdg:
 	@scripts/pgdg.sh

@@ -13,6 +13,9 @@ export USER="${USER:-$(id -un)}"
 say() { printf '==> %s\n' "$*"; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
+project_version() { sed -n 's/^version = "\(.*\)"$/\1/p' "$root/Cargo.toml" | head -n 1; }
+project_authors() { sed -n 's/^authors = \["\(.*\)"\]$/\1/p' "$root/Cargo.toml"; }
+
 # Postgres refuses to run as root, so root's servers run as `postgres`, which
 # must be able to reach the files: where the checkout is closed to other users
 # (below /root, say) they go to a folder of our own in /var/tmp instead.
