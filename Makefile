@@ -1,7 +1,7 @@
 # Set-up is part of every verb; PG=15|16|17|18 chooses the Postgres to use.
 
 .PHONY: help demo demo-web test test-all proof client-proof client-browser client-bench mutations mutations-table mutants bench bench-quick bench-growth profile gateway \
-  gateway-figures gateway-soak install package deb deb-test dist release deny pgdg all golden fmt clean
+  gateway-figures gateway-soak install package deb deb-test dist release docs deny pgdg all golden fmt clean
 
 help:
 	@echo 'make demo      replay a real op log on a throw-away cluster; then push to typed tables'
@@ -27,6 +27,7 @@ help:
 	@echo 'make deb       Debian packages of the extension and the gateway, in target/deb;'
 	@echo '               deb-test installs, tries and purges them in a bare Debian (as root)'
 	@echo 'make dist      the source archive for PGXN, in target/dist; release checks that all is ready'
+	@echo 'make docs      the documents as a site, in target/docs/site'
 	@echo 'make deny      licenses, advisories and sources of the dependencies, by cargo-deny'
 	@echo 'make pgdg      add the package source of Postgres'"'"' own project to this Debian or Ubuntu'
 	@echo 'make golden    accept the output of golden SQL tests and of examples in docs; read the diff'
@@ -109,6 +110,9 @@ dist:
 
 release:
 	@scripts/release.sh
+
+docs:
+	@scripts/docs.sh
 
 deny:
 	@scripts/deny.sh
