@@ -1,7 +1,7 @@
 # Set-up is part of every verb; PG=15|16|17|18 chooses the Postgres to use.
 
 .PHONY: help demo demo-web test test-all proof client-proof client-browser client-bench mutations mutations-table mutants bench bench-quick bench-growth profile gateway \
-  gateway-figures gateway-soak install package golden fmt clean
+  gateway-figures gateway-soak install package deb deb-test dist release docs deny pgdg all golden fmt clean
 
 help:
 	@echo 'make demo      replay a real op log on a throw-away cluster; then push to typed tables'
@@ -25,11 +25,17 @@ help:
 	@echo 'make profile   where the time of a push and a pull goes, by perf'
 	@echo 'make install   build and install into the Postgres of PG_CONFIG (default: pg_config)'
 	@echo 'make package   build the installable files under target/release'
+	@echo 'make deb       Debian packages of the extension and the gateway, in target/deb;'
+	@echo '               deb-test installs, tries and purges them in a bare Debian (as root)'
+	@echo 'make dist      the source archive for PGXN, in target/dist; release checks that all is ready'
+	@echo 'make docs      the documents as a site, in target/docs/site'
+	@echo 'make deny      licenses, advisories and sources of the dependencies, by cargo-deny'
+	@echo 'make pgdg      add the package source of Postgres'"'"' own project to this Debian or Ubuntu'
 	@echo 'make golden    accept the output of golden SQL tests and of examples in docs; read the diff'
 	@echo 'make fmt       format the code'
 	@echo 'make clean     remove everything built or set up here'
 	@echo
-	@echo 'PG=15|16|17|18 chooses the major version of all but test-all, install, fmt and clean.'
+	@echo 'PG=15|16|17|18 chooses the major version where there is a Postgres in it, but for test-all and install.'
 
 demo:
 	@scripts/demo.sh
@@ -90,6 +96,30 @@ install:
 
 package:
 	@scripts/package.sh
+
+# What PGXN's client calls before it installs.
+all: package
+
+deb:
+	@scripts/deb.sh
+
+deb-test:
+	@scripts/deb_test.sh
+
+dist:
+	@scripts/dist.sh
+
+release:
+	@scripts/release.sh
+
+docs:
+	@scripts/docs.sh
+
+deny:
+	@scripts/deny.sh
+
+pgdg:
+	@scripts/pgdg.sh
 
 golden:
 	@SYNC_EXT_ACCEPT=1 scripts/golden.sh

@@ -13,6 +13,9 @@ export USER="${USER:-$(id -un)}"
 say() { printf '==> %s\n' "$*"; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
+project_version() { sed -n 's/^version = "\(.*\)"$/\1/p' "$root/Cargo.toml" | head -n 1; }
+project_authors() { sed -n 's/^authors = \["\(.*\)"\]$/\1/p' "$root/Cargo.toml"; }
+
 # Postgres refuses to run as root, so root's servers run as `postgres`, which
 # must be able to reach the files: where the checkout is closed to other users
 # (below /root, say) they go to a folder of our own in /var/tmp instead.
@@ -27,12 +30,16 @@ run_dir() {
 
 as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi; }
 
-# The major version to build for: PG=16 make test; by default 15, or what the
-# machine has, or what its packages offer.
+# The major version to build for: PG=16 make test; by default that of PG_CONFIG,
+# or 15, or what the machine has, or what its packages offer.
 choose_pg() {
   if [ -n "${PG:-}" ]; then
     case "$PG" in 15 | 16 | 17 | 18) printf %s "$PG"; return ;; esac
     die "PG must be 15, 16, 17 or 18, not '$PG'"
+  fi
+  if [ -n "${PG_CONFIG:-}" ]; then
+    "$PG_CONFIG" --version | sed 's/[^0-9]*\([0-9]*\).*/\1/'
+    return
   fi
   local v
   for v in 15 16 17 18; do

@@ -2,10 +2,11 @@
 # Installs into the user's own Postgres, the one of PG_CONFIG.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
-pg_config=$(command -v "${PG_CONFIG:-pg_config}") || die "no pg_config found; set PG_CONFIG to its path"
-pg=$("$pg_config" --version | sed 's/[^0-9]*\([0-9]*\).*/\1/')
+PG_CONFIG=$(command -v "${PG_CONFIG:-pg_config}") || die "no pg_config found; set PG_CONFIG to its path"
+export PG_CONFIG
+pg=$(unset PG && choose_pg)
 "$root/scripts/setup.sh" "$pg"
 cd "$root"
 sudo=()
-[ -w "$("$pg_config" --sharedir)/extension" ] || sudo=(--sudo)
-cargo pgrx install --release --no-default-features --features "pg$pg" --pg-config "$pg_config" "${sudo[@]}"
+[ -w "$("$PG_CONFIG" --sharedir)/extension" ] || sudo=(--sudo)
+cargo pgrx install --release --no-default-features --features "pg$pg" --pg-config "$PG_CONFIG" "${sudo[@]}"

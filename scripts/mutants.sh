@@ -4,13 +4,9 @@
 # target/mutants.out; `--iterate` asks only for what was missed the last time.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
+. "$root/scripts/packages.sh"
 if ! command -v cargo >/dev/null; then "$root/scripts/setup.sh"; fi
-if ! command -v cargo-mutants >/dev/null; then
-  say "installing cargo-mutants (about three minutes)"
-  cargo install cargo-mutants --version 27.1.0 --locked --root "$root/target/tools" \
-    --target-dir "$root/target/tools/build" --quiet
-  rm -rf "$root/target/tools/build"
-fi
+command -v cargo-mutants >/dev/null || install_cargo_tool cargo-mutants 27.1.0
 
 # Each change is made in a copy of the project, which builds in a folder of its own.
 unset CARGO_TARGET_DIR

