@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Licenses, advisories and sources of what the project depends on, by cargo-deny and npm.
+# Licenses, advisories and sources of what the project depends on, by cargo-deny.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
 . "$root/scripts/packages.sh"
