@@ -20,7 +20,6 @@ export const BUGS: Bug[] = [
   },
   { name: 'a_restore_takes_edits_in_silence', file: 'device.ts', text: "return this.#find(tx, key, old.newest!, { kind: 'restored', mine, theirs });", by: 'return;' },
   { name: 'a_restore_is_not_noticed', file: 'device.ts', text: 'state.proof = page.proof;', by: '' },
-  { name: 'a_superseded_change_is_applied', file: 'rules/answer.ts', text: '!applied || version', by: 'version' },
   { name: 'a_patch_becomes_the_register', file: 'rules/answer.ts', text: "op === 'patch' ? change.base! : stamp", by: 'stamp' },
   { name: 'the_cursor_skips_pages', file: 'device.ts', text: 'state.cursor = page.nextCursor;', by: 'state.cursor = page.serverVersion;' },
   { name: 'the_cursor_is_not_kept', file: 'device.ts', text: 'state.cursor = page.nextCursor;', by: '' },
