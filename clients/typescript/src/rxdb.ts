@@ -56,7 +56,12 @@ export function replicateSyncExt<D>(options: SyncExtOptions<D>): SyncExtReplicat
   const call = <T>(name: string, body: unknown) => server.call<T>(workspace, name, body, ended.signal);
   const refused = new Subject<Refusal<WithDeleted<D>>>();
   const pusher = new Pusher({
-    tableName, documents, stamps, call, tell: (refusal) => refused.next(refusal as Refusal<WithDeleted<D>>),
+    tableName,
+    documents,
+    stamps,
+    call,
+    tell: (refusal) => refused.next(refusal as Refusal<WithDeleted<D>>),
+    answered: (pk, version) => puller.answered(pk, version),
   });
   const feed = feedOf(options);
   const resync = new Subject<'RESYNC'>();
@@ -71,6 +76,8 @@ export function replicateSyncExt<D>(options: SyncExtOptions<D>): SyncExtReplicat
     pulled: (checkpoint) => feed.pulled(checkpoint),
   });
   if (push) guardConflicts(collection as RxCollection, { documents, stamps, puller, pusher });
+  /** Pushes whose answers RxDB has not stored yet. */
+  const pushing = new Set<Promise<void>>();
   let isFollowing = options.live === false;
   const state: RxReplicationState<D, Checkpoint> = replicateRxCollection<D, Checkpoint>({
     ...passed,
@@ -84,13 +91,22 @@ export function replicateSyncExt<D>(options: SyncExtOptions<D>): SyncExtReplicat
         if (!isFollowing) state.onCancel.push(follow(feed, puller, pollInterval));
         isFollowing = true;
         const { documents, checkpoint: next } = await puller.pull(checkpoint, batchSize);
+        // RxDB passes over what it pulls of a document that it pushes, and the answer may be older.
+        await Promise.all(pushing);
         return { documents: documents as WithDeleted<D>[], checkpoint: next };
       },
     },
     ...(push && {
       push: {
         ...push,
-        handler: async (rows) => await pusher.push(rows as unknown as Row[]) as WithDeleted<D>[],
+        handler: async (rows) => {
+          const { up: stored } = state.internalReplicationState!.streamQueue;
+          const answer = pusher.push(rows as unknown as Row[]);
+          const settled = answer.then(() => stored).then(() => {}, () => {});
+          pushing.add(settled);
+          void settled.then(() => pushing.delete(settled));
+          return await answer as WithDeleted<D>[];
+        },
       },
     }),
   });

@@ -103,11 +103,6 @@ export function clockOf(sync: SyncField | undefined): number {
   return sync ? Math.max(sync.clock, sync.top ?? 0) : 0;
 }
 
-/** Whether the record was in the first state before it was in the second. */
-export function isBefore(a: SyncField | undefined, b: SyncField | undefined): boolean {
-  return a !== undefined && b !== undefined && compare(a, b) < 0;
-}
-
 /** The record that a push reply tells. Of a patched one the newest entry is not told: it is that
  * of one of its revisions, and these are returned too, the likeliest first. */
 export function viewOf({ kind, payload, revision, fields, serverVersion: version }: Winner): { view: View; newest: string[] } {

@@ -3,7 +3,7 @@ import { SyncError } from '../error.ts';
 import { apply, syncedOf } from '../rules/answer.ts';
 import { type Synced, see } from '../rules/view.ts';
 import type { Change, PullReply, Reason, SnapshotReply } from '../wire.ts';
-import { type Doc, type Documents, type SyncField, isBefore } from './document.ts';
+import type { Doc, Documents } from './document.ts';
 import type { Member } from './feed.ts';
 
 /** Up to where a collection is pulled. RxDB keeps it, with the documents that it stands for. */
@@ -53,12 +53,13 @@ export class Puller implements Member {
   #ahead: { from: number; to: number; proof: string | null; changes: Change[] } | undefined;
   /** RxDB has stored all that was returned to it. */
   #isStored = true;
-  /** What is needed to delete documents that RxDB may not have stored yet. */
-  readonly #returned = new Map<string, Doc>();
+  /** Documents that RxDB may not have stored yet: what is needed to delete them, and up to which
+   * version they are known. */
+  readonly #returned = new Map<string, { essence: Doc; version: number }>();
+  /** Up to which versions pushes have told of records. */
+  readonly #answered = new Map<string, number>();
   /** The snapshot that has begun: the records that the server had before, and those listed. */
   #snapshot: { before: string[]; listed: Set<string> } | undefined;
-  /** The newest entries of records as a restored server has them. */
-  readonly #restored = new Set<string>();
   #acknowledged = { version: 0, at: 0 };
 
   constructor(options: PullerOptions) {
@@ -80,17 +81,26 @@ export class Puller implements Member {
     this.#options.resync();
   }
 
-  /** Whether the document that was pulled is older than the one that it would replace: the server
-   * had it before a push that was answered since. */
-  isOutdated(pulled: SyncField | undefined, present: SyncField | undefined): boolean {
-    return isBefore(pulled, present) && !this.#restored.has(pulled!.opId);
+  /** A push has told what a record was at a version. */
+  answered(pk: string, version: number): void {
+    this.#answered.set(pk, version);
+  }
+
+  /** Whether a push has told of a record what is newer than what was pulled. Revisions do not say
+   * it: an edit of which the server had no need keeps its own, and the next one may be lower. */
+  isOutdated(pk: string): boolean {
+    const returned = this.#returned.get(pk);
+    return returned !== undefined && returned.version < (this.#answered.get(pk) ?? 0);
   }
 
   /** The next documents, as many as RxDB wants; fewer only if there are no more. */
   async pull(stored: Checkpoint | undefined, wanted: number): Promise<Pulled> {
     const isFirst = this.#isStored;
-    if (isFirst) this.#returned.clear();
     let checkpoint = stored ?? START;
+    if (isFirst) {
+      this.#returned.clear();
+      for (const [pk, version] of this.#answered) if (version <= checkpoint.cursor) this.#answered.delete(pk);
+    }
     const documents: Doc[] = [];
     const limit = Math.max(1, wanted);
     let isLagging = false;
@@ -110,7 +120,7 @@ export class Puller implements Member {
         checkpoint = { ...checkpoint, snapshot: { reason: page.reason!, token: null } };
         continue;
       }
-      documents.push(...await this.#documentsOf(page.changes.map((change) => [change.pk, apply(undefined, change)])));
+      documents.push(...await this.#documentsOf(page.changes.map((change) => [change.pk, apply(undefined, change), change.serverVersion])));
       checkpoint = { cursor: page.nextCursor, proof: page.proof, snapshot: null };
       // A stream may have brought nothing but that others were edited.
       isOver = !page.hasMore && (page.changes.length > 0 || !page.isAhead);
@@ -163,14 +173,13 @@ export class Puller implements Member {
     }
     const { items, highWatermark, nextPageToken, proof } = reply;
     if (highWatermark < checkpoint.cursor && reason === 'cursor_expired') return undefined;
-    for (const { pk, opId, revision } of items) {
-      listed.add(pk);
-      if (reason !== 'cursor_expired') this.#restored.add(opId ?? revision.opId);
-    }
-    const documents = await this.#documentsOf(items.map((item) => [item.pk, syncedOf(item)]));
+    for (const { pk } of items) listed.add(pk);
+    // What a restored server has is not older because its versions are lower.
+    if (reason !== 'cursor_expired') this.#answered.clear();
+    const documents = await this.#documentsOf(items.map((item) => [item.pk, syncedOf(item), highWatermark]));
     if (nextPageToken !== null) return { documents, checkpoint: { ...checkpoint, snapshot: { reason, token: nextPageToken } } };
     const gone = before.filter((pk) => !listed.has(pk));
-    documents.push(...await this.#documentsOf(gone.map((pk) => [pk, undefined])));
+    documents.push(...await this.#documentsOf(gone.map((pk) => [pk, undefined, highWatermark])));
     this.#snapshot = undefined;
     return { documents, checkpoint: { cursor: highWatermark, proof, snapshot: null } };
   }
@@ -192,7 +201,7 @@ export class Puller implements Member {
   }
 
   /** The documents that show records, undefined for one that is not on the server. */
-  async #documentsOf(records: [pk: string, synced: Synced | undefined][]): Promise<Doc[]> {
+  async #documentsOf(records: [pk: string, synced: Synced | undefined, version: number][]): Promise<Doc[]> {
     const { documents } = this.#options;
     // What has no register is told by a later change.
     const told = records.filter(([, synced]) => !synced || synced.register);
@@ -201,15 +210,16 @@ export class Puller implements Member {
     const found = inStore.length > 0 ? await this.#options.state().fork.findDocumentsById(inStore, true) : [];
     const present = new Map<string, Doc>(found.map((doc: Doc) => [documents.pkOf(doc), this.#plain(doc)]));
     return told.flatMap((record) => {
-      const [pk, synced] = record;
-      const old = this.#returned.get(pk) ?? present.get(pk);
+      const [pk, synced, version] = record;
       if (!isDeleted(record)) {
         const doc = documents.of(pk, see(synced, []));
-        this.#returned.set(pk, documents.essence(doc));
+        this.#returned.set(pk, { essence: documents.essence(doc), version });
         return [doc];
       }
+      const old = this.#returned.get(pk)?.essence ?? present.get(pk);
       // Nobody here knows it, so there is nothing to delete.
       if (!old) return [];
+      this.#returned.set(pk, { essence: documents.essence(old), version });
       return [synced ? documents.of(pk, see(synced, []), old) : documents.withSync({ ...old, _deleted: true }, undefined)];
     });
   }

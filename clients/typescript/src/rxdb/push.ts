@@ -48,6 +48,8 @@ export interface PusherOptions {
   stamps: Promise<Stamps>;
   call<T>(name: string, body: unknown): Promise<T>;
   tell(refusal: Refusal): void;
+  /** It is known what a record was at a version. */
+  answered(pk: string, version: number): void;
 }
 
 /** Pushes documents. RxDB repeats rows until they are answered, and after a restart what has become
@@ -115,7 +117,7 @@ export class Pusher {
     const { documents } = this.#options;
     const { newDocumentState: doc, assumedMasterState: assumed } = row;
     if (assumed && documents.isSame(doc, assumed)) {
-      return { row, op: this.#question(row, stamps), tried: new Set(), isQuestion: true };
+      return this.#asked(row, stamps);
     }
     const own = documents.syncOf(doc);
     const known = documents.syncOf(assumed);
@@ -141,6 +143,8 @@ export class Pusher {
     const { documents } = this.#options;
     const { row, op, tried } = attempt;
     const { success, errorCode } = result;
+    // Others may have patched it since, and RxDB has passed over that.
+    if (success && result.applied && result.replayed) return { again: this.#asked(row, stamps) };
     if ((success && result.applied) || (attempt.isQuestion && errorCode !== 'RECORD_CONFLICT')) return 'done';
     const again = (sync: SyncField, expected: string): Verdict => (
       { again: this.#attempt(row, sync, expected, tried, stamps) }
@@ -200,6 +204,10 @@ export class Pusher {
     });
   }
 
+  #asked(row: Row, stamps: Stamps): Attempt {
+    return { row, op: this.#question(row, stamps), tried: new Set(), isQuestion: true };
+  }
+
   /** An op whose condition cannot hold: it is answered with what the server has. */
   #question({ newDocumentState }: Row, stamps: Stamps): Attempt['op'] {
     const { documents, tableName } = this.#options;
@@ -210,8 +218,12 @@ export class Pusher {
 
   async #send(ops: Op[]): Promise<PushResult[]> {
     try {
-      const { results } = await this.#options.call<PushReply>('push', ops);
+      const { results, serverVersion: head } = await this.#options.call<PushReply>('push', ops);
       if (results?.length !== ops.length) throw new SyncError('MALFORMED', 'not a reply to this push');
+      for (const [i, { pk }] of ops.entries()) {
+        const { applied, serverVersion, winner, current } = results[i]!;
+        this.#options.answered(pk, (applied ? serverVersion : (winner ?? current)?.serverVersion) ?? head);
+      }
       return results;
     } catch (error) {
       if (!(error instanceof SyncError) || error.remedy !== 'content') throw error;

@@ -161,8 +161,7 @@ test('a pull that began before a push does not put back what was', async () => {
   a.todos.findOne('x').$.subscribe((doc) => doc && seen.push(doc.title));
   a.line.changeAnswer('pull', (reply) => ({
     ...reply,
-    nextCursor: reply.nextCursor + 1,
-    changes: [{ serverVersion: reply.nextCursor + 1, tableName: 'todos', pk: 'x', op: 'put', applied: true, payload: { id: 'x', title: 'milk' }, stamp: op('x', 'put', {}, 1).stamp }],
+    changes: [{ serverVersion: reply.nextCursor, tableName: 'todos', pk: 'x', op: 'put', applied: true, payload: { id: 'x', title: 'milk' }, stamp: op('x', 'put', {}, 1).stamp }],
   }));
   const release = a.line.hold('pull');
   replication.reSync();
@@ -173,6 +172,47 @@ test('a pull that began before a push does not put back what was', async () => {
   release();
   await a.settle();
   expect(seen).toEqual(['milk', 'bread']);
+});
+
+test('what is pulled while a push waits for its answer is seen', async () => {
+  const workspace = newName('w');
+  const a = await open(workspace, { pull: { batchSize: 1 } });
+  await a.todos.insert({ id: 'x', title: 'milk' });
+  await a.settle();
+  a.line.down();
+  await a.edit('x', 'bread');
+  await a.close();
+  await world.push(workspace, op('y', 'put', { id: 'y', title: 'y' }, 1));
+  a.line.up();
+  const releasePush = a.line.hold('push');
+  const releasePull = a.line.hold('pull');
+  const again = await a.restart();
+  await eventually(async () => (await world.records(workspace)).x).toMatchObject({ title: 'bread' });
+  await world.push(workspace, op('x', 'put', { id: 'x', title: 'theirs' }, 5));
+  releasePull();
+  // Time to pull it before the push is answered.
+  await new Promise((resolve) => { setTimeout(resolve, 200); });
+  releasePush();
+  await eventually(() => again.titles()).toEqual({ x: 'theirs', y: 'y' });
+});
+
+test('a record that two have deleted is made again', async () => {
+  const workspace = newName('w');
+  const a = await open(workspace);
+  const b = await open(workspace);
+  await a.todos.insert({ id: 'x', title: 'milk' });
+  await eventually(() => b.titles()).toEqual({ x: 'milk' });
+  a.line.down();
+  await a.edit('x', 'bread');
+  await a.edit('x', 'butter');
+  await a.remove('x');
+  await b.remove('x');
+  await b.settle();
+  a.line.up();
+  await a.settle();
+  // Its clock is below that of the delete that was not stored.
+  await b.todos.insert({ id: 'x', title: 'again' });
+  await eventually(() => a.titles()).toEqual({ x: 'again' });
 });
 
 test('a client that was away takes a snapshot; its edits stay', async () => {
@@ -327,11 +367,10 @@ test('what others did to a record is seen after an own edit was taken back', asy
   await a.edit('x', 'theirs');
   await a.settle();
   b.line.up();
-  const release = b.line.hold('push');
-  const again = await b.restart();
+  b.line.loseAnswer('push');
+  const again = await b.restart({ retryTime: 300 });
   await again.replication.startPromise;
   await firstValueFrom(again.replication.internalReplicationState!.firstSyncDone.down.pipe(filter(Boolean)));
-  release();
   await eventually(() => again.titles()).toEqual({ x: 'theirs' });
   expect(await world.log(workspace)).toEqual(['x put milk', 'x put theirs']);
 });

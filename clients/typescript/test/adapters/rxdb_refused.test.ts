@@ -76,11 +76,10 @@ test('what others did to a record is seen after a refusal, also if it was pulled
   await a.remove('y');
   await a.settle();
   b.line.up();
-  const release = b.line.hold('push');
-  const again = await b.restart();
+  b.line.loseAnswer('push');
+  const again = await b.restart({ retryTime: 300 });
   await again.replication.startPromise;
   await firstValueFrom(again.replication.internalReplicationState!.firstSyncDone.down.pipe(filter(Boolean)));
-  release();
   await eventually(() => again.titles()).toEqual({ x: 'theirs' });
   expect(again.refusals.map(({ document, code, master }) => [document.id, code, master._deleted]).sort()).toEqual([
     ['x', 'OVERSIZED', false], ['y', 'OVERSIZED', true],
@@ -180,6 +179,28 @@ test('records that others patch', async () => {
   await a.edit('x', 'mine again');
   await a.settle();
   expect((await world.records(workspace, 'patched')).x).toEqual({ id: 'x', title: 'mine again', done: false });
+});
+
+test('a patch that was pulled before a push is repeated is seen', async () => {
+  const workspace = newName('w');
+  const patched = { tableName: 'patched' };
+  const a = await open(workspace, { name: 'patched', pull: { batchSize: 1 } });
+  await a.todos.insert({ id: 'x', title: 'milk' });
+  await a.settle();
+  a.line.down();
+  await a.edit('x', 'bread');
+  await a.close();
+  await world.push(workspace, op('y', 'put', { id: 'y', title: 'y' }, 1, patched));
+  a.line.up();
+  a.line.loseAnswer('push');
+  const release = a.line.hold('pull');
+  const again = await a.restart({ retryTime: 1000 });
+  await eventually(async () => (await world.records(workspace, 'patched')).x).toMatchObject({ title: 'bread' });
+  const { clock, hlc, opId } = again.line.ops.at(-1)!.stamp;
+  await world.push(workspace, op('x', 'patch', { done: true }, 5, { ...patched, base: { clock, hlc, opId } }));
+  release();
+  await eventually(async () => (await again.todos.findOne('x').exec(true)).done).toBe(true);
+  expect((await world.records(workspace, 'patched')).x).toEqual({ id: 'x', title: 'bread', done: true });
 });
 
 test('a winner whose payload was left out is asked for', async () => {
