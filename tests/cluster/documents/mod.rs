@@ -4,3 +4,4 @@ mod access;
 mod golden;
 mod readme;
 mod reference;
+mod versions;
