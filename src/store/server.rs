@@ -79,6 +79,12 @@ pub fn is_preloading() -> bool {
     unsafe { pg_sys::process_shared_preload_libraries_in_progress }
 }
 
+/// Whether pg_upgrade has started this server.
+pub fn is_upgrading() -> bool {
+    // SAFETY: a variable of this process.
+    unsafe { pg_sys::IsBinaryUpgrade }
+}
+
 /// Makes a misspelt setting an error instead of ignoring it.
 pub fn reserve_settings(prefix: &'static CStr) {
     // SAFETY: keeps a copy of a NUL-terminated name.

@@ -22,13 +22,18 @@ mod board;
 mod launcher;
 mod worker;
 
+use super::server;
+
 pub use board::{is_served, post, want};
 
 /// While the server starts.
 pub fn init() {
-    if super::server::is_preloading() {
+    if server::is_preloading() {
         board::init();
-        launcher::register();
+        // pg_upgrade drops databases, and copies files that nothing else may write.
+        if !server::is_upgrading() {
+            launcher::register();
+        }
         aside::init();
     }
 }
