@@ -9,7 +9,8 @@ say "building the gateway"
 cd "$root"
 cargo build --quiet --release --package sync_ext_gateway --bin sync_ext_gateway
 
-version=$(project_version)-1
+# ~ sorts before the release.
+version=$(project_version | tr - '~')-1
 maintainer=$(project_authors)
 # Two builds of the same commit give the same files.
 made=$(git log -1 --format=%ct 2>/dev/null || date +%s)

@@ -18,7 +18,7 @@ archive, name = zipfile.ZipFile(sys.argv[1]), sys.argv[2]
 meta = json.loads(archive.read(f"{name}/META.json"))
 missing = {"name", "version", "abstract", "maintainer", "license", "provides", "meta-spec"} - meta.keys()
 assert not missing, f"META.json lacks {missing}"
-assert name == f"{meta['name']}-{meta['version']}" and re.fullmatch(r"\d+\.\d+\.\d+", meta["version"])
+assert name == f"{meta['name']}-{meta['version']}" and re.fullmatch(r"\d+\.\d+\.\d+(-\w+)?", meta["version"])
 for extension in meta["provides"].values():
     for file in (extension["file"], extension["docfile"], "Makefile", "LICENSE"):
         archive.getinfo(f"{name}/{file}")

@@ -1,0 +1,1 @@
+-- Nothing in the schema has changed since 0.1.0.
