@@ -18,6 +18,7 @@
 //! * [`soundness`]: checks of tables and indexes with amcheck
 //! * [`state`]: a digest of a workspace's state, from server or device
 //! * [`steps`]: several sessions, step by step
+//! * [`wire`]: calls and their replies, recorded and repeated
 
 pub mod attached;
 pub mod batch;
@@ -37,3 +38,4 @@ mod server;
 pub mod soundness;
 pub mod state;
 pub mod steps;
+pub mod wire;

@@ -8,6 +8,7 @@
 //! * `own_tables`: pushes to typed rows, and what SQL changes in them
 //! * `security`: attempts of callers who are not trusted
 //! * `storage`: changes to our tables by people and tools; access paths, limits, a model
+//! * `wire`: devices of earlier versions
 //!
 //! `patching` makes ops that patch.
 
@@ -20,3 +21,4 @@ mod own_tables;
 mod patching;
 mod security;
 mod storage;
+mod wire;

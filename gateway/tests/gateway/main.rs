@@ -22,3 +22,4 @@ mod readme;
 mod several;
 mod tls;
 mod tokens;
+mod wire;
