@@ -1,6 +1,6 @@
 # Set-up is part of every verb; PG=15|16|17|18 chooses the Postgres to use.
 
-.PHONY: help demo demo-web test test-all proof client-proof client-browser client-bench mutations mutations-table mutants bench bench-quick bench-growth profile gateway \
+.PHONY: help demo demo-web test test-all upgrade-test wire proof client-proof client-browser client-bench mutations mutations-table mutants bench bench-quick bench-growth profile gateway \
   gateway-figures gateway-soak install package deb deb-test dist release docs deny pgdg all golden fmt clean
 
 help:
@@ -9,6 +9,8 @@ help:
 	@echo 'make demo-web  two devices in the browser, with an offline switch each and plain SQL beside'
 	@echo '               them, until Ctrl-C'
 	@echo 'make test      formatting, lints and all tests; test-all on Postgres 15, 16, 17 and 18'
+	@echo 'make upgrade-test  upgrades a loaded cluster from the last release, and by pg_upgrade from'
+	@echo '               Postgres 15 to 18; wire records calls and replies of this version'
 	@echo 'make proof     the long form of the tests, 30 minutes: SEED=7 MINUTES=60 (of simulation),'
 	@echo '               PARTS="small-world simulation access crash hostile long-life own_tables typed"'
 	@echo 'make client-proof plays histories of clients against the gateway: SEED=7 MINUTES=10;'
@@ -48,6 +50,12 @@ test:
 
 test-all:
 	@scripts/test_all.sh
+
+upgrade-test:
+	@scripts/upgrade_test.sh
+
+wire:
+	@scripts/wire.sh
 
 client-proof:
 	@scripts/clients.sh --run proof proof $(if $(SEED),--seed $(SEED)) --minutes $(or $(MINUTES),10)

@@ -40,13 +40,56 @@ impl Cluster {
     pub fn start(name: &str, settings: &[&str]) -> Result<Cluster> {
         let run_dir = from_environment("SYNC_EXT_RUN_DIR")?;
         let mut cluster = Cluster::new(&run_dir.join(format!("cluster-{name}")), settings)?;
-        let data = cluster.data_dir();
-        cluster.run("initdb", |initdb| {
-            initdb.arg("-D").arg(&data);
-            initdb.args(["-U", "postgres", "-E", "UTF8", "--locale=C", "-A", "trust", "--no-sync"]);
-        })?;
+        cluster.initialize(&[])?;
         cluster.start_server()?;
         Ok(cluster)
+    }
+
+    /// A cluster with the programs in `bin`, those of a later major, that pg_upgrade makes
+    /// of this one, which is stopped.
+    pub fn upgraded(
+        &self,
+        name: &str,
+        bin: &Path,
+        settings: &[&str],
+        options: &[&str],
+    ) -> Result<Cluster> {
+        let run_dir = from_environment("SYNC_EXT_RUN_DIR")?;
+        let mut upgraded = Cluster::new(&run_dir.join(format!("cluster-{name}")), settings)?;
+        upgraded.bin = bin.to_owned();
+        // From 18 on checksums are the default, but both must have them or not.
+        let help = upgraded.command("initdb").arg("--help").output()?.stdout;
+        let without = "--no-data-checksums";
+        let has_option = String::from_utf8_lossy(&help).contains(without);
+        let checksums: &[&str] = if has_option { &[without] } else { &[] };
+        upgraded.initialize(checksums)?;
+        let done = upgraded.run("pg_upgrade", |pg_upgrade| {
+            pg_upgrade.arg("-b").arg(&self.bin).arg("-d").arg(self.data_dir());
+            pg_upgrade.arg("-B").arg(bin).arg("-D").arg(upgraded.data_dir());
+            pg_upgrade.args(["-U", "postgres", "-s"]).arg(&upgraded.socket_dir).args(options);
+            for setting in settings {
+                let setting = format!("-c {setting}");
+                pg_upgrade.args(["-o", &setting, "-O", &setting]);
+            }
+        });
+        done.with_context(|| upgraded.logs_of_upgrade().join("\n"))?;
+        upgraded.start_server()?;
+        Ok(upgraded)
+    }
+
+    /// What pg_upgrade and its servers wrote, if it failed or was to retain it.
+    pub fn logs_of_upgrade(&self) -> Vec<String> {
+        let runs = fs::read_dir(self.data_dir().join("pg_upgrade_output.d"));
+        let logs = runs.into_iter().flatten().flatten().map(|run| run.path().join("log"));
+        let files = logs.filter_map(|log| fs::read_dir(log).ok()).flatten().flatten();
+        files.filter_map(|file| fs::read_to_string(file.path()).ok()).collect()
+    }
+
+    fn initialize(&self, options: &[&str]) -> Result<()> {
+        self.run("initdb", |initdb| {
+            initdb.arg("-D").arg(self.data_dir()).args(options);
+            initdb.args(["-U", "postgres", "-E", "UTF8", "--locale=C", "-A", "trust", "--no-sync"]);
+        })
     }
 
     /// The folder, empty, without a server in it.
@@ -247,8 +290,9 @@ impl Cluster {
         let mut command = self.command(program);
         arguments(&mut command);
         let output = command.output().with_context(|| format!("cannot run {program}"))?;
-        let errors = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{program} failed: {errors}");
+        let printed = [output.stdout, output.stderr].concat();
+        let printed = String::from_utf8_lossy(&printed);
+        ensure!(output.status.success(), "{program} failed: {printed}");
         Ok(())
     }
 
