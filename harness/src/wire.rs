@@ -191,23 +191,20 @@ fn is_time(value: &Value) -> bool {
     value.as_u64().is_some_and(|seconds| (1_500_000_000..10_000_000_000).contains(&seconds))
 }
 
-/// The form of what a server issues, with what in it does not vary; `None` for another text.
-fn shape(text: &str) -> Option<(usize, &str)> {
+/// The form of what a server issues; `None` for another text. Proofs and page tokens have
+/// none that clients know, but for how they begin.
+fn shape(text: &str) -> Option<usize> {
     static SHAPES: LazyLock<[Regex; 5]> = LazyLock::new(|| {
         [
-            r"^p1\.([0-9a-f]+)\.[0-9a-f]{32}$",
-            r"^(s1)\.[0-9a-f]{32}\.[0-9a-f]+$",
+            r"^p\d+\.[0-9a-f]+\.",
+            r"^s\d+\.[0-9a-f]+\.",
             r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
-            r"^\d{13}:\d{4}:(\$server)$",
-            r"^20\d\d-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|\+00)",
+            r"^\d{13}:\d{4}:\$server$",
+            r"^20\d\d-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00)",
         ]
         .map(|pattern| Regex::new(pattern).unwrap())
     });
-    SHAPES.iter().enumerate().find_map(|(number, shape)| {
-        let found = shape.captures(text)?;
-        let fixed = if number == 2 { None } else { found.get(1) };
-        Some((number, fixed.map_or("", |fixed| fixed.as_str())))
-    })
+    SHAPES.iter().position(|shape| shape.is_match(text))
 }
 
 #[cfg(test)]
@@ -255,8 +252,8 @@ mod tests {
             (r#""b":1"#, r#""b":"1""#),
             (r#""c":null"#, r#""c":{}"#),
             ("[{", r#"[{"b":1},{"#),
-            ("p1.2", "p1.3"),
-            (PROOF[0], "p2"),
+            (PROOF[0], "s1.0943e289d10d5db3bebf674d639f9f7e.22"),
+            (PROOF[0], ""),
         ] {
             let live = was.to_string().replace(from, to);
             let live: Value = serde_json::from_str(&live).unwrap();
