@@ -24,6 +24,18 @@ for major in "$pg" "$later"; do
   rm -f "$($pg_config --sharedir)"/extension/sync_ext* "$($pg_config --pkglibdir)/sync_ext.so"
 done
 
+# Columns have an option since the minor releases of November 2026, which no pg_dump of before
+# leaves out.
+knows_option() { grep -q pg_attver "$trees/pg$1/bin/pg_dump"; }
+if [ "$pg" -ge "$later" ]; then
+  say "pg_upgrade is not tested: $later is not later than $pg"
+  later=
+elif knows_option "$pg" && ! knows_option "$later"; then
+  say "pg_upgrade is not tested: it cannot upgrade $("$trees/pg$pg/bin/pg_config" --version) to an older" \
+    "$("$trees/pg$later/bin/pg_config" --version); try PG=16"
+  later=
+fi
+
 if git rev-parse --quiet --verify "v$version^{commit}" >/dev/null; then
   commit=v$version
 elif ! git cat-file -e "$commit^{commit}" 2>/dev/null; then
@@ -39,26 +51,18 @@ package() { # WHAT SOURCES MAJOR INTO
 }
 package "$version" "$work/release" "$pg" "$work/old"
 package "what is here" "$root" "$pg" "$work/new"
-package "what is here" "$root" "$later" "$work/later"
 script=sync_ext--$version.sql
 cmp "$(find "$work/old" -name "$script")" "sql/$script" || die "the release made another script"
-# Packages have the paths of their trees.
+# A package has the paths of its tree.
 cp -rT "$work/old" /
-cp -rT "$work/later" /
+if [ -n "$later" ]; then
+  package "what is here" "$root" "$later" "$work/later"
+  cp -rT "$work/later" /
+  export SYNC_EXT_LATER_PG_BIN=$trees/pg$later/bin
+fi
 
 export SYNC_EXT_RUN_DIR=$run SYNC_EXT_RELEASE=$version SYNC_EXT_NEW=$work/new
 export SYNC_EXT_PG_BIN=$trees/pg$pg/bin
-# Columns have an option since the minor releases of November 2026, which no pg_dump of before
-# leaves out.
-knows_option() { grep -q pg_attver "$trees/pg$1/bin/pg_dump"; }
-if [ "$pg" -ge "$later" ]; then
-  say "pg_upgrade is not tested: $later is not later than $pg"
-elif knows_option "$pg" && ! knows_option "$later"; then
-  say "pg_upgrade is not tested: it cannot upgrade $("$SYNC_EXT_PG_BIN/pg_config" --version) to an older" \
-    "$("$trees/pg$later/bin/pg_config" --version); try PG=16"
-else
-  export SYNC_EXT_LATER_PG_BIN=$trees/pg$later/bin
-fi
 say "building the test"
 cargo build --quiet --package sync_ext_upgrade
 "$root/target/debug/upgrade"
