@@ -201,8 +201,10 @@ describe('a snapshot', () => {
     await phone.pull();
     expect(Object.keys(await phone.rows('notes'))).toHaveLength(620);
     expect(phone.events('progress').filter(({ stored }) => stored > 0)).toEqual([
-      { received: 620, stored: 250, isOver: false },
-      { received: 620, stored: 500, isOver: false },
+      { received: 620, stored: 150, isOver: false },
+      { received: 620, stored: 300, isOver: false },
+      { received: 620, stored: 450, isOver: false },
+      { received: 620, stored: 600, isOver: false },
       { received: 620, stored: 620, isOver: false },
       { received: 620, stored: 620, isOver: true },
     ]);
