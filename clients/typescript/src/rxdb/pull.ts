@@ -117,6 +117,8 @@ export class Puller implements Member {
       const { cursor, proof } = checkpoint;
       const page = this.#take(cursor) ?? await this.#page<PullReply>('pull', { cursor, proof, latest: true }, limit);
       if (page.requiresSnapshot) {
+        // The snapshot is newer, though its versions are lower if the server was restored.
+        this.#answered.clear();
         checkpoint = { ...checkpoint, snapshot: { reason: page.reason!, token: null } };
         continue;
       }
@@ -174,8 +176,6 @@ export class Puller implements Member {
     const { items, highWatermark, nextPageToken, proof } = reply;
     if (highWatermark < checkpoint.cursor && reason === 'cursor_expired') return undefined;
     for (const { pk } of items) listed.add(pk);
-    // What a restored server has is not older because its versions are lower.
-    if (reason !== 'cursor_expired') this.#answered.clear();
     const documents = await this.#documentsOf(items.map((item) => [item.pk, syncedOf(item), highWatermark]));
     if (nextPageToken !== null) return { documents, checkpoint: { ...checkpoint, snapshot: { reason, token: nextPageToken } } };
     const gone = before.filter((pk) => !listed.has(pk));
