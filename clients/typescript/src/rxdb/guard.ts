@@ -21,7 +21,7 @@ export function guardConflicts(collection: RxCollection, { documents, stamps, pu
   collection.conflictHandler = {
     isEqual: (a, b, context) => {
       // RxDB pulls while it pushes, and would put back what was pulled before a push.
-      if (context === 'downstream-check-if-equal-1' && puller.isOutdated(documents.pkOf(b as Doc))) return true;
+      if (context === 'downstream-check-if-equal-1' && puller.isOutdated(a as Doc)) return true;
       // RxDB passes over what it pulls of a document that was edited, though the edit was taken back.
       if (context === 'upstream-check-if-equal' && syncOf(a)?.opId !== syncOf(b)?.opId) return false;
       return app.isEqual(a, b, context);

@@ -3,7 +3,7 @@ import { SyncError } from '../error.ts';
 import { apply, syncedOf } from '../rules/answer.ts';
 import { type Synced, see } from '../rules/view.ts';
 import type { Change, PullReply, Reason, SnapshotReply } from '../wire.ts';
-import type { Doc, Documents } from './document.ts';
+import { type Doc, type Documents, type SyncField, newestOf } from './document.ts';
 import type { Member } from './feed.ts';
 
 /** Up to where a collection is pulled. RxDB keeps it, with the documents that it stands for. */
@@ -53,9 +53,11 @@ export class Puller implements Member {
   #ahead: { from: number; to: number; proof: string | null; changes: Change[] } | undefined;
   /** RxDB has stored all that was returned to it. */
   #isStored = true;
-  /** Documents that RxDB may not have stored yet: what is needed to delete them, and up to which
-   * version they are known. */
-  readonly #returned = new Map<string, { essence: Doc; version: number }>();
+  /** What is needed to delete documents that RxDB may not have stored yet. */
+  readonly #returned = new Map<string, Doc>();
+  /** The versions that these documents are of. RxDB asks for more before it has stored them, so
+   * there may be several of a record. */
+  readonly #versions = new Map<string, number>();
   /** Up to which versions pushes have told of records. */
   readonly #answered = new Map<string, number>();
   /** The snapshot that has begun: the records that the server had before, and those listed. */
@@ -88,9 +90,10 @@ export class Puller implements Member {
 
   /** Whether a push has told of a record what is newer than what was pulled. Revisions do not say
    * it: an edit of which the server had no need keeps its own, and the next one may be lower. */
-  isOutdated(pk: string): boolean {
-    const returned = this.#returned.get(pk);
-    return returned !== undefined && returned.version < (this.#answered.get(pk) ?? 0);
+  isOutdated(pulled: Doc): boolean {
+    const { documents } = this.#options;
+    const pk = documents.pkOf(pulled);
+    return this.#versions.get(stateOf(pk, documents.syncOf(pulled)))! < (this.#answered.get(pk) ?? 0);
   }
 
   /** The next documents, as many as RxDB wants; fewer only if there are no more. */
@@ -99,6 +102,7 @@ export class Puller implements Member {
     let checkpoint = stored ?? START;
     if (isFirst) {
       this.#returned.clear();
+      this.#versions.clear();
       for (const [pk, version] of this.#answered) if (version <= checkpoint.cursor) this.#answered.delete(pk);
     }
     const documents: Doc[] = [];
@@ -117,6 +121,8 @@ export class Puller implements Member {
       const { cursor, proof } = checkpoint;
       const page = this.#take(cursor) ?? await this.#page<PullReply>('pull', { cursor, proof, latest: true }, limit);
       if (page.requiresSnapshot) {
+        // The snapshot is newer, though its versions are lower if the server was restored.
+        this.#answered.clear();
         checkpoint = { ...checkpoint, snapshot: { reason: page.reason!, token: null } };
         continue;
       }
@@ -174,8 +180,6 @@ export class Puller implements Member {
     const { items, highWatermark, nextPageToken, proof } = reply;
     if (highWatermark < checkpoint.cursor && reason === 'cursor_expired') return undefined;
     for (const { pk } of items) listed.add(pk);
-    // What a restored server has is not older because its versions are lower.
-    if (reason !== 'cursor_expired') this.#answered.clear();
     const documents = await this.#documentsOf(items.map((item) => [item.pk, syncedOf(item), highWatermark]));
     if (nextPageToken !== null) return { documents, checkpoint: { ...checkpoint, snapshot: { reason, token: nextPageToken } } };
     const gone = before.filter((pk) => !listed.has(pk));
@@ -211,16 +215,13 @@ export class Puller implements Member {
     const present = new Map<string, Doc>(found.map((doc: Doc) => [documents.pkOf(doc), this.#plain(doc)]));
     return told.flatMap((record) => {
       const [pk, synced, version] = record;
-      if (!isDeleted(record)) {
-        const doc = documents.of(pk, see(synced, []));
-        this.#returned.set(pk, { essence: documents.essence(doc), version });
-        return [doc];
-      }
-      const old = this.#returned.get(pk)?.essence ?? present.get(pk);
+      const old = this.#returned.get(pk) ?? present.get(pk);
       // Nobody here knows it, so there is nothing to delete.
-      if (!old) return [];
-      this.#returned.set(pk, { essence: documents.essence(old), version });
-      return [synced ? documents.of(pk, see(synced, []), old) : documents.withSync({ ...old, _deleted: true }, undefined)];
+      if (isDeleted(record) && !old) return [];
+      const doc = synced ? documents.of(pk, see(synced, []), old) : documents.withSync({ ...old!, _deleted: true }, undefined);
+      if (!isDeleted(record)) this.#returned.set(pk, documents.essence(doc));
+      this.#versions.set(stateOf(pk, documents.syncOf(doc)), version);
+      return [doc];
     });
   }
 
@@ -237,4 +238,9 @@ export class Puller implements Member {
     this.#acknowledged = { version: stored.cursor, at: Date.now() };
     await this.#options.call('cursor', { deviceId: await this.#options.deviceId, version: stored.cursor });
   }
+}
+
+/** Names a record as it was after one of its entries. */
+function stateOf(pk: string, sync: SyncField | undefined): string {
+  return `${pk}\0${sync && newestOf(sync)}`;
 }

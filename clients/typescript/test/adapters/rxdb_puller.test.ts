@@ -85,3 +85,15 @@ test('a stream that brings more than is taken is not kept', async () => {
   expect((await pull(0))[0]).toHaveLength(1001);
   expect(asked).toEqual([0]);
 });
+
+test('of a record that is pulled twice before RxDB stores it, what a push has overtaken is outdated', async () => {
+  const { puller } = world();
+  const of = (serverVersion: number): Change => ({ ...change(serverVersion), pk: 'a', payload: { id: 'a' } });
+  const next = async (cursor: number) => (await puller.pull({ cursor, proof: null, snapshot: null }, 1)).documents[0]!;
+  puller.receive(5, reply(6, of(6)));
+  const before = await next(5);
+  puller.answered('a', 7);
+  puller.receive(6, reply(8, of(8)));
+  const after = await next(6);
+  expect([before, after].map((doc) => puller.isOutdated(doc))).toEqual([true, false]);
+});
