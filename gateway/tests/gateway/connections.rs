@@ -5,7 +5,6 @@ use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
-use std::thread;
 use std::time::Instant;
 
 use nix::sys::resource::{Resource, getrlimit};
@@ -75,17 +74,23 @@ fn half_sent_requests_leave_alone_what_is_there(cluster: &Cluster) {
     let mut transaction = session.transaction().unwrap();
     push(&mut transaction, "team", &[put(1, "a", 1)]);
     let _half_sent = half_send(&gateway);
-    thread::scope(|scope| {
-        let body = format!("[{}]", put(2, "b", 1));
-        // Over the connection that asked how the gateway is.
-        let door = &gateway;
-        let asked = scope.spawn(move || door.post("/workspaces/team/push", None, &body));
-        until_a_push_waits(&mut stand.admin);
-        push(&mut stand.admin, "other", &[put(1, "a", 1)]);
-        assert_eq!(live.event().versions(), [1]);
-        transaction.commit().unwrap();
-        assert_eq!(asked.join().unwrap().status, 200);
-    });
+    // One that is idle would have given its place up.
+    let mut asked = connect(&gateway);
+    let body = format!("[{}]", put(2, "b", 1));
+    let length = body.len();
+    write!(
+        asked,
+        "POST /workspaces/team/push HTTP/1.1\r\nhost: gateway\r\n\
+         content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+    .unwrap();
+    until_a_push_waits(&mut stand.admin);
+    push(&mut stand.admin, "other", &[put(1, "a", 1)]);
+    assert_eq!(live.event().versions(), [1]);
+    transaction.commit().unwrap();
+    let mut answer = [0; 12];
+    asked.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
 }
 
 fn more_than_the_most_wait_for_a_place(cluster: &Cluster) {
