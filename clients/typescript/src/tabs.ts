@@ -77,6 +77,8 @@ export class Tabs {
   #hear(message: Message): void {
     if (message.type === 'who' && this.isLeader) this.announce();
     else if (message.type === 'leader') {
+      // Before the start a tab has something else to tell: why its store does not open.
+      if (!this.#locks) return;
       clearTimeout(this.#asked);
       this.#asked = undefined;
       if (!message.isVisible && isVisible()) this.#request(true);

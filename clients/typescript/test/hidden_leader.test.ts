@@ -1,23 +1,30 @@
 import { expect, test } from 'vitest';
-import { Tabs } from '../src/tabs.ts';
+import { type Message, Tabs } from '../src/tabs.ts';
 
 test('a tab without Web Locks, or not yet started, takes nothing over from a hidden leader', async () => {
   let hasLed = false;
+  const heard: Message['type'][] = [];
   let hear = () => {};
-  const heard = new Promise<void>((resolve) => {
+  const last = new Promise<void>((resolve) => {
     hear = resolve;
   });
   const tabs = new Tabs('hidden', {
     lead: async () => {
       hasLed = true;
     },
-    receive: () => hear(),
+    receive: ({ type }) => {
+      heard.push(type);
+      if (type === 'captured') hear();
+    },
     status: () => ({}),
   });
   const leader = new BroadcastChannel('sync_ext:hidden');
   leader.postMessage({ type: 'leader', isVisible: false, status: {} });
-  await heard;
+  leader.postMessage({ type: 'captured' });
+  await last;
   expect(hasLed).toBe(false);
+  // Nor its status.
+  expect(heard).toEqual(['captured']);
   leader.close();
   tabs.stop();
 });
