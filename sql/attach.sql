@@ -13,7 +13,8 @@ create function sync_attach_table(
   apply_as text default 'caller',
   reads text default null,
   numbers text default 'safe',
-  apply_search_path text default null
+  apply_search_path text default null,
+  scope_column name default null
 ) returns void
 language c volatile parallel unsafe
 as 'MODULE_PATHNAME', 'sync_attach_table_wrapper';
@@ -89,13 +90,14 @@ select
   s.apply_as,
   sync_ext.trigger_state(s.relation) as trigger,
   sync_ext.column_types(s.relation) is distinct from s.column_types as columns_changed,
-  s.backfilled
+  s.backfilled,
+  s.fields ->> s.scope_field as scope_column
 from sync_ext.synced_table as s
 where s.relation is not null
   and (select sync_ext.is_caller_known())
   and (select sync_ext.calling_user()) is null;
 
-comment on function sync_attach_table(regclass, text, name, text, name, name, jsonb, boolean, text, text, text, text, text)
+comment on function sync_attach_table(regclass, text, name, text, name, name, jsonb, boolean, text, text, text, text, text, name)
   is 'makes the rows of a table of the app records that devices sync';
 comment on function sync_detach_table(regclass) is 'ends that; the records stay, as those of a JSON table';
 comment on function sync_ext.capture() is 'the row trigger of attached tables';

@@ -62,6 +62,8 @@ begin atomic
           when o.op_id <> e.op_id then 'opId'
         end,
         'overwrote', e.overwrote,
+        'scope', e.scope,
+        'leftScope', e.left_scope,
         'fields', held.fields,
         'supersededBy', (select s.server_version from entry as s where s.supersedes = e.server_version),
         'stamp', pg_catalog.json_build_object('clock', e.clock, 'hlc', e.hlc, 'deviceId', e.device_id, 'opId', e.op_id),
@@ -132,6 +134,7 @@ begin atomic
         'serverVersion', t.server_version,
         'revision', pg_catalog.json_build_object('clock', t.clock, 'hlc', t.hlc, 'opId', t.op_id),
         'owner', nullif(t.owner, ''),
+        'scope', t.scope,
         'fields', (select n.fields from entry as n where n.server_version = t.server_version)
       )
       from target as t

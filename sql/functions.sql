@@ -31,7 +31,8 @@ create function sync_pull(
   page_limit integer default 100,
   tables text[] default null,
   latest boolean default false,
-  proof text default null
+  proof text default null,
+  scopes text[] default null
 ) returns json
 language c stable parallel restricted
 as 'MODULE_PATHNAME', 'sync_pull_wrapper';
@@ -40,7 +41,10 @@ create function sync_snapshot(
   workspace_id text,
   page_token text default null,
   page_limit integer default 500,
-  tables text[] default null
+  tables text[] default null,
+  scopes text[] default null,
+  have text[] default null,
+  proof text default null
 ) returns json
 language c volatile parallel restricted
 as 'MODULE_PATHNAME', 'sync_snapshot_wrapper';
@@ -57,7 +61,8 @@ create function sync_exchange(
   page_limit integer default 100,
   tables text[] default null,
   latest boolean default false,
-  proof text default null
+  proof text default null,
+  scopes text[] default null
 ) returns json
 language c volatile parallel unsafe
 as 'MODULE_PATHNAME', 'sync_exchange_wrapper';
@@ -130,10 +135,39 @@ create function sync_register_table(
   pk_field text default 'id',
   owner_field text default null,
   patches boolean default false,
-  validation regprocedure default null
+  validation regprocedure default null,
+  scope_field text default null
 ) returns void
 language c volatile parallel unsafe
 as 'MODULE_PATHNAME', 'sync_register_table_wrapper';
+
+-- A step of the procedure below: the first one, without a position, changes the registry,
+-- each other one a workspace.
+create function sync_ext.set_scope_field(table_name text, scope_field text, "position" bigint) returns bigint
+language c volatile parallel unsafe
+as 'MODULE_PATHNAME', 'set_scope_field_wrapper';
+
+-- The scope that a payload names in this field. As patched_names: functions of Postgres fail
+-- on some payloads.
+create function sync_ext.scope_of(payload json, scope_field text) returns text
+language c immutable parallel safe
+as 'MODULE_PATHNAME', 'scope_of_wrapper';
+
+-- Changes the scope field of a table that has records, workspace by workspace. As
+-- sync_gc_all: every name is qualified. After an interruption, CALL it again.
+create procedure sync_set_scope_field(table_name text, scope_field text)
+language plpgsql
+as $$
+declare
+  "position" bigint;
+begin
+  loop
+    "position" := sync_ext.set_scope_field(table_name, scope_field, "position");
+    commit;
+    exit when "position" is null;
+  end loop;
+end
+$$;
 
 create function sync_unregister_table(table_name text) returns void
 language c volatile parallel unsafe
@@ -196,13 +230,16 @@ comment on function sync_push(text, json) is 'stores a batch of ops and resolves
 comment on function sync_put(text, text, text, json) is 'writes a record, as an edit that has seen it';
 comment on function sync_patch(text, text, text, json) is 'writes some fields of a record, as an edit that has seen it';
 comment on function sync_delete(text, text, text) is 'deletes a record, as an edit that has seen it';
-comment on function sync_pull(text, bigint, integer, text[], boolean, text) is 'the changes after a cursor, in order of version';
-comment on function sync_snapshot(text, text, integer, text[]) is 'the current state, page by page, for devices that start or restart';
+comment on function sync_pull(text, bigint, integer, text[], boolean, text, text[]) is 'the changes after a cursor, in order of version';
+comment on function sync_snapshot(text, text, integer, text[], text[], text[], text) is 'the current state, page by page, for devices that start or restart';
 comment on function sync_update_cursor(text, text, bigint) is 'acknowledges that a device has seen everything up to a version';
-comment on function sync_exchange(text, text, bigint, json, integer, text[], boolean, text) is 'pushes, acknowledges and pulls in one call';
+comment on function sync_exchange(text, text, bigint, json, integer, text[], boolean, text, text[]) is 'pushes, acknowledges and pulls in one call';
 comment on function sync_gc(text, interval, integer) is 'purges log entries that no active device needs';
 comment on procedure sync_gc_all(text, interval, integer, interval, interval) is 'runs sync_gc in batches, each committed, within a time budget';
-comment on function sync_register_table(text, text, text, boolean, regprocedure) is 'allows pushes to a table';
+comment on function sync_register_table(text, text, text, boolean, regprocedure, text) is 'allows pushes to a table';
+comment on procedure sync_set_scope_field(text, text) is 'changes what the scopes of a table''s records are, workspace by workspace';
+comment on function sync_ext.set_scope_field(text, text, bigint) is 'a step of sync_set_scope_field';
+comment on function sync_ext.scope_of(json, text) is 'the scope that a payload names in a field';
 comment on function sync_unregister_table(text) is 'refuses further pushes to a table';
 comment on function sync_create_workspace(text, text) is 'creates a workspace with its first owner';
 comment on function sync_drop_workspace(text, integer) is 'makes a workspace unreachable and erases it, batch by batch';

@@ -56,6 +56,7 @@ grant execute on function
   sync_ext.calling_user(),
   sync_ext.may_read(text),
   sync_ext.patched_names(json),
+  sync_ext.scope_of(json, text),
   sync_ext.may_govern(text),
   sync_ext.require_owner(text),
   sync_ext.is_active(timestamptz, bigint, bigint),

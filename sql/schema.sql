@@ -19,7 +19,8 @@ $$;
 create schema sync_ext;
 
 -- One row per workspace. Its row lock makes version order equal commit order. Its
--- counters are updated in place (HOT), hence the free space on each page.
+-- counters are updated in place (HOT), hence the free space on each page. scope_epoch
+-- counts the changes of what scopes mean in it.
 create table sync_ext.workspace (
   workspace_key bigint generated always as identity,
   workspace_id text collate "C" not null,
@@ -27,6 +28,7 @@ create table sync_ext.workspace (
   horizon bigint not null default 0,
   gc_through bigint not null default 0,
   created_at timestamptz not null default pg_catalog.clock_timestamp(),
+  scope_epoch bigint default 0,
   constraint workspace_pkey primary key (workspace_key),
   constraint workspace_workspace_id_key unique (workspace_id)
 ) with (fillfactor = 50);
@@ -39,6 +41,7 @@ create table sync_ext.workspace (
 -- own; they are NULL for a JSON table. fields maps fields of the payload to columns, in
 -- the order of the image; column_types is their definition when the table was attached;
 -- a backfill that was interrupted goes on after the primary key backfilled_through.
+-- scope_field names the field of the payload with a record's scope, of either kind of table.
 create table sync_ext.synced_table (
   table_name text collate "C" not null,
   pk_field text collate "C" not null default 'id',
@@ -58,6 +61,7 @@ create table sync_ext.synced_table (
   apply_search_path text collate "C",
   backfilled boolean,
   backfilled_through text collate "C",
+  scope_field text collate "C",
   constraint synced_table_pkey primary key (table_name),
   constraint synced_table_relation_key unique (relation),
   constraint synced_table_direction_check check (direction in ('both', 'down')),
@@ -76,6 +80,10 @@ create table sync_ext.synced_table (
 -- its own call has neither payload nor fields.
 -- pushed_digest is that of a put's payload as pushed, where the payload is the image of the
 -- typed row instead.
+-- scope is the record's after the entry, left_scope the one that it left with it; NULL in a
+-- table without scope field. There is no index for them: a puller reads the log from its
+-- cursor on, and an index by scope would cost each push two more entries for what is read
+-- once.
 create table sync_ext.change_log (
   workspace_key bigint not null,
   server_version bigint not null,
@@ -97,6 +105,8 @@ create table sync_ext.change_log (
   patch json,
   fields json,
   pushed_digest uuid,
+  scope text collate "C",
+  left_scope text collate "C",
   constraint change_log_pkey primary key (workspace_key, server_version),
   constraint change_log_workspace_key_op_id_key unique (workspace_key, op_id),
   constraint change_log_operation_check check (operation in ('put', 'delete', 'patch'))
@@ -104,8 +114,8 @@ create table sync_ext.change_log (
 
 -- The register of each record, and the version of its newest entry. Updates touch
 -- no indexed column, and each page has room for a new version of all its rows, because
--- records that are pushed together are updated together. A record keeps its owner after
--- a delete and as a grave.
+-- records that are pushed together are updated together. A record keeps its owner and its
+-- scope after a delete and as a grave; a record that was never live has no scope.
 create table sync_ext.record (
   workspace_key bigint not null,
   table_name text collate "C" not null,
@@ -116,8 +126,12 @@ create table sync_ext.record (
   op_id uuid not null,
   deleted boolean not null,
   owner text collate "C" not null default '',
+  scope text collate "C",
   constraint record_pkey primary key (workspace_key, table_name, pk)
 ) with (fillfactor = 45);
+-- For the snapshot of some scopes. It has nothing of tables without a scope field.
+create index record_scope_idx on sync_ext.record (workspace_key, scope, table_name, pk)
+  where scope is not null;
 
 -- The version that each device has acknowledged, and when it last did. A device belongs
 -- to its user; the user is empty if a trusted caller registered it.

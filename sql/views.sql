@@ -42,7 +42,8 @@ select
   pg_catalog.json_build_object('clock', r.clock, 'hlc', r.hlc, 'opId', r.op_id) as revision,
   r.server_version,
   l.created_at as updated_at,
-  case when r.deleted then null else l.fields end as fields
+  case when r.deleted then null else l.fields end as fields,
+  r.scope
 from sync_ext.record as r
 join sync_ext.workspace as w using (workspace_key)
 left join sync_ext.change_log as l using (workspace_key, server_version)

@@ -27,12 +27,20 @@ entry_points! {
     sync_delete_wrapper: |call| {
         sync::push::write(Operation::Delete, call.text(0), || arguments(call, None))
     };
-    sync_pull_wrapper: |call| sync::pull::pull(&request(call, [0, 1, 2, 3, 4, 5]));
+    sync_pull_wrapper: |call| sync::pull::pull(&request(call, [0, 1, 2, 3, 4, 5, 6]));
     sync_exchange_wrapper: |call| {
-        sync::exchange::exchange(call.text(1), || call.text(3), &request(call, [0, 2, 4, 5, 6, 7]))
+        sync::exchange::exchange(call.text(1), || call.text(3), &request(call, [0, 2, 4, 5, 6, 7, 8]))
     };
     sync_snapshot_wrapper: |call| {
-        sync::snapshot::snapshot(call.text(0), call.text(1), call.int4(2), call.texts(3))
+        sync::snapshot::snapshot(&sync::snapshot::Request {
+            workspace_id: call.text(0),
+            page_token: call.text(1),
+            page_limit: call.int4(2),
+            tables: call.texts(3),
+            scopes: call.texts(4),
+            have: call.texts(5),
+            proof: call.text(6),
+        })
     };
     sync_update_cursor_wrapper: |call| {
         sync::cursor::update_cursor(call.text(0), call.text(1), call.int8(2))
@@ -40,8 +48,19 @@ entry_points! {
     sync_gc_wrapper: |call| sync::gc::gc(call.text(0), call.interval(1), call.int4(2));
     sync_register_table_wrapper: |call| {
         let (patches, validation) = (call.boolean(3), call.oid(4));
-        sync::registry::register(call.text(0), call.text(1), call.text(2), patches, validation)
+        sync::registry::register(&sync::registry::Request {
+            table_name: call.text(0),
+            pk_field: call.text(1),
+            owner_field: call.text(2),
+            patches,
+            validation,
+            scope_field: call.text(5),
+        })
     };
+    set_scope_field_wrapper: |call| {
+        sync::registry::set_scope_field(call.text(0), call.text(1), call.int8(2))
+    };
+    scope_of_wrapper: |call| Ok(sync::registry::scope_of(call.text(0), call.text(1)));
     sync_unregister_table_wrapper: |call| sync::registry::unregister(call.text(0));
     sync_attach_table_wrapper: |call| {
         let given = Given {
@@ -108,9 +127,9 @@ fn batch<'c>(call: &Call<'c>, places: [usize; 4]) -> Batch<'c> {
 }
 
 /// The arguments of a pull, by the positions of workspace_id, cursor, page_limit,
-/// tables, latest and proof.
-fn request<'c>(call: &Call<'c>, places: [usize; 6]) -> Request<'c> {
-    let [workspace_id, cursor, page_limit, tables, latest, proof] = places;
+/// tables, latest, proof and scopes.
+fn request<'c>(call: &Call<'c>, places: [usize; 7]) -> Request<'c> {
+    let [workspace_id, cursor, page_limit, tables, latest, proof, scopes] = places;
     Request {
         workspace_id: call.text(workspace_id),
         cursor: call.int8(cursor),
@@ -118,6 +137,7 @@ fn request<'c>(call: &Call<'c>, places: [usize; 6]) -> Request<'c> {
         tables: call.texts(tables),
         latest: call.boolean(latest).unwrap_or(false),
         proof: call.text(proof),
+        scopes: call.texts(scopes),
     }
 }
 
@@ -129,6 +149,7 @@ fn attachment<'c>(call: &Call<'c>) -> attached::Request<'c> {
         workspace_id: call.text(3),
         owner_column: call.name(4),
         deleted_column: call.name(5),
+        scope_column: call.name(13),
         columns: None,
         patches: call.boolean(7).unwrap_or(false),
         direction: call.text(8),

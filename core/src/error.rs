@@ -23,6 +23,14 @@ pub enum SyncError {
     TooManyOps { max: usize },
     #[error("too many names in tables")]
     TooManyTables { given: usize, max: usize },
+    #[error("too many names in scopes")]
+    TooManyScopes { given: usize, max: usize },
+    #[error("have does not match")]
+    Have { why: &'static str },
+    #[error("scope_field is taken")]
+    ScopeFieldTaken,
+    #[error("table has records")]
+    ScopeFieldKept,
     #[error("invalid cursor")]
     Cursor { given: Option<i64> },
     #[error("invalid proof")]
@@ -62,6 +70,8 @@ pub enum SyncError {
     // The state of workspaces and members.
     #[error("workspace does not exist")]
     UnknownWorkspace,
+    #[error("table is not registered")]
+    UnregisteredTable { table: String },
     #[error("workspace already exists")]
     WorkspaceExists,
     #[error("workspace must keep an owner")]
@@ -139,6 +149,9 @@ impl SyncError {
             | SyncError::RegistryName { .. }
             | SyncError::OpsNotAnArray
             | SyncError::TooManyTables { .. }
+            | SyncError::TooManyScopes { .. }
+            | SyncError::Have { .. }
+            | SyncError::ScopeFieldTaken
             | SyncError::Cursor { .. }
             | SyncError::Proof
             | SyncError::PageToken
@@ -160,7 +173,7 @@ impl SyncError {
             | SyncError::TrustedOnly
             | SyncError::MembershipFunctionsOwner
             | SyncError::ValidationOwner => "42501",
-            SyncError::UnknownWorkspace => "42704",
+            SyncError::UnknownWorkspace | SyncError::UnregisteredTable { .. } => "42704",
             SyncError::WorkspaceExists => "42710",
             SyncError::ValidationGone { .. } => "42883",
             SyncError::NoRole => "39000",
@@ -168,6 +181,7 @@ impl SyncError {
             SyncError::OutOfMemory => "53200",
             SyncError::LastOwner
             | SyncError::OwnerFieldKept
+            | SyncError::ScopeFieldKept
             | SyncError::MembersElsewhere
             | SyncError::WorkspaceClosed
             | SyncError::NotAsInstalled { .. }
@@ -195,8 +209,14 @@ impl SyncError {
             SyncError::TooManyOps { max } => {
                 format!("sync_ext.max_ops_per_push allows {max}.")
             }
-            SyncError::TooManyTables { given, max } => {
+            SyncError::TooManyTables { given, max } | SyncError::TooManyScopes { given, max } => {
                 format!("There are {given}; {max} are allowed.")
+            }
+            SyncError::UnregisteredTable { table } => format!("It is \"{table}\"."),
+            SyncError::Have { why } => (*why).to_owned(),
+            SyncError::ScopeFieldTaken => "It must not be the pk_field.".to_owned(),
+            SyncError::ScopeFieldKept => {
+                "Their scopes would not be those of the new field.".to_owned()
             }
             SyncError::Cursor { given: cursor } => given(cursor),
             SyncError::AcknowledgedVersion { given: version } => given(version),
@@ -313,11 +333,13 @@ impl SyncError {
             }
             SyncError::SettingRefused { .. } => "Connect without it, or have it corrected.",
             SyncError::TrustedOnly => "Call it with neither sync_ext.user_id nor a sub set.",
+            SyncError::UnregisteredTable { .. } => "Register it with sync_register_table.",
             SyncError::UnknownWorkspace => "Create it with sync_create_workspace.",
             SyncError::WorkspaceExists => "Change its members with sync_set_member.",
             SyncError::OwnerFieldKept => {
                 "Pass the owner_field, or remove it with sync_unregister_table first."
             }
+            SyncError::ScopeFieldKept => "CALL sync_set_scope_field.",
             SyncError::LastOwner => "Make somebody else an owner first.",
             SyncError::ValidationGone { .. } => {
                 "Register the table again, with another function or none."
@@ -338,6 +360,9 @@ impl SyncError {
             SyncError::Capture(error) => return error.hint(),
             SyncError::Repair(error) => return error.hint(),
             SyncError::OutOfMemory => "Send less at a time, or give the server more memory.",
+            SyncError::TooManyScopes { .. } => {
+                "Name fewer scopes, or pass NULL for the whole workspace."
+            }
             SyncError::TooManyTables { .. } => "Name fewer tables, or pass NULL for all of them.",
             SyncError::WorkspaceId
             | SyncError::DeviceId
@@ -345,6 +370,8 @@ impl SyncError {
             | SyncError::UserId
             | SyncError::Role
             | SyncError::OwnerFieldTaken
+            | SyncError::ScopeFieldTaken
+            | SyncError::Have { .. }
             | SyncError::Validation
             | SyncError::Claims
             | SyncError::AccessDenied { .. }

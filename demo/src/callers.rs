@@ -11,8 +11,8 @@ pub const GATEWAY: &str = "create role gateway login;
     alter role gateway set sync_ext.require_user = on;
     grant execute on function
       sync_push(text, json),
-      sync_pull(text, bigint, integer, text[], boolean, text),
-      sync_snapshot(text, text, integer, text[]),
+      sync_pull,
+      sync_snapshot,
       sync_update_cursor(text, text, bigint) to gateway";
 
 /// What the gateway may call, on a workspace.

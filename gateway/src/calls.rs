@@ -85,15 +85,25 @@ impl Call {
     }
 
     pub async fn pull(&self, pull: &Pull) -> Result<String, Failure> {
-        let sql = "select sync_pull($1, $2, $3, $4, $5, $6)::text";
-        let arguments: [Argument<'_>; 5] = [
+        let arguments: [Argument<'_>; 6] = [
             (&pull.cursor, Type::INT8),
             (&pull.page_limit, Type::INT4),
             (&pull.tables, Type::TEXT_ARRAY),
             (&pull.latest, Type::BOOL),
             (&pull.proof, Type::TEXT),
+            (&pull.scopes, Type::TEXT_ARRAY),
         ];
-        self.run(sql, &arguments).await
+        // Without scopes as before them, so that the gateway can be updated first.
+        match pull.scopes {
+            None => {
+                let sql = "select sync_pull($1, $2, $3, $4, $5, $6)::text";
+                self.run(sql, &arguments[..5]).await
+            }
+            Some(_) => {
+                let sql = "select sync_pull($1, $2, $3, $4, $5, $6, $7)::text";
+                self.run(sql, &arguments).await
+            }
+        }
     }
 }
 
@@ -107,6 +117,7 @@ pub struct Pull {
     pub tables: Option<Vec<Option<String>>>,
     pub latest: Option<bool>,
     pub proof: Option<String>,
+    pub scopes: Option<Vec<Option<String>>>,
 }
 
 fn zero() -> Option<i64> {
@@ -119,6 +130,9 @@ pub struct Snapshot {
     page_token: Option<String>,
     page_limit: Option<i32>,
     tables: Option<Vec<Option<String>>>,
+    scopes: Option<Vec<Option<String>>>,
+    have: Option<Vec<Option<String>>>,
+    proof: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -139,6 +153,7 @@ pub struct Exchange {
     tables: Option<Vec<Option<String>>>,
     latest: Option<bool>,
     proof: Option<String>,
+    scopes: Option<Vec<Option<String>>>,
 }
 
 pub type Answer = Result<([(HeaderName, &'static str); 1], String), Failure>;
@@ -154,13 +169,25 @@ pub async fn pull(posted: Posted) -> Answer {
 
 pub async fn snapshot(posted: Posted) -> Answer {
     let snapshot: Snapshot = posted.arguments()?;
-    let sql = "select sync_snapshot($1, $2, $3, $4)::text";
-    let arguments: [Argument<'_>; 3] = [
+    let arguments: [Argument<'_>; 6] = [
         (&snapshot.page_token, Type::TEXT),
         (&snapshot.page_limit, Type::INT4),
         (&snapshot.tables, Type::TEXT_ARRAY),
+        (&snapshot.scopes, Type::TEXT_ARRAY),
+        (&snapshot.have, Type::TEXT_ARRAY),
+        (&snapshot.proof, Type::TEXT),
     ];
-    json(posted.call.run(sql, &arguments).await)
+    let is_plain = snapshot.scopes.is_none() && snapshot.have.is_none() && snapshot.proof.is_none();
+    json(match is_plain {
+        true => {
+            let sql = "select sync_snapshot($1, $2, $3, $4)::text";
+            posted.call.run(sql, &arguments[..3]).await
+        }
+        false => {
+            let sql = "select sync_snapshot($1, $2, $3, $4, $5, $6, $7)::text";
+            posted.call.run(sql, &arguments).await
+        }
+    })
 }
 
 pub async fn cursor(posted: Posted) -> Answer {
@@ -174,8 +201,7 @@ pub async fn cursor(posted: Posted) -> Answer {
 pub async fn exchange(posted: Posted) -> Answer {
     let exchange: Exchange = posted.arguments()?;
     let ops = exchange.ops.as_deref().map(RawValue::get);
-    let sql = "select sync_exchange($1, $2, $3, $4::json, $5, $6, $7, $8)::text";
-    let arguments: [Argument<'_>; 7] = [
+    let arguments: [Argument<'_>; 8] = [
         (&exchange.device_id, Type::TEXT),
         (&exchange.cursor, Type::INT8),
         (&ops, Type::TEXT),
@@ -183,8 +209,18 @@ pub async fn exchange(posted: Posted) -> Answer {
         (&exchange.tables, Type::TEXT_ARRAY),
         (&exchange.latest, Type::BOOL),
         (&exchange.proof, Type::TEXT),
+        (&exchange.scopes, Type::TEXT_ARRAY),
     ];
-    json(posted.call.run(sql, &arguments).await)
+    json(match exchange.scopes {
+        None => {
+            let sql = "select sync_exchange($1, $2, $3, $4::json, $5, $6, $7, $8)::text";
+            posted.call.run(sql, &arguments[..7]).await
+        }
+        Some(_) => {
+            let sql = "select sync_exchange($1, $2, $3, $4::json, $5, $6, $7, $8, $9)::text";
+            posted.call.run(sql, &arguments).await
+        }
+    })
 }
 
 pub fn json(reply: Result<String, Failure>) -> Answer {

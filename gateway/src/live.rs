@@ -92,8 +92,8 @@ async fn workspaces(caller: &Caller) -> Result<Vec<String>, Failure> {
     Ok(reply.workspaces.into_iter().map(|workspace| workspace.workspace_id).collect())
 }
 
-/// `workspace`, each followed by its `cursor` and `proof`, and for all of them `tables`
-/// (once for each), `latest` and `pageLimit`. A browser that reconnects by itself sends
+/// `workspace`, each followed by its `cursor`, `proof` and `scopes` (a JSON array), and for all
+/// of them `tables` (once for each), `latest` and `pageLimit`. A browser that reconnects by itself sends
 /// `Last-Event-ID` with the URL of the first time, and so with a proof older than the
 /// cursor, which the id replaces. That proof is passed on. It misses a restore to a
 /// version between the two, as no proof would; it detects one to below itself, which no
@@ -120,6 +120,10 @@ impl Request {
                 "workspace" if is_several => request.add(value.into_owned())?,
                 "cursor" => request.last()?.cursor = Some(parsed(&name, &value)?),
                 "proof" => request.last()?.proof = Some(value.into_owned()),
+                "scopes" => {
+                    let scopes = serde_json::from_str(&value).map_err(Failure::request)?;
+                    request.last()?.scopes = Some(scopes);
+                }
                 "tables" => {
                     filter.tables.get_or_insert_default().push(Some(value.into_owned()));
                 }
@@ -151,7 +155,9 @@ impl Request {
 
     fn last(&mut self) -> Result<&mut Pull, Failure> {
         let last = self.pulls.last_mut().map(|(_, pull)| pull);
-        last.ok_or_else(|| Failure::request("A cursor or proof comes after its workspace."))
+        last.ok_or_else(|| {
+            Failure::request("A cursor, proof or scopes come after their workspace.")
+        })
     }
 }
 

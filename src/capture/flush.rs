@@ -21,10 +21,11 @@ use sync_ext_core::error::SyncError;
 use sync_ext_core::rules::capture::{CaptureError, Edit, edit_to_no_row, edit_to_row};
 use sync_ext_core::rules::merge::{Decision, RecordState, apply, turn};
 use sync_ext_core::rules::op::{Op, Operation, Patch, RecordKey, Timestamp, Version};
+use sync_ext_core::rules::scope::{ScopeField, scope_after};
 use sync_ext_core::rules::server_op::{DEVICE, stamp, unstamped};
 use sync_ext_core::wire::image::{Difference, difference, to_json};
 use sync_ext_core::wire::notice::Changes;
-use sync_ext_core::wire::push_request::{WORKSPACE_FIELD, memory_for};
+use sync_ext_core::wire::push_request::{WORKSPACE_FIELD, memory_for, scope_said};
 use sync_ext_core::wire::revision::write_fields;
 use sync_ext_core::wire::value::Digests;
 
@@ -269,14 +270,14 @@ impl Flush<'_> {
                 let mut state = change.state.take();
                 let change = &*change;
                 let op = change.op(table, state.as_ref());
-                let decision = decide(&op, change, &mut state, head)?;
+                let decision = decide(&op, table, change, &mut state, head)?;
                 let Some(state) = &state else { continue };
                 let fields = op.patch.is_some().then(|| state.fields().map(write_fields)).flatten();
                 let image = change.found.row.as_ref().map(|row| Cow::Borrowed(&*row.image));
                 let owner = state.owner.as_deref();
                 let entry = NewEntry {
                     op: &op,
-                    decision,
+                    decision: &decision,
                     owner,
                     payload: image,
                     pushed: None,
@@ -332,6 +333,7 @@ impl<'f> Change<'f> {
 
 fn decide<'f>(
     op: &Op<'f>,
+    table: &AttachedTable,
     change: &'f Change<'f>,
     state: &mut Option<RecordState<'f>>,
     version: Version,
@@ -344,5 +346,12 @@ fn decide<'f>(
         (None, Some(row)) => row.owner.as_deref().map(Into::into),
         (None, None) => None,
     };
-    Ok(apply(state, op, &turn, owner, version))
+    let field = table.scope_field.as_deref();
+    let said = scope_said(op.payload, field);
+    if said == ScopeField::Invalid {
+        let (table, pk) = (table.name.clone(), change.found.pk.to_owned());
+        return Err(CaptureError::Scope { table, pk }.into());
+    }
+    let scope = scope_after(state.as_ref(), op, &turn, field, &said);
+    Ok(apply(state, op, &turn, owner, scope, version))
 }

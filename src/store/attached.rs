@@ -23,6 +23,8 @@ pub struct AttachedTable {
     /// The payload's field with the owner, and its column.
     pub owner: Option<(String, String)>,
     pub deleted_column: Option<String>,
+    /// The payload's field with the scope.
+    pub scope_field: Option<String>,
     /// Each field of the payload with its column.
     pub fields: Vec<(String, String)>,
     pub patches: bool,

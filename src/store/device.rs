@@ -21,9 +21,10 @@ pub static TABLE: Shape = Shape {
         ("updated_at", ColumnType::Time),
         ("user_id", ColumnType::Text),
     ],
+    first: 5,
 };
 pub static BY_DEVICE: IndexShape =
-    IndexShape { name: c"device_cursor_pkey", keys: &[0, 1, 4], is_unique: true };
+    IndexShape { name: c"device_cursor_pkey", keys: &[0, 1, 4], is_unique: true, not_null: None };
 
 mod column {
     pub const LAST_SEEN_VERSION: usize = 3;

@@ -12,9 +12,10 @@ use super::{device, log, member, memory, record};
 pub static TABLE: Shape = Shape {
     name: c"dropped_workspace",
     columns: &[("workspace_key", ColumnType::Int8), ("dropped_at", ColumnType::Time)],
+    first: 2,
 };
 pub static BY_KEY: IndexShape =
-    IndexShape { name: c"dropped_workspace_pkey", keys: &[0], is_unique: true };
+    IndexShape { name: c"dropped_workspace_pkey", keys: &[0], is_unique: true, not_null: None };
 const WORKSPACE_KEY: usize = 1;
 
 /// Makes a workspace and its members unreachable; [`erase`] deletes its rows later.

@@ -41,12 +41,19 @@ pub static TABLE: Shape = Shape {
         ("patch", ColumnType::Json),
         ("fields", ColumnType::Json),
         ("pushed_digest", ColumnType::Uuid),
+        ("scope", ColumnType::Text),
+        ("left_scope", ColumnType::Text),
     ],
+    first: 20,
 };
 pub static BY_VERSION: IndexShape =
-    IndexShape { name: c"change_log_pkey", keys: &[0, 1], is_unique: true };
-static BY_OP: IndexShape =
-    IndexShape { name: c"change_log_workspace_key_op_id_key", keys: &[0, 9], is_unique: true };
+    IndexShape { name: c"change_log_pkey", keys: &[0, 1], is_unique: true, not_null: None };
+static BY_OP: IndexShape = IndexShape {
+    name: c"change_log_workspace_key_op_id_key",
+    keys: &[0, 9],
+    is_unique: true,
+    not_null: None,
+};
 
 mod column {
     pub const SERVER_VERSION: usize = 2;
@@ -68,6 +75,8 @@ mod column {
     pub const PATCH: usize = 18;
     pub const FIELDS: usize = 19;
     pub const PUSHED_DIGEST: usize = 20;
+    pub const SCOPE: usize = 21;
+    pub const LEFT_SCOPE: usize = 22;
 }
 
 /// The log of one workspace.
@@ -122,18 +131,23 @@ impl Log {
         LogWriter::new(self.workspace_key, writer, created_at)
     }
 
-    /// Deletes the entry at `version`; false if there is none.
+    /// Deletes the entry at `version`, if it is there.
     pub fn delete(
         &self,
         version: Version,
         versions: &mut Versions<'_>,
         snapshot: &MvccSnapshot,
-    ) -> Result<bool> {
-        let Some(row) = versions.find(version).map(|entry| entry.row.id()) else {
-            return Ok(false);
-        };
-        row_lock::delete(&self.table, row, snapshot).map(|()| true)
+    ) -> Result<Option<Deleted>> {
+        let Some(entry) = versions.find(version) else { return Ok(None) };
+        let (row, left) = (entry.row.id(), entry.left_scope().is_some());
+        row_lock::delete(&self.table, row, snapshot).map(|()| Some(Deleted { left }))
     }
+}
+
+/// An entry that was deleted.
+pub struct Deleted {
+    /// With it the record had left a scope.
+    pub left: bool,
 }
 
 pub struct Versions<'s> {
@@ -246,6 +260,16 @@ impl<'r> Entry<'r> {
     /// The record's owner, empty if it is shared.
     pub fn owner(&self) -> Result<&'r str> {
         self.row.text(column::OWNER)
+    }
+
+    /// The record's scope after it.
+    pub fn scope(&self) -> Option<&'r str> {
+        self.row.text_or_null(column::SCOPE)
+    }
+
+    /// The scope that the record had before, if it was moved.
+    pub fn left_scope(&self) -> Option<&'r str> {
+        self.row.text_or_null(column::LEFT_SCOPE)
     }
 
     /// The field of the payload that the server added, empty if none.

@@ -14,7 +14,7 @@ use sync_ext_core::wire::value::stable_digest;
 /// An entry to be written.
 pub struct NewEntry<'e> {
     pub op: &'e Op<'e>,
-    pub decision: Decision,
+    pub decision: &'e Decision,
     pub owner: Option<&'e str>,
     /// The payload as stored: the op's, or with the owner filled in; for a patch that is
     /// the newest entry, the whole record.
@@ -40,7 +40,7 @@ impl NewEntry<'_> {
 
     /// Passes it to `write` in the form of a pull.
     pub fn change(&self, write: impl FnOnce(&Change<'_>)) {
-        let Decision { version, applied, overwrote, .. } = self.decision;
+        let Decision { version, applied, overwrote, .. } = *self.decision;
         write(&Change {
             version,
             applied,
@@ -96,6 +96,8 @@ impl<'s> LogWriter<'s> {
             text_or_null(entry.patch()),
             text_or_null(entry.fields.as_deref()),
             digest.map_or(Value::Null, Value::Uuid),
+            text_or_null(decision.scope.as_deref()),
+            text_or_null(decision.left_scope()),
         ]);
     }
 

@@ -20,11 +20,16 @@ static TABLE: Shape = Shape {
         ("role", ColumnType::Text),
         ("added_at", ColumnType::Time),
     ],
+    first: 4,
 };
 static BY_WORKSPACE: IndexShape =
-    IndexShape { name: c"member_pkey", keys: &[0, 1], is_unique: true };
-static BY_USER: IndexShape =
-    IndexShape { name: c"member_user_id_workspace_id_idx", keys: &[1, 0], is_unique: false };
+    IndexShape { name: c"member_pkey", keys: &[0, 1], is_unique: true, not_null: None };
+static BY_USER: IndexShape = IndexShape {
+    name: c"member_user_id_workspace_id_idx",
+    keys: &[1, 0],
+    is_unique: false,
+    not_null: None,
+};
 
 mod column {
     pub const WORKSPACE_ID: usize = 1;

@@ -24,10 +24,19 @@ pub static TABLE: Shape = Shape {
         ("op_id", ColumnType::Uuid),
         ("deleted", ColumnType::Bool),
         ("owner", ColumnType::Text),
+        ("scope", ColumnType::Text),
     ],
+    first: 9,
 };
 pub static BY_NAME: IndexShape =
-    IndexShape { name: c"record_pkey", keys: &[0, 1, 2], is_unique: true };
+    IndexShape { name: c"record_pkey", keys: &[0, 1, 2], is_unique: true, not_null: None };
+
+static BY_SCOPE: IndexShape = IndexShape {
+    name: c"record_scope_idx",
+    keys: &[0, 9, 1, 2],
+    is_unique: false,
+    not_null: Some(9),
+};
 
 mod column {
     pub const TABLE_NAME: usize = 2;
@@ -38,6 +47,7 @@ mod column {
     pub const OP_ID: usize = 7;
     pub const DELETED: usize = 8;
     pub const OWNER: usize = 9;
+    pub const SCOPE: usize = 10;
 }
 
 /// The records of one workspace.
@@ -82,12 +92,54 @@ impl Records {
         InOrder { scan }
     }
 
+    /// The index of the records that have a scope.
+    pub fn scopes(&self) -> Result<Scoped<'_>> {
+        Ok(Scoped { records: self, by_scope: self.table.index(&BY_SCOPE)? })
+    }
+
     pub fn writer<'s>(
         &'s self,
         snapshot: &'s MvccSnapshot,
         duplicates: Duplicates,
     ) -> RecordWriter<'s> {
         RecordWriter { records: self, writer: Writer::new(&self.table, snapshot, duplicates) }
+    }
+}
+
+/// Records in the order of their scopes.
+pub struct Scoped<'s> {
+    records: &'s Records,
+    by_scope: Index,
+}
+
+impl Scoped<'_> {
+    /// The records of a scope in one table after `pk`, in byte order of their pk.
+    pub fn of_table<'s>(
+        &'s self,
+        scope: &str,
+        table: &str,
+        pk: &str,
+        snapshot: &'s MvccSnapshot,
+    ) -> InOrder<'s> {
+        let by = [By::Int8, By::Text, By::Text, By::TextAfter];
+        let mut scan = Scan::new(&self.records.table, &self.by_scope, snapshot, &by);
+        let key = Key::Int8(self.records.workspace_key);
+        scan.seek(&[key, Key::Text(scope), Key::Text(table), Key::Text(pk)]);
+        InOrder { scan }
+    }
+
+    /// The records of a scope in all tables after `table`, in byte order.
+    pub fn of_tables_after<'s>(
+        &'s self,
+        scope: &str,
+        table: &str,
+        snapshot: &'s MvccSnapshot,
+    ) -> InOrder<'s> {
+        let by = [By::Int8, By::Text, By::TextAfter];
+        let mut scan = Scan::new(&self.records.table, &self.by_scope, snapshot, &by);
+        let key = Key::Int8(self.records.workspace_key);
+        scan.seek(&[key, Key::Text(scope), Key::Text(table)]);
+        InOrder { scan }
     }
 }
 
@@ -151,6 +203,10 @@ impl<'r> Record<'r> {
         self.row.text(column::OWNER)
     }
 
+    pub fn scope(&self) -> Option<&'r str> {
+        self.row.text_or_null(column::SCOPE)
+    }
+
     /// The revision of the register.
     pub fn register(&self) -> Result<Revision<'r>> {
         Ok(Revision {
@@ -169,7 +225,8 @@ impl<'r> Record<'r> {
         let (register, deleted) = (self.register()?.into_owned(), self.deleted()?);
         let newest = if deleted { Newest::Register } else { Newest::Unread };
         let (version, owner) = (self.version()?, owner_of(self.owner()?));
-        Ok(RecordState { register, deleted, version, newest, owner })
+        let scope = self.scope().map(Into::into);
+        Ok(RecordState { register, deleted, version, newest, owner, scope })
     }
 }
 
@@ -204,7 +261,7 @@ fn values<'v>(
     workspace_key: i64,
     key: &'v RecordKey<'_>,
     state: &'v RecordState<'_>,
-) -> [Value<'v>; 9] {
+) -> [Value<'v>; 10] {
     [
         Value::Int8(workspace_key),
         Value::Text(&key.table),
@@ -215,5 +272,6 @@ fn values<'v>(
         Value::Uuid(state.register.op_id),
         Value::Bool(state.deleted),
         Value::Text(state.owner.as_deref().unwrap_or("")),
+        state.scope.as_deref().map_or(Value::Null, Value::Text),
     ]
 }

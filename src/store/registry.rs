@@ -40,9 +40,12 @@ pub(super) static TABLE: Shape = Shape {
         ("apply_search_path", ColumnType::Text),
         ("backfilled", ColumnType::Bool),
         ("backfilled_through", ColumnType::Text),
+        ("scope_field", ColumnType::Text),
     ],
+    first: 18,
 };
-static BY_NAME: IndexShape = IndexShape { name: c"synced_table_pkey", keys: &[0], is_unique: true };
+static BY_NAME: IndexShape =
+    IndexShape { name: c"synced_table_pkey", keys: &[0], is_unique: true, not_null: None };
 
 mod column {
     pub const TABLE_NAME: usize = 1;
@@ -59,6 +62,7 @@ mod column {
     pub const NUMBERS: usize = 15;
     pub const APPLY_SEARCH_PATH: usize = 16;
     pub const VALIDATION: usize = 6;
+    pub const SCOPE_FIELD: usize = 19;
 }
 
 /// A table as it was registered.
@@ -96,6 +100,7 @@ fn read(row: &Row<'_>) -> Result<Registered> {
     let fields = SyncedTable {
         pk_field: row.text(column::PK_FIELD)?.to_owned(),
         owner_field: row.text_or_null(column::OWNER_FIELD).map(str::to_owned),
+        scope_field: row.text_or_null(column::SCOPE_FIELD).map(Into::into),
         patches: row.bool(column::PATCHES)?,
     };
     let validation = row.text_or_null(column::VALIDATION);
@@ -131,6 +136,7 @@ fn read_attached(row: &Row<'_>, relation: pg_sys::Oid) -> Result<AttachedTable> 
         },
         owner,
         deleted_column: text(column::DELETED_COLUMN),
+        scope_field: text(column::SCOPE_FIELD),
         fields,
         patches: row.bool(column::PATCHES)?,
         is_read_only: row.text(column::DIRECTION)? == "down",
@@ -191,7 +197,7 @@ pub fn state_of(relation: pg_sys::Oid) -> Result<(String, bool)> {
 /// False, without a change, if the table is attached, or this would remove an owner
 /// field.
 pub fn register(table_name: &str, fields: &SyncedTable, validation: Option<&str>) -> Result<bool> {
-    let SyncedTable { pk_field, owner_field, patches } = fields;
+    let SyncedTable { pk_field, owner_field, patches, .. } = fields;
     let table = Table::open(&TABLE, Access::Write)?;
     let sql = "insert into sync_ext.synced_table as t \
                  (table_name, pk_field, owner_field, patches, validation) \
@@ -208,6 +214,93 @@ pub fn register(table_name: &str, fields: &SyncedTable, validation: Option<&str>
         validation.into(),
     ];
     Ok(table.execute(sql, &arguments)? == 1)
+}
+
+/// Gives a table of which there are no records this scope field, or leaves it as it is.
+pub fn choose_scope_field(table_name: &str, field: Option<&str>) -> Result<()> {
+    let table = Table::open(&TABLE, Access::Write)?;
+    if !table.has(column::SCOPE_FIELD - 1) {
+        return if field.is_none() { Ok(()) } else { Err(without_scopes()) };
+    }
+    let sql = "select from sync_ext.synced_table \
+               where table_name = $1 and scope_field is distinct from $2";
+    let arguments = [table_name.into(), field.into()];
+    if table.execute(sql, &arguments)? == 0 {
+        return Ok(());
+    }
+    // A push that is under way may be the first one.
+    table.execute("lock table sync_ext.record in share mode", &[])?;
+    let sql = "select from sync_ext.workspace as w where exists (select from sync_ext.record as r \
+               where r.workspace_key = w.workspace_key and r.table_name = $1) limit 1";
+    if table.execute(sql, &[table_name.into()])? > 0 {
+        return Err(SyncError::ScopeFieldKept);
+    }
+    set_scope_field(table_name, field)
+}
+
+/// An error if the scope field of the table has become its pk field.
+pub fn check_scope_field(table_name: &str) -> Result<()> {
+    let table = Table::open(&TABLE, Access::Write)?;
+    let sql = "select from sync_ext.synced_table where table_name = $1 and scope_field = pk_field";
+    let has_field = table.has(column::SCOPE_FIELD - 1);
+    match has_field && table.execute(sql, &[table_name.into()])? > 0 {
+        true => Err(SyncError::ScopeFieldTaken),
+        false => Ok(()),
+    }
+}
+
+/// Changes the scope field; the records have still the scopes of the other one.
+pub fn set_scope_field(table_name: &str, field: Option<&str>) -> Result<()> {
+    let table = Table::open(&TABLE, Access::Write)?;
+    if !table.has(column::SCOPE_FIELD - 1) {
+        return Err(without_scopes());
+    }
+    let sql = "update sync_ext.synced_table set scope_field = $2 where table_name = $1";
+    if table.execute(sql, &[table_name.into(), field.into()])? == 0 {
+        return Err(SyncError::UnregisteredTable { table: table_name.to_owned() });
+    }
+    announce(&table);
+    check_scope_field(table_name)
+}
+
+/// Gives the records of a workspace the scopes that they have by this field. False if it has
+/// none of the table.
+///
+/// Only the newest entries of live records get one. Whoever reads the log from its beginning
+/// is told of these alone, and every other reader begins anew.
+pub fn bring_to_scopes(workspace_key: i64, table_name: &str, field: Option<&str>) -> Result<bool> {
+    let table = Table::open(&TABLE, Access::Write)?;
+    let sql = "update sync_ext.record as r \
+               set scope = case when r.deleted then null \
+                   else (select sync_ext.scope_of(l.payload, $3) from sync_ext.change_log as l \
+                     where l.workspace_key = r.workspace_key \
+                       and l.server_version = r.server_version) end \
+               where r.workspace_key = $1 and r.table_name = $2";
+    let arguments = [workspace_key.into(), table_name.into(), field.into()];
+    if table.execute(sql, &arguments)? == 0 {
+        return Ok(false);
+    }
+    let sql = "update sync_ext.change_log as l \
+               set left_scope = null, scope = (select r.scope from sync_ext.record as r \
+                     where r.workspace_key = l.workspace_key and r.table_name = l.table_name \
+                       and r.pk = l.pk and r.server_version = l.server_version) \
+               where l.workspace_key = $1 and l.table_name = $2";
+    table.execute(sql, &[workspace_key.into(), table_name.into()])?;
+    Ok(true)
+}
+
+fn without_scopes() -> SyncError {
+    SyncError::NotAsInstalled {
+        found: "The schema is that of a version before scopes.".to_owned(),
+        mend: "ALTER EXTENSION sync_ext UPDATE.",
+    }
+}
+
+/// Makes every session, at its next command and this one's others, read anew which
+/// tables are attached, when the transaction commits.
+pub(in crate::store) fn announce(table: &Table) {
+    // SAFETY: the table is open.
+    unsafe { pg_sys::CacheInvalidateRelcache(table.as_ptr()) };
 }
 
 pub fn unregister(table_name: &str) -> Result<()> {

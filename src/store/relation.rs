@@ -6,7 +6,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 
 use super::Result;
-use super::shape::{self, IndexShape, Shape};
+use super::shape::{self, IndexShape, Places, Shape};
 
 /// The purpose of an open relation, and so the lock that is held until the transaction
 /// ends, like that of a SELECT or an INSERT.
@@ -29,6 +29,7 @@ impl Access {
 pub struct Table {
     relation: pg_sys::Relation,
     shape: &'static Shape,
+    places: Option<Places>,
     access: Access,
     update_checked: Cell<bool>,
     delete_checked: Cell<bool>,
@@ -42,12 +43,13 @@ impl Table {
         // raises an error.
         let relation = unsafe { pg_sys::table_open(oid, access.lock()) };
         let (update_checked, delete_checked) = (Cell::new(false), Cell::new(false));
-        let table = Table { relation, shape, access, update_checked, delete_checked };
+        let mut table =
+            Table { relation, shape, places: None, access, update_checked, delete_checked };
         // SAFETY: it is open.
         unsafe {
-            shape.check_for_reading(relation)?;
+            table.places = shape.check_for_reading(relation)?;
             if access == Access::Write {
-                shape.check_for_writing(relation)?;
+                shape.check_for_writing(relation, table.places.as_ref())?;
             }
         }
         Ok(table)
@@ -64,8 +66,9 @@ impl Table {
             // lock, a second look-up shows whether that has happened.
             let named_now = lookup(shape.name)?;
             if named_now == oid {
+                let places = self.places();
                 // SAFETY: both are open.
-                match unsafe { shape.check(index.0, self.relation, self.shape) } {
+                match unsafe { shape.check(index.0, self.relation, self.shape, places) } {
                     Ok(()) => return Ok(index),
                     Err(error) if !may_be_stale => return Err(error),
                     // This backend's cache may be stale.
@@ -107,6 +110,16 @@ impl Table {
     pub fn owner(&self) -> pg_sys::Oid {
         // SAFETY: an open relation has its row of pg_class.
         unsafe { (*(*self.relation).rd_rel).relowner }
+    }
+
+    /// Where its columns are, if not at the positions of the shape.
+    pub fn places(&self) -> Option<&Places> {
+        self.places.as_ref()
+    }
+
+    /// Whether it has this column of the shape, from 0: an update of the extension adds it.
+    pub fn has(&self, column: usize) -> bool {
+        self.places().is_none_or(|places| places[column].is_some())
     }
 
     pub fn columns(&self) -> usize {

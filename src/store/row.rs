@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::Result;
 use super::arena::Arena;
 use super::relation::Table;
+use super::shape::Places;
 use super::values::text_of;
 use sync_ext_core::error::SyncError;
 use sync_ext_core::rules::op::Timestamp;
@@ -48,15 +49,20 @@ impl Drop for Slot {
 pub struct Row<'r> {
     slot: *mut pg_sys::TupleTableSlot,
     values: &'r Arena,
+    places: Option<&'r Places>,
 }
 
 impl<'r> Row<'r> {
     /// # Safety
-    /// The slot holds a row, and keeps it for `'r`.
-    pub unsafe fn in_slot(slot: *mut pg_sys::TupleTableSlot, values: &'r Arena) -> Row<'r> {
+    /// The slot holds a row of the table, and keeps it for `'r`.
+    pub unsafe fn in_slot(
+        slot: *mut pg_sys::TupleTableSlot,
+        values: &'r Arena,
+        table: &'r Table,
+    ) -> Row<'r> {
         // SAFETY: the caller's promise; this reads all columns into the slot's values.
         unsafe { pg_sys::slot_getsomeattrs_int(slot, (*(*slot).tts_tupleDescriptor).natts) };
-        Row { slot, values }
+        Row { slot, values, places: table.places() }
     }
 
     pub fn id(&self) -> RowId {
@@ -65,10 +71,13 @@ impl<'r> Row<'r> {
     }
 
     fn datum(&self, column: usize) -> Option<pg_sys::Datum> {
-        // SAFETY: the slot's values are filled for all columns of the table; those of
-        // the shape are the first.
+        let place = match self.places {
+            None => column - 1,
+            Some(places) => places[column - 1]?,
+        };
+        // SAFETY: the slot's values are filled for all columns of the table, and the shape
+        // was checked.
         unsafe {
-            let place = column - 1;
             debug_assert!(place < (*self.slot).tts_nvalid as usize);
             (!*(*self.slot).tts_isnull.add(place)).then(|| *(*self.slot).tts_values.add(place))
         }

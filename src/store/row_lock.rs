@@ -66,7 +66,7 @@ pub fn lock<T>(
             let values = Arena::new();
             // SAFETY: a successful lock leaves the row in the slot, which lives until
             // after `read`.
-            let row = unsafe { Row::in_slot(slot.0, &values) };
+            let row = unsafe { Row::in_slot(slot.0, &values, table) };
             read(row).map(Locked::Row)
         }
         tm::TM_WouldBlock => Ok(Locked::Busy),

@@ -160,7 +160,7 @@ impl<'s> Scan<'s> {
             return None;
         }
         // SAFETY: the slot holds a row, until the scan moves on.
-        Some(unsafe { Row::in_slot(slot, &self.row_values) })
+        Some(unsafe { Row::in_slot(slot, &self.row_values, self.table) })
     }
 
     /// The last row in index order.

@@ -23,7 +23,14 @@ const REPLICA: i32 = 1;
 pub struct Shape {
     pub name: &'static CStr,
     pub columns: &'static [(&'static str, ColumnType)],
+    /// So many columns are at their positions in every version. An update adds the others: until
+    /// it has run they are missing, and columns of others may be before them.
+    pub first: usize,
 }
+
+/// Where the columns of a shape are in a table, by their positions from 0; `None` for one that
+/// is missing.
+pub type Places = Box<[Option<usize>]>;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum ColumnType {
@@ -77,12 +84,14 @@ impl ColumnType {
     }
 }
 
-/// An index as the install script creates it: ascending, without a predicate.
+/// An index as the install script creates it: ascending.
 pub struct IndexShape {
     pub name: &'static CStr,
     /// Its key columns by their positions in the table, from 0.
     pub keys: &'static [usize],
     pub is_unique: bool,
+    /// It has only rows in which this column is not NULL.
+    pub not_null: Option<usize>,
 }
 
 const COLUMNS: &str = "Columns that sync_ext did not make must come after its own and allow NULL; \
@@ -100,11 +109,12 @@ impl Shape {
         format!("sync_ext.{}", self.name.to_string_lossy())
     }
 
-    /// An error unless rows can be read by column number and type.
+    /// Where the columns are, if not at the positions of the shape. An error unless rows can
+    /// be read by column number and type.
     ///
     /// # Safety
     /// The relation is open.
-    pub unsafe fn check_for_reading(&self, relation: pg_sys::Relation) -> Result<()> {
+    pub unsafe fn check_for_reading(&self, relation: pg_sys::Relation) -> Result<Option<Places>> {
         // SAFETY: an open relation has its row of pg_class and a descriptor.
         unsafe {
             if (*(*relation).rd_rel).relkind as u8 != pg_sys::RELKIND_RELATION {
@@ -112,22 +122,31 @@ impl Shape {
             }
             let descriptor = (*relation).rd_att;
             let count = usize::try_from((*descriptor).natts).unwrap_or(0);
-            for (place, (name, kind)) in self.columns.iter().enumerate() {
-                let is_there = place < count && {
+            let is_at = |place: usize, (name, kind): (&str, ColumnType)| {
+                place < count && {
                     let column = &*compat::attribute(descriptor, place);
                     !column.attisdropped
                         && column.atttypid == kind.oid()
                         && column.attcollation == kind.collation()
-                        && column.name() == *name
-                };
-                if !is_there {
-                    let (number, kind) = (place + 1, kind.as_str());
+                        && column.name() == name
+                }
+            };
+            let mut places = None;
+            for (place, column) in self.columns.iter().enumerate() {
+                if is_at(place, *column) {
+                    continue;
+                }
+                if place < self.first {
+                    let (number, (name, kind)) = (place + 1, (column.0, column.1.as_str()));
                     let what = format!("Column {number} of {} is not {name} {kind}.", self.name());
                     return found(what, COLUMNS);
                 }
+                let places: &mut Places =
+                    places.get_or_insert_with(|| (0..self.columns.len()).map(Some).collect());
+                places[place] = (self.first..count).find(|place| is_at(*place, *column));
             }
+            Ok(places)
         }
-        Ok(())
     }
 
     /// An error unless direct writes have the same effect as statements. Reading must
@@ -135,7 +154,11 @@ impl Shape {
     ///
     /// # Safety
     /// The relation is open.
-    pub unsafe fn check_for_writing(&self, relation: pg_sys::Relation) -> Result<()> {
+    pub unsafe fn check_for_writing(
+        &self,
+        relation: pg_sys::Relation,
+        places: Option<&Places>,
+    ) -> Result<()> {
         // SAFETY: as in `check_for_reading`. Checking a domain may rebuild the
         // descriptor of a relation that was altered; the lock prevents that.
         unsafe {
@@ -144,9 +167,13 @@ impl Shape {
             }
             let descriptor = (*relation).rd_att;
             let count = usize::try_from((*descriptor).natts).unwrap_or(0);
-            for place in self.columns.len()..count {
+            for place in self.first..count {
                 let column = &*compat::attribute(descriptor, place);
-                if column.attisdropped {
+                let is_ours = match places {
+                    Some(places) => places.contains(&Some(place)),
+                    None => place < self.columns.len(),
+                };
+                if is_ours || column.attisdropped {
                     continue;
                 }
                 let why = if column.attnotnull {
@@ -220,7 +247,12 @@ impl IndexShape {
         index: pg_sys::Relation,
         table: pg_sys::Relation,
         shape: &Shape,
+        places: Option<&Places>,
     ) -> Result<()> {
+        let number = |column: usize| match places {
+            Some(places) => places[column].map(|place| place + 1),
+            None => Some(column + 1),
+        };
         // SAFETY: an open index has its row of pg_index, and arrays with an element
         // for each of its key columns.
         let is_ours = unsafe {
@@ -233,11 +265,14 @@ impl IndexShape {
                 && row.indimmediate
                 && (row.indisunique || !self.is_unique)
                 && keys == self.keys.len()
-                && pg_sys::RelationGetIndexPredicate(index).is_null()
+                && is_predicate(
+                    pg_sys::RelationGetIndexPredicate(index),
+                    self.not_null.and_then(number),
+                )
                 && self.keys.iter().enumerate().all(|(place, column)| {
                     let kind = shape.columns[*column].1;
-                    let number = row.indkey.values.as_slice(keys)[place];
-                    usize::try_from(number) == Ok(column + 1)
+                    let stored = row.indkey.values.as_slice(keys)[place];
+                    usize::try_from(stored).ok() == number(*column)
                         && *(*index).rd_opfamily.add(place) == kind.btree_family()
                         && *(*index).rd_opcintype.add(place) == kind.oid()
                         && *(*index).rd_indcollation.add(place) == kind.collation()
@@ -258,6 +293,27 @@ impl IndexShape {
             ),
             INDEX,
         )
+    }
+}
+
+/// Whether a predicate is that this column, by its number, is not NULL; or that there is none.
+///
+/// # Safety
+/// The list is one of conditions.
+unsafe fn is_predicate(conditions: *mut pg_sys::List, not_null: Option<usize>) -> bool {
+    // SAFETY: a list has as many elements as it says, a node has the type that its tag says.
+    unsafe {
+        let Some(column) = not_null else { return conditions.is_null() };
+        let Some(list) = conditions.as_ref().filter(|list| list.length == 1) else { return false };
+        let node = (*list.elements).ptr_value.cast::<pg_sys::Node>();
+        if (*node).type_ != pg_sys::NodeTag::T_NullTest {
+            return false;
+        }
+        let test = &*node.cast::<pg_sys::NullTest>();
+        let argument = test.arg.cast::<pg_sys::Node>();
+        test.nulltesttype == pg_sys::NullTestType::IS_NOT_NULL
+            && (*argument).type_ == pg_sys::NodeTag::T_Var
+            && usize::try_from((*argument.cast::<pg_sys::Var>()).varattno) == Ok(column)
     }
 }
 

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::arena::Arena;
 use super::compat;
+use super::relation::Table;
 use sync_ext_core::rules::op::Timestamp;
 
 /// A column's value to store.
@@ -78,15 +79,15 @@ pub fn uuid_datum(arena: &Arena, uuid: &Uuid) -> pg_sys::Datum {
     pg_sys::Datum::from(start)
 }
 
-/// Makes `slot` hold a row of these values, and in the columns after them the values of
-/// `rest`, or NULL. The values' memory is in `arena`; it and `rest` must live until the
-/// row is stored.
+/// Makes `slot` hold a row of these values, and in other columns the values of `rest`, or
+/// NULL. The values' memory is in `arena`; it and `rest` must live until the row is stored.
 ///
 /// # Safety
-/// The slots are of a table that has at least as many columns, of these types; `rest`
-/// holds a row, read into its values.
+/// The slots are of the table, whose shape has these columns, of these types; `rest` holds a
+/// row, read into its values.
 pub unsafe fn fill_slot(
     slot: *mut pg_sys::TupleTableSlot,
+    table: &Table,
     arena: &Arena,
     values: &[Value<'_>],
     rest: Option<*mut pg_sys::TupleTableSlot>,
@@ -95,9 +96,15 @@ pub unsafe fn fill_slot(
     unsafe {
         compat::clear_slot(slot);
         let columns = (*(*slot).tts_tupleDescriptor).natts as usize;
-        debug_assert!(values.len() <= columns);
+        let value_of = |column: usize| match table.places() {
+            None => values.get(column),
+            Some(places) => {
+                let ours = places.iter().position(|place| *place == Some(column));
+                ours.and_then(|place| values.get(place))
+            }
+        };
         for column in 0..columns {
-            let datum = match (values.get(column), rest) {
+            let datum = match (value_of(column), rest) {
                 (Some(value), _) => value.datum(arena),
                 (None, Some(rest)) => {
                     (!*(*rest).tts_isnull.add(column)).then(|| *(*rest).tts_values.add(column))

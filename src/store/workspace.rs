@@ -26,11 +26,14 @@ pub static TABLE: Shape = Shape {
         ("horizon", ColumnType::Int8),
         ("gc_through", ColumnType::Int8),
         ("created_at", ColumnType::Time),
+        ("scope_epoch", ColumnType::Int8),
     ],
+    first: 6,
 };
 static BY_ID: IndexShape =
-    IndexShape { name: c"workspace_workspace_id_key", keys: &[1], is_unique: true };
-pub static BY_KEY: IndexShape = IndexShape { name: c"workspace_pkey", keys: &[0], is_unique: true };
+    IndexShape { name: c"workspace_workspace_id_key", keys: &[1], is_unique: true, not_null: None };
+pub static BY_KEY: IndexShape =
+    IndexShape { name: c"workspace_pkey", keys: &[0], is_unique: true, not_null: None };
 
 mod column {
     pub const WORKSPACE_KEY: usize = 1;
@@ -39,6 +42,7 @@ mod column {
     pub const HORIZON: usize = 4;
     pub const GC_THROUGH: usize = 5;
     pub const CREATED_AT: usize = 6;
+    pub const SCOPE_EPOCH: usize = 7;
 }
 
 /// A workspace as read: its key in the other tables, and its counters.
@@ -46,6 +50,8 @@ mod column {
 pub struct Workspace {
     pub key: i64,
     pub progress: Progress,
+    /// Changes with the scope field of a table.
+    pub scope_epoch: i64,
 }
 
 impl Workspace {
@@ -57,6 +63,7 @@ impl Workspace {
                 horizon: Version::stored(row.int8(column::HORIZON)?),
                 gc_through: Version::stored(row.int8(column::GC_THROUGH)?),
             },
+            scope_epoch: row.int8_or_null(column::SCOPE_EPOCH).unwrap_or(0),
         })
     }
 }
@@ -194,6 +201,7 @@ impl LockedWorkspace {
                 Value::Int8(progress.horizon.get()),
                 Value::Int8(progress.gc_through.get()),
                 Value::Time(self.created_at),
+                Value::Int8(self.workspace.scope_epoch),
             ],
         )?;
         let _ = writer.finish();

@@ -67,7 +67,7 @@ impl<'t> Writer<'t> {
             self.slots.push(Slot::new(self.table));
         }
         // SAFETY: the slot is of this table; callers pass values of its columns' types.
-        unsafe { fill_slot(self.slots[self.filled].0, &self.arena, values, None) };
+        unsafe { fill_slot(self.slots[self.filled].0, self.table, &self.arena, values, None) };
         self.filled += 1;
         self.filled_bytes += values.iter().map(Value::bytes).sum::<usize>();
     }
@@ -78,7 +78,7 @@ impl<'t> Writer<'t> {
     pub fn update(&mut self, row: RowId, values: &[Value<'_>]) -> Result<()> {
         self.table.require_updatable();
         let slot = self.update_slot.get_or_insert_with(|| Slot::new(self.table));
-        let more = self.table.columns() > values.len();
+        let more = self.table.columns() > values.len() || self.table.places().is_some();
         let before = more.then(|| Slot::new(self.table));
         let mut tid = row.0;
         // SAFETY: as in `insert`; the arena keeps the values until the flush,
@@ -89,7 +89,8 @@ impl<'t> Writer<'t> {
             {
                 return Err(row_lock::not_ours(pg_sys::TM_Result::TM_Invisible));
             }
-            fill_slot(slot.0, &self.arena, values, before.as_ref().map(|before| before.0));
+            let rest = before.as_ref().map(|before| before.0);
+            fill_slot(slot.0, self.table, &self.arena, values, rest);
             let (table, snapshot) = (self.table.as_ptr(), self.snapshot.as_ptr());
             let which =
                 self.arena.enter(|| compat::table_tuple_update(table, &mut tid, slot.0, snapshot));

@@ -193,7 +193,7 @@ impl Run {
 
     /// Reads the unread entries up to `ceiling`, and purges.
     fn collect(&mut self, locked: &LockedWorkspace, ceiling: Version) -> Result<Progress> {
-        let Workspace { key, mut progress } = locked.workspace;
+        let Workspace { key, mut progress, .. } = locked.workspace;
         if ceiling <= progress.gc_through {
             return Ok(progress);
         }
@@ -231,9 +231,14 @@ impl Run {
             };
             let purge = purge(&candidate, winner == Some(version));
             if let Some(superseded) = purge.superseded
-                && log.delete(superseded, &mut versions, snapshot)?
+                && let Some(deleted) = log.delete(superseded, &mut versions, snapshot)?
             {
                 self.tally.changes_deleted += 1;
+                if deleted.left {
+                    // Who follows the scope that was left, and has not read this far, would
+                    // keep the record.
+                    progress.horizon = progress.horizon.max(superseded);
+                }
             }
             match purge.itself {
                 None => {}

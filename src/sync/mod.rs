@@ -14,6 +14,7 @@ pub mod push;
 pub mod registry;
 pub mod repair;
 mod repair_rows;
+pub mod scopes;
 pub mod snapshot;
 pub mod workspaces;
 

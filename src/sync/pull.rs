@@ -2,6 +2,7 @@
 
 use super::Result;
 use super::caller::{Caller, Permit};
+use super::scopes::{self, Place, following, scopes};
 use crate::guc;
 use crate::store::counters::{Counter, count};
 use crate::store::entry::Texts;
@@ -13,12 +14,12 @@ use crate::store::workspace::{self, Workspace};
 use crate::store::{Access, memory};
 use sync_ext_core::error::SyncError;
 use sync_ext_core::rules::access::Action;
-use sync_ext_core::rules::history::{Position, Proof, ProofEntry, Verdict, judge};
+use sync_ext_core::rules::history::{Following, Position, ProofEntry, Verdict, judge};
 use sync_ext_core::rules::op::Version;
-use sync_ext_core::wire::ids::{MAX_TABLES, TableFilter, WorkspaceId};
-use sync_ext_core::wire::pages::{Page, PullEnd, pull_reply};
+use sync_ext_core::wire::ids::{MAX_TABLES, Scopes, TableFilter, WorkspaceId};
+use sync_ext_core::wire::pages::{Page, PullEnd, Telling, pull_reply};
 use sync_ext_core::wire::reply::Reply;
-use sync_ext_core::wire::token::{read_proof, write_proof};
+use sync_ext_core::wire::token::{ReadProof, read_proof, write_proof};
 
 /// The arguments of a pull, as passed.
 pub struct Request<'r> {
@@ -28,6 +29,7 @@ pub struct Request<'r> {
     pub tables: Option<Texts<'r>>,
     pub latest: bool,
     pub proof: Option<&'r str>,
+    pub scopes: Option<Texts<'r>>,
 }
 
 /// A pull with validated arguments.
@@ -35,7 +37,7 @@ pub struct Pull<'r> {
     pub workspace_id: &'r str,
     pub cursor: Version,
     token: Option<&'r str>,
-    proof: Option<Proof>,
+    proof: Option<ReadProof>,
     filter: Filter,
     limit: usize,
 }
@@ -48,7 +50,11 @@ impl<'r> Pull<'r> {
             cursor: cursor.and_then(Version::new).ok_or(SyncError::Cursor { given: cursor })?,
             token,
             proof: token.map(|token| read_proof(token).ok_or(SyncError::Proof)).transpose()?,
-            filter: Filter { tables: table_filter(&request.tables)?, latest: request.latest },
+            filter: Filter {
+                tables: table_filter(&request.tables)?,
+                scopes: scopes(&request.scopes)?,
+                latest: request.latest,
+            },
             limit: guc::page_limit(request.page_limit, 100),
         })
     }
@@ -67,6 +73,8 @@ pub fn table_filter(tables: &Option<Texts<'_>>) -> Result<TableFilter> {
 /// Which entries a puller wants.
 struct Filter {
     tables: TableFilter,
+    /// `None` for the whole workspace.
+    scopes: Option<Scopes>,
     /// Omit entries that lost or were superseded.
     latest: bool,
 }
@@ -95,11 +103,15 @@ pub fn answer(caller: &Caller, pull: &Pull<'_>, snapshot: &MvccSnapshot) -> Resu
     let progress = workspace.map(|workspace| workspace.progress);
     let log = workspace.map(|found| Log::open(found.key, Access::Read)).transpose()?;
 
-    let proof = checked(pull.workspace_id, pull.proof, log.as_ref(), snapshot)?;
-    let position = Position { cursor: pull.cursor, proof };
+    let following = following(pull.filter.scopes.as_ref(), workspace);
+    let position = Position {
+        cursor: pull.cursor,
+        proof: checked(pull.workspace_id, pull.proof, log.as_ref(), snapshot)?,
+        has_other_scopes: pull.proof.is_some_and(|read| read.following != following),
+    };
     let reason = match (judge(progress, position, server::is_standby()), workspace, &log) {
         (Verdict::Serve, Some(workspace), Some(log)) => {
-            let reply = serve(caller, pull, workspace, log, page, snapshot)?;
+            let reply = serve(caller, pull, workspace, log, following, page, snapshot)?;
             return Ok(Answer { reply, head: workspace.progress.head, continues: true });
         }
         (Verdict::Snapshot(reason), ..) => {
@@ -118,11 +130,11 @@ pub fn answer(caller: &Caller, pull: &Pull<'_>, snapshot: &MvccSnapshot) -> Resu
 
 fn checked(
     workspace_id: &str,
-    proof: Option<Proof>,
+    read: Option<ReadProof>,
     log: Option<&Log>,
     snapshot: &MvccSnapshot,
 ) -> Result<Option<(Version, ProofEntry)>> {
-    let Some(proof) = proof else { return Ok(None) };
+    let Some(ReadProof { proof, .. }) = read else { return Ok(None) };
     let entry = match log {
         Some(log) => log.versions(snapshot).check(workspace_id, &proof)?,
         None => ProofEntry::Missing,
@@ -133,8 +145,9 @@ fn checked(
 fn serve(
     caller: &Caller,
     pull: &Pull<'_>,
-    Workspace { key, progress }: Workspace,
+    Workspace { key, progress, .. }: Workspace,
     log: &Log,
+    following: Option<Following>,
     mut page: Page,
     snapshot: &MvccSnapshot,
 ) -> Result<Reply> {
@@ -145,7 +158,7 @@ fn serve(
         None
     };
     let proof = log.versions(snapshot).proof(pull.workspace_id, progress.head)?;
-    let proof = proof.as_ref().map(write_proof);
+    let proof = proof.map(|proof| write_proof(&ReadProof { proof, following }));
     let end = PullEnd {
         // At the end the cursor is the head, not the last match: entries that the
         // filter skipped are not read again.
@@ -168,17 +181,22 @@ fn fill(
     snapshot: &MvccSnapshot,
 ) -> Result<Option<Version>> {
     let mut names = records.names(snapshot);
+    let scopes = pull.filter.scopes.as_ref();
+    let mut scopes = scopes.map(|list| scopes::Filter::open(list, snapshot)).transpose()?;
     let mut entries = log.after(pull.cursor, snapshot);
     let mut last = pull.cursor;
     while let Some(entry) = entries.next() {
-        if !caller.sees(entry.owner()?) || !wanted(&entry, &pull.filter, &mut names)? {
+        if !caller.sees(entry.owner()?) {
             continue;
         }
+        let Some(telling) = telling(&entry, &pull.filter, scopes.as_mut(), &mut names)? else {
+            continue;
+        };
         if page.is_full() {
             return Ok(Some(last));
         }
         let change = entry.change()?;
-        if !page.add(change.bounds(), |out| change.write(out))? {
+        if !page.add(change.bounds(telling), |out| change.write(out, telling))? {
             return Ok(Some(last));
         }
         last = change.version;
@@ -186,17 +204,33 @@ fn fill(
     Ok(None)
 }
 
-fn wanted(entry: &Entry<'_>, filter: &Filter, names: &mut Names<'_>) -> Result<bool> {
-    if !filter.tables.matches(entry.table()?) {
-        return Ok(false);
+/// How an entry is told; `None` if it is not.
+fn telling<'e>(
+    entry: &Entry<'e>,
+    filter: &Filter,
+    mut scopes: Option<&mut scopes::Filter<'_>>,
+    names: &mut Names<'_>,
+) -> Result<Option<Telling<'e>>> {
+    if !filter.tables.matches(entry.table()?) || filter.latest && !entry.applied()? {
+        return Ok(None);
     }
+    let place = match &mut scopes {
+        Some(scopes) => scopes.place_of(entry)?,
+        None => Place::Inside(None),
+    };
+    let telling = match place {
+        Place::Outside => return Ok(None),
+        Place::Inside(scope) => Telling::Op { scope },
+        Place::Left => Telling::Leave,
+    };
     if !filter.latest {
-        return Ok(true);
+        return Ok(Some(telling));
     }
-    if !entry.applied()? {
-        return Ok(false);
-    }
-    let winner = names.find(entry.table()?, entry.pk()?);
-    let winner = winner.map(|record| record.version()).transpose()?;
-    Ok(winner == Some(entry.version()?))
+    let Some(record) = names.find(entry.table()?, entry.pk()?) else { return Ok(None) };
+    let is_told = match (telling, scopes) {
+        // What is inside is told by its newest entry.
+        (Telling::Leave, Some(scopes)) => !scopes.contains(record.scope()),
+        _ => record.version()? == entry.version()?,
+    };
+    Ok(is_told.then_some(telling))
 }

@@ -56,7 +56,7 @@ pub fn require_equal(found: &Catalogue, fresh: &Catalogue) -> Result<String> {
 const CHANGES: [&str; 24] = [
     "comment on function sync_push(text, json) is 'other'",
     "comment on column sync_ext.record.owner is 'other'",
-    "alter function sync_pull(text, bigint, integer, text[], boolean, text) volatile",
+    "alter function sync_pull volatile",
     "alter function sync_hlc_now() set search_path = public",
     "alter function sync_hlc_now() owner to backend",
     "grant execute on function sync_gc(text, interval, integer) to public",

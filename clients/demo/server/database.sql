@@ -26,8 +26,8 @@ alter role gateway set sync_ext.require_user = on;
 grant select, insert, update, delete on lists, todos to gateway;
 grant execute on function
   sync_push(text, json),
-  sync_pull(text, bigint, integer, text[], boolean, text),
-  sync_snapshot(text, text, integer, text[]),
+  sync_pull,
+  sync_snapshot,
   sync_update_cursor(text, text, bigint) to gateway;
 
 select sync_create_workspace('home', 'ann'), sync_set_member('home', 'bob', 'editor');

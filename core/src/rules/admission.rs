@@ -1,9 +1,12 @@
 //! Checks against the current settings and registered tables. Only for ops that are not
 //! replays: a stored op stays a replay whatever the settings become.
 
+use std::rc::Rc;
+
 use super::op::Op;
 use super::ownership::OwnerField;
 use super::refusal::Refusal;
+use super::scope::ScopeField;
 
 /// The part that is the same for all ops of a push.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +24,8 @@ pub struct SyncedTable {
     pub pk_field: String,
     /// Where the payload names the owner of a private record.
     pub owner_field: Option<String>,
+    /// Where the payload names the scope of a record.
+    pub scope_field: Option<Rc<str>>,
     /// Are patches allowed?
     pub patches: bool,
 }
@@ -34,16 +39,24 @@ pub struct PayloadFacts<'a> {
     pub pk_matches: Option<bool>,
     pub workspace_matches: Option<bool>,
     pub owner: OwnerField<'a>,
+    pub scope: ScopeField<'a>,
+}
+
+/// What the payload of an admitted op says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said<'a> {
+    pub owner: OwnerField<'a>,
+    pub scope: ScopeField<'a>,
 }
 
 /// `table` is `None` if it is not registered. `facts` reads the payload and is called
-/// only if its size is allowed. Returns what the payload says about the owner.
+/// only if its size is allowed.
 pub fn admit<'a>(
     op: &Op<'a>,
     table: Option<&SyncedTable>,
     limits: Limits<'_>,
     facts: impl FnOnce(&'a str, &SyncedTable) -> PayloadFacts<'a>,
-) -> Result<OwnerField<'a>, Refusal> {
+) -> Result<Said<'a>, Refusal> {
     let Some(table) = table else {
         return Err(Refusal::Unregistered { table: op.key.table.to_string() });
     };
@@ -56,10 +69,15 @@ pub fn admit<'a>(
         return Err(Refusal::PatchesNotAllowed { table: op.key.table.to_string() });
     }
     let Some(payload) = op.payload else {
-        return Ok(if table.owner_field.is_some() {
-            OwnerField::Absent
-        } else {
-            OwnerField::Unasked
+        return Ok(Said {
+            owner: match table.owner_field {
+                Some(_) => OwnerField::Absent,
+                None => OwnerField::Unasked,
+            },
+            scope: match table.scope_field {
+                Some(_) => ScopeField::Absent,
+                None => ScopeField::Unasked,
+            },
         });
     };
     if payload.len() > limits.max_payload_bytes {
@@ -75,7 +93,10 @@ pub fn admit<'a>(
     if facts.workspace_matches == Some(false) {
         return Err(Refusal::WorkspaceField);
     }
-    Ok(facts.owner)
+    if let (ScopeField::Invalid, Some(field)) = (&facts.scope, &table.scope_field) {
+        return Err(Refusal::Scope { field: field.to_string() });
+    }
+    Ok(Said { owner: facts.owner, scope: facts.scope })
 }
 
 /// Whether a record may become as large as a patch would make it.
@@ -101,6 +122,7 @@ mod tests {
         pk_matches: None,
         workspace_matches: None,
         owner: OwnerField::Unasked,
+        scope: ScopeField::Unasked,
     };
 
     const LIMITS: Limits<'static> = Limits {
@@ -114,6 +136,7 @@ mod tests {
         SyncedTable {
             pk_field: pk_field.into(),
             owner_field: owner_field.map(str::to_owned),
+            scope_field: None,
             patches: false,
         }
     }
@@ -133,7 +156,8 @@ mod tests {
         let limits = Limits { max_payload_bytes: 0, max_payload_depth: 0, ..LIMITS };
         let owner_of = |owner_field| {
             let table = table("id", owner_field);
-            admit(&delete(1, "a", 1), Some(&table), limits, |_, _| unreachable!())
+            let said = admit(&delete(1, "a", 1), Some(&table), limits, |_, _| unreachable!());
+            said.map(|said| said.owner)
         };
         assert_eq!(owner_of(None), Ok(OwnerField::Unasked));
         assert_eq!(owner_of(Some("by")), Ok(OwnerField::Absent));

@@ -54,6 +54,8 @@ pub enum AttachError {
     WorkspaceType { column: String },
     #[error("owner column has an unsuitable type")]
     OwnerType { column: String },
+    #[error("scope column has an unsuitable type")]
+    ScopeType { column: String },
     #[error("deleted column has an unsuitable type")]
     DeletedType { column: String },
     #[error("column is generated")]
@@ -102,6 +104,7 @@ impl AttachError {
             | AttachError::KeyReserved { .. }
             | AttachError::WorkspaceType { .. }
             | AttachError::OwnerType { .. }
+            | AttachError::ScopeType { .. }
             | AttachError::DeletedType { .. }
             | AttachError::GeneratedColumn { .. }
             | AttachError::DoesNotComeBack { .. }
@@ -123,6 +126,7 @@ impl AttachError {
             AttachError::KeyType { column }
             | AttachError::WorkspaceType { column }
             | AttachError::OwnerType { column }
+            | AttachError::ScopeType { column }
             | AttachError::DeletedType { column }
             | AttachError::LeftOut { column } => format!("{column}."),
             AttachError::KeyLeftOut { column } => format!("Column \"{column}\" has no field."),
@@ -183,6 +187,7 @@ impl AttachError {
                 "Use text or varchar with a deterministic collation, uuid or an integer."
             }
             AttachError::OwnerType { .. } => "Use text, varchar, uuid or an integer.",
+            AttachError::ScopeType { .. } => "Use text, varchar, uuid or an enum.",
             AttachError::DeletedType { .. } => {
                 "Use boolean, or timestamp or timestamptz that allows NULL."
             }

@@ -19,6 +19,7 @@ pub struct Request<'a> {
     pub workspace_id: Option<&'a str>,
     pub owner_column: Option<&'a str>,
     pub deleted_column: Option<&'a str>,
+    pub scope_column: Option<&'a str>,
     /// Fields and their columns; `None` for all columns by their names.
     pub columns: Option<Vec<(String, String)>>,
     pub patches: bool,
@@ -35,6 +36,8 @@ pub struct Attachment {
     /// Empty if the primary key has several columns: the pk is then their JSON array.
     pub pk_field: String,
     pub owner_field: Option<String>,
+    /// `None`: as it is.
+    pub scope_field: Option<String>,
     /// `None` if all rows are of the workspace `workspace_id`.
     pub workspace_column: Option<String>,
     pub workspace_id: Option<String>,
@@ -82,6 +85,7 @@ impl<'a> Candidate<'a> {
         });
         let key_fields = key_fields.collect::<Result<Vec<_>>>()?;
         let owner_field = self.owner_field(&fields, &key_fields)?;
+        let scope_field = self.scope_field(&fields, &key_fields)?;
         if self.relation.has_row_security && request.reads.is_none() {
             return Err(Error::RowSecurity);
         }
@@ -93,6 +97,7 @@ impl<'a> Candidate<'a> {
                 _ => String::new(),
             },
             owner_field,
+            scope_field,
             workspace_column: owned(workspace),
             workspace_id: request.workspace_id.map(str::to_owned),
             deleted_column: owned(deleted),
@@ -300,6 +305,29 @@ impl<'a> Candidate<'a> {
             return Err(Error::OwnerType { column: column.described() });
         }
         column.require_written("owner column")?;
+        Ok(Some(field.to_owned()))
+    }
+}
+
+impl Candidate<'_> {
+    fn scope_field(
+        &self,
+        fields: &[(String, String)],
+        key_fields: &[&str],
+    ) -> Result<Option<String>> {
+        let Some(name) = self.request.scope_column else { return Ok(None) };
+        let column = self.column(name)?;
+        let field = field_of(fields, column).filter(|field| !key_fields.contains(field));
+        let Some(field) = field else {
+            return Err(Error::Argument {
+                name: "scope_column",
+                must: "a synced column outside of the primary key",
+            });
+        };
+        // A scope is a string in the payload.
+        if !matches!(column.kind, Kind::Text | Kind::Uuid | Kind::Enum) {
+            return Err(Error::ScopeType { column: column.described() });
+        }
         Ok(Some(field.to_owned()))
     }
 }

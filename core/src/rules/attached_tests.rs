@@ -48,6 +48,7 @@ fn request() -> Request<'static> {
         workspace_id: None,
         owner_column: None,
         deleted_column: None,
+        scope_column: None,
         columns: None,
         patches: false,
         direction: Some("both"),

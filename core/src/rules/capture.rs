@@ -21,6 +21,8 @@ pub enum CaptureError {
     Pk { table: String },
     #[error("a record keeps its owner")]
     OwnerChanged { table: String, pk: String },
+    #[error("scope of the row is invalid")]
+    Scope { table: String, pk: String },
     #[error("too many rows captured in one transaction")]
     TooManyRows { max: usize },
     #[error("row changed after its transaction was captured")]
@@ -30,7 +32,9 @@ pub enum CaptureError {
 impl CaptureError {
     pub fn sqlstate(&self) -> &'static str {
         match self {
-            CaptureError::WorkspaceId { .. } | CaptureError::Pk { .. } => "22023",
+            CaptureError::WorkspaceId { .. }
+            | CaptureError::Pk { .. }
+            | CaptureError::Scope { .. } => "22023",
             CaptureError::TooManyRows { .. } => "54000",
             CaptureError::NotAttached
             | CaptureError::Column { .. }
@@ -58,6 +62,9 @@ impl CaptureError {
             CaptureError::OwnerChanged { table, pk } => {
                 format!("The statement gives record {pk} of table \"{table}\" to another user.")
             }
+            CaptureError::Scope { table, pk } => {
+                format!("In record {pk} of table \"{table}\" it has more than 256 bytes.")
+            }
             CaptureError::TooManyRows { max } => {
                 format!("sync_ext.max_captured_rows allows {max}.")
             }
@@ -81,9 +88,10 @@ impl CaptureError {
                 "Change the rows in several transactions, or with sync_ext.capture off and \
                  sync_repair_table afterwards."
             }
-            CaptureError::WorkspaceId { .. } | CaptureError::Pk { .. } | CaptureError::TooLate => {
-                return None;
-            }
+            CaptureError::WorkspaceId { .. }
+            | CaptureError::Pk { .. }
+            | CaptureError::Scope { .. }
+            | CaptureError::TooLate => return None,
         })
     }
 }
@@ -143,7 +151,7 @@ mod tests {
 
     fn record(op: &Op<'static>) -> RecordState<'static> {
         let mut record = None;
-        apply(&mut record, op, &turn(op, None).unwrap(), None, Version::stored(1));
+        apply(&mut record, op, &turn(op, None).unwrap(), None, None, Version::stored(1));
         record.unwrap()
     }
 

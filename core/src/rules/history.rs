@@ -24,6 +24,15 @@ impl Proof {
     }
 }
 
+/// The scopes that a reader follows, and what they meant when it read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Following {
+    /// A digest of the list.
+    pub list: Uuid,
+    /// Of the workspace.
+    pub epoch: i64,
+}
+
 /// What the log contains at the version of a proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProofEntry {
@@ -53,6 +62,8 @@ pub struct Position {
     pub cursor: Version,
     /// The version of its proof, and what the log contains there.
     pub proof: Option<(Version, ProofEntry)>,
+    /// Its proof is of other scopes than it asks for.
+    pub has_other_scopes: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +72,7 @@ pub enum Reason {
     HistoryDiverged,
     CursorAhead,
     CursorExpired,
+    ScopesChanged,
 }
 
 impl Reason {
@@ -70,6 +82,7 @@ impl Reason {
             Reason::HistoryDiverged => "history_diverged",
             Reason::CursorAhead => "cursor_ahead",
             Reason::CursorExpired => "cursor_expired",
+            Reason::ScopesChanged => "scopes_changed",
         }
     }
 }
@@ -112,6 +125,9 @@ pub fn judge(progress: Option<Progress>, position: Position, on_standby: bool) -
     if purged || position.cursor < horizon {
         return Verdict::Snapshot(Reason::CursorExpired);
     }
+    if position.has_other_scopes {
+        return Verdict::Snapshot(Reason::ScopesChanged);
+    }
     Verdict::Serve
 }
 
@@ -131,6 +147,7 @@ mod tests {
         Position {
             cursor: Version::stored(cursor),
             proof: proof.map(|(version, entry)| (Version::stored(version), entry)),
+            has_other_scopes: false,
         }
     }
 
@@ -158,6 +175,24 @@ mod tests {
         for (progress, position, expected) in cases {
             assert_eq!(judge(progress, position, false), expected, "{progress:?} {position:?}");
         }
+    }
+
+    #[test]
+    fn other_scopes_are_the_last_reason() {
+        use ProofEntry::*;
+        use Reason::*;
+        for (position, expected) in [
+            (position(9, Some((9, Same))), ScopesChanged),
+            (position(4, Some((9, Same))), ScopesChanged),
+            (position(3, Some((9, Same))), CursorExpired),
+            (position(10, Some((9, Same))), CursorAhead),
+            (position(9, Some((9, Other))), HistoryDiverged),
+        ] {
+            let position = Position { has_other_scopes: true, ..position };
+            assert_eq!(judge(at(9, 4, 6), position, false), Verdict::Snapshot(expected));
+        }
+        let position = Position { has_other_scopes: true, ..position(10, Some((10, Missing))) };
+        assert_eq!(judge(at(9, 4, 6), position, true), Verdict::Lag);
     }
 
     #[test]

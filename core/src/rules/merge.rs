@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::op::{Expected, Op, Operation, Parent, Patch, Revision, Version};
 use super::ownership::Owner;
 use super::refusal::Refusal;
+use super::scope::Scope;
 
 /// The fields that patches hold, each with its patch's revision.
 pub type Fields<'a> = BTreeMap<Cow<'a, str>, Revision<'a>>;
@@ -27,6 +28,7 @@ pub struct RecordState<'a> {
     pub version: Version,
     pub newest: Newest<'a>,
     pub owner: Owner,
+    pub scope: Scope,
 }
 
 /// The newest entry of a record, that of its last applied op.
@@ -83,7 +85,7 @@ pub enum Turn {
 }
 
 /// What is logged about an op.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     pub version: Version,
     pub applied: bool,
@@ -93,6 +95,17 @@ pub struct Decision {
     pub created: bool,
     /// The op of the replaced entry, if the author of this op had not seen it.
     pub overwrote: Option<Uuid>,
+    /// Of the record after the op.
+    pub scope: Scope,
+    /// Of the record before the op.
+    pub scope_before: Scope,
+}
+
+impl Decision {
+    /// The scope that the record left with the op.
+    pub fn left_scope(&self) -> Option<&str> {
+        self.scope_before.as_deref().filter(|before| self.scope.as_deref() != Some(before))
+    }
 }
 
 /// Must the newest entry of the record be read before this op takes its turn? A put
@@ -169,19 +182,30 @@ pub fn holds(op: &Op<'_>, name: &str, record: &RecordState<'_>) -> bool {
     is_base && record.holder(name) == Some(&op.revision)
 }
 
-/// Merges `op`, which takes `version`, into its record, as [`turn`] decided.
+/// Merges `op`, which takes `version`, into its record, as [`turn`] decided. If it is
+/// applied, the record then has this owner and this scope.
 pub fn apply<'a>(
     record: &mut Option<RecordState<'a>>,
     op: &Op<'a>,
     turn: &Turn,
     owner: Owner,
+    scope: Scope,
     version: Version,
 ) -> Decision {
-    let mut decision =
-        Decision { version, applied: false, supersedes: None, created: false, overwrote: None };
+    let before = record.as_ref().and_then(|record| record.scope.clone());
+    let mut decision = Decision {
+        version,
+        applied: false,
+        supersedes: None,
+        created: false,
+        overwrote: None,
+        scope: before.clone(),
+        scope_before: before,
+    };
     if *turn == Turn::Loses {
         return decision;
     }
+    decision.scope.clone_from(&scope);
     decision.applied = true;
     if let Some(record) = record {
         decision.supersedes = Some(record.version);
@@ -189,6 +213,7 @@ pub fn apply<'a>(
     match (turn, &op.patch, &mut *record) {
         (Turn::Merges { won }, Some(patch), Some(record)) => {
             record.version = version;
+            record.scope = scope;
             let mut fields = match std::mem::replace(&mut record.newest, Newest::Register) {
                 Newest::Patch(patched) => patched.fields,
                 Newest::Unread | Newest::Register => Fields::new(),
@@ -209,6 +234,7 @@ pub fn apply<'a>(
                 version,
                 newest: Newest::Register,
                 owner,
+                scope,
             });
         }
     }

@@ -8,7 +8,7 @@ fn take(
     version: i64,
 ) -> Decision {
     let turn = turn(op, record.as_ref()).unwrap();
-    apply(record, op, &turn, owner, Version::stored(version))
+    apply(record, op, &turn, owner, None, Version::stored(version))
 }
 
 /// The first op has version 11.
@@ -28,6 +28,7 @@ fn register_of(op: &Op<'static>, version: i64) -> RecordState<'static> {
         version: Version::stored(version),
         newest: Newest::Register,
         owner: None,
+        scope: None,
     }
 }
 

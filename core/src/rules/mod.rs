@@ -32,6 +32,7 @@ pub mod ownership;
 pub mod refusal;
 pub mod repair;
 pub mod retention;
+pub mod scope;
 pub mod server_op;
 
 #[cfg(test)]

@@ -99,7 +99,7 @@ impl Workspace {
             Err(refusal) => return Outcome::Refused(refusal),
         };
         let mut record = self.records.remove(&op.key);
-        let decision = apply(&mut record, op, &turn, None, version);
+        let decision = apply(&mut record, op, &turn, None, None, version);
         self.records.insert(op.key.clone(), record.unwrap());
         self.accepted.push(op.clone());
         let Decision { applied, supersedes, .. } = decision;

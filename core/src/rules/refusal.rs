@@ -73,6 +73,10 @@ pub enum Refusal {
     PkField { field: String },
     #[error("payload field \"workspace_id\" must equal the workspace")]
     WorkspaceField,
+    #[error(
+        "payload field \"{field}\" must be null or a string of at most 256 bytes without NUL or a lone surrogate"
+    )]
+    Scope { field: String },
     #[error("the payload has {size} bytes, more than sync_ext.max_payload_bytes ({max})")]
     Oversized { size: usize, max: usize },
     #[error(
@@ -206,6 +210,7 @@ impl Refusal {
             | Refusal::PatchesNotAllowed { .. }
             | Refusal::PkField { .. }
             | Refusal::WorkspaceField
+            | Refusal::Scope { .. }
             | Refusal::NoOwner => RefusalCode::Validation,
             Refusal::Oversized { .. }
             | Refusal::OversizedRecord { .. }

@@ -117,7 +117,7 @@ mod tests {
         let mut record = None;
         for (place, op) in (1..).zip(ops) {
             let turn = turn(op, record.as_ref()).unwrap();
-            apply(&mut record, op, &turn, None, Version::stored(place));
+            apply(&mut record, op, &turn, None, None, Version::stored(place));
         }
         record
     }

@@ -108,7 +108,7 @@ impl World {
                 log.push((device, number));
                 let version = Version::stored(log.len() as i64);
                 let turn = turn(op, registers[record].as_ref()).unwrap();
-                apply(&mut registers[record], op, &turn, None, version);
+                apply(&mut registers[record], op, &turn, None, None, version);
             }
         }
         State { log, registers }

@@ -64,7 +64,7 @@ fn take<'o>(
         match turn(op, record.as_ref()) {
             Ok(turn) => {
                 *version += 1;
-                apply(record, op, &turn, None, Version::stored(*version));
+                apply(record, op, &turn, None, None, Version::stored(*version));
             }
             Err(refusal) => {
                 assert_eq!(refusal, Refusal::BaseMissing);

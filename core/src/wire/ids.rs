@@ -100,6 +100,42 @@ impl TableFilter {
     }
 }
 
+/// The longest scope, in bytes.
+pub const MAX_SCOPE_BYTES: usize = 256;
+
+/// The maximum of scopes in a list.
+pub const MAX_SCOPES: usize = 1000;
+
+/// The scopes that a reader follows: sorted by bytes, without duplicates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scopes(Vec<String>);
+
+impl Scopes {
+    /// A list of `count` names. NULLs and names that no record can have match nothing.
+    pub fn new<'n>(
+        count: usize,
+        names: impl IntoIterator<Item = Option<&'n str>>,
+    ) -> Result<Scopes, SyncError> {
+        if count > MAX_SCOPES {
+            return Err(SyncError::TooManyScopes { given: count, max: MAX_SCOPES });
+        }
+        let names = names.into_iter().flatten().filter(|name| name.len() <= MAX_SCOPE_BYTES);
+        let mut names: Vec<String> = names.map(str::to_owned).collect();
+        names.sort_unstable();
+        names.dedup();
+        Ok(Scopes(names))
+    }
+
+    pub fn names(&self) -> &[String] {
+        &self.0
+    }
+
+    /// Is a record with this scope inside? One without a scope is not.
+    pub fn contain(&self, scope: Option<&str>) -> bool {
+        scope.is_some_and(|scope| self.0.binary_search_by(|name| name.as_str().cmp(scope)).is_ok())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

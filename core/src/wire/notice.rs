@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::pages::Change;
+use super::pages::{Change, Telling};
 use super::text::write_string;
 use crate::rules::op::Version;
 
@@ -27,8 +27,8 @@ impl Changes {
             json.push(',');
         }
         // Do not copy JSON that is too large.
-        if json.len() + change.bounds().0 <= MAX_BYTES {
-            change.write(json);
+        if json.len() + change.bounds(Telling::OP).0 <= MAX_BYTES {
+            change.write(json, Telling::OP);
             if json.len() <= MAX_BYTES {
                 return;
             }

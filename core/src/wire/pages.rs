@@ -9,9 +9,9 @@ use super::reply::Reply;
 use super::revision::{write_revision, write_stamp};
 use super::text::{longest_string, write_string, write_uuid};
 use crate::error::SyncError;
-use crate::rules::history::{Progress, Proof, Reason};
+use crate::rules::history::{Progress, Reason};
 use crate::rules::op::{Operation, Revision, Timestamp, Version};
-use crate::wire::token::write_proof;
+use crate::wire::token::{ReadProof, write_proof};
 
 /// The elements of one page as JSON, joined by commas, within the page's limit in
 /// bytes. The reply is built around them in place, which avoids copying them again.
@@ -99,6 +99,19 @@ pub fn bounds(strings: &[&str], json: &[Option<&str>]) -> (usize, usize) {
     (json, strings.iter().map(|text| longest_string(text)).sum::<usize>() + json + REST)
 }
 
+/// What a change is to its reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Telling<'a> {
+    /// Its op; with the record's scope, if the reader follows scopes and the table has them.
+    Op { scope: Option<&'a str> },
+    /// The record went outside.
+    Leave,
+}
+
+impl Telling<'_> {
+    pub const OP: Telling<'static> = Telling::Op { scope: None };
+}
+
 /// An entry of the log as others see it. The last four are JSON texts.
 pub struct Change<'a> {
     pub version: Version,
@@ -119,25 +132,38 @@ pub struct Change<'a> {
 
 impl Change<'_> {
     /// How long it is as JSON, at least and at most.
-    pub fn bounds(&self) -> (usize, usize) {
-        let strings = [self.table, self.pk, &self.revision.hlc, self.device_id];
-        bounds(&strings, &[self.payload, self.patch, self.base, self.fields])
+    pub fn bounds(&self, telling: Telling<'_>) -> (usize, usize) {
+        let name = [self.table, self.pk, &self.revision.hlc, self.device_id];
+        match telling {
+            Telling::Leave => bounds(&name, &[self.base]),
+            Telling::Op { scope } => {
+                let [table, pk, hlc, device_id] = name;
+                let strings = [table, pk, hlc, device_id, scope.unwrap_or("")];
+                bounds(&strings, &[self.payload, self.patch, self.base, self.fields])
+            }
+        }
     }
 
-    pub fn write(&self, out: &mut String) {
+    pub fn write(&self, out: &mut String, telling: Telling<'_>) {
         let _ = write!(out, "{{\"serverVersion\":{},\"tableName\":", self.version.get());
         write_string(out, self.table);
         out.push_str(",\"pk\":");
         write_string(out, self.pk);
-        let operation = self.operation.as_str();
+        let (operation, json) = match telling {
+            Telling::Op { .. } => {
+                (self.operation.as_str(), [self.base, self.patch, self.payload, self.fields])
+            }
+            Telling::Leave => ("leave", [self.base, None, None, None]),
+        };
         let _ = write!(out, ",\"op\":\"{operation}\",\"applied\":{}", self.applied);
-        write_overwrote(out, self.overwrote);
-        for (key, json) in [
-            ("base", self.base),
-            ("patch", self.patch),
-            ("payload", self.payload),
-            ("fields", self.fields),
-        ] {
+        if let Telling::Op { scope } = telling {
+            write_overwrote(out, self.overwrote);
+            if let Some(scope) = scope {
+                out.push_str(",\"scope\":");
+                write_string(out, scope);
+            }
+        }
+        for (key, json) in ["base", "patch", "payload", "fields"].into_iter().zip(json) {
             if let Some(json) = json {
                 for part in [",\"", key, "\":", json] {
                     out.push_str(part);
@@ -197,6 +223,7 @@ pub fn write_snapshot_item(
     (table, pk): (&str, &str),
     revision: &Revision<'_>,
     version: Version,
+    scope: Option<&str>,
     item: &SnapshotItem<'_>,
 ) {
     let kind = match item {
@@ -207,6 +234,10 @@ pub fn write_snapshot_item(
     write_string(out, table);
     out.push_str(",\"pk\":");
     write_string(out, pk);
+    if let Some(scope) = scope {
+        out.push_str(",\"scope\":");
+        write_string(out, scope);
+    }
     if let SnapshotItem::Row { payload, fields } = item {
         out.push_str(",\"payload\":");
         out.push_str(payload);
@@ -226,7 +257,11 @@ pub fn write_snapshot_item(
 }
 
 /// Ends a page of a snapshot.
-pub fn snapshot_reply(items: Page, next_page_token: Option<&str>, proof: Option<&Proof>) -> Reply {
+pub fn snapshot_reply(
+    items: Page,
+    next_page_token: Option<&str>,
+    proof: Option<&ReadProof>,
+) -> Reply {
     let mut out = items.json;
     out.push(']');
     write_token(&mut out, "nextPageToken", next_page_token);
@@ -248,6 +283,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::rules::history::Proof;
     use crate::rules::model::{delete, op};
     use crate::rules::op::Op;
 
@@ -271,13 +307,14 @@ mod tests {
             fields: Some("{  }"),
             ..change_of(&op, version, false)
         };
-        long_patch.write(&mut change);
+        long_patch.write(&mut change, Telling::OP);
         let texts = [&*op.key.table, &*op.key.pk, &*op.revision.hlc];
-        let (least, most) = long_patch.bounds();
+        let (least, most) = long_patch.bounds(Telling::OP);
         assert!(least <= change.len() && change.len() <= most, "{} in {most}", change.len());
         let mut item = String::new();
         let row = SnapshotItem::Row { payload: op.payload.unwrap(), fields: None };
-        write_snapshot_item(&mut item, (&op.key.table, &op.key.pk), &op.revision, version, &row);
+        let name = (&*op.key.table, &*op.key.pk);
+        write_snapshot_item(&mut item, name, &op.revision, version, None, &row);
         let (least, most) = bounds(&texts, &[op.payload]);
         assert!(least <= item.len() && item.len() <= most, "{} in {most}", item.len());
     }
@@ -324,7 +361,7 @@ mod tests {
     #[test]
     fn a_change_without_a_payload_has_no_such_key() {
         let mut out = String::new();
-        change_of(&delete(1, "a\"b", 2), Version::stored(1), false).write(&mut out);
+        change_of(&delete(1, "a\"b", 2), Version::stored(1), false).write(&mut out, Telling::OP);
         assert_eq!(
             serde_json::from_str::<Value>(&out).unwrap(),
             json!({"serverVersion": 1, "tableName": "t", "pk": "a\"b", "op": "delete",
@@ -361,11 +398,12 @@ mod tests {
         let mut op = op(1, "a", 2);
         op.payload = Some("{ }");
         let mut out = String::new();
-        change_of(&op, Version::stored(7), true).write(&mut out);
+        change_of(&op, Version::stored(7), true).write(&mut out, Telling::OP);
         assert!(out.contains("\"op\":\"put\",\"applied\":true,\"payload\":{ },"), "{out}");
         out.clear();
         let overwrote = Some(Uuid::from_u128(5));
-        Change { overwrote, ..change_of(&op, Version::stored(7), true) }.write(&mut out);
+        Change { overwrote, ..change_of(&op, Version::stored(7), true) }
+            .write(&mut out, Telling::OP);
         assert_eq!(
             serde_json::from_str::<Value>(&out).unwrap()["overwrote"],
             Uuid::from_u128(5).to_string()
@@ -381,11 +419,12 @@ mod tests {
             let revision = op(id, "a", 3).revision;
             let version = Version::stored(id as i64);
             let added = page.add((0, 1000), |out| {
-                write_snapshot_item(out, ("t", "a\n"), &revision, version, item);
+                write_snapshot_item(out, ("t", "a\n"), &revision, version, None, item);
             });
             assert!(added.unwrap());
         }
         let proof = Proof { head: Version::stored(9), digest: Uuid::nil() };
+        let proof = ReadProof { proof, following: None };
         let reply = snapshot_reply(page, Some("s"), Some(&proof));
         assert!(reply.contains("\"payload\":{ },"), "byte for byte");
         let revision =

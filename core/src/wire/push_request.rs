@@ -13,6 +13,8 @@ use crate::rules::admission::{Limits, PayloadFacts, SyncedTable};
 use crate::rules::op::{Expected, Op, Operation, Parent, Patch, RecordKey, Revision};
 use crate::rules::ownership::OwnerField;
 use crate::rules::refusal::Refusal;
+use crate::rules::scope::ScopeField;
+use crate::wire::ids::MAX_SCOPE_BYTES;
 
 /// An element of a batch: its raw opId, if any, and its op.
 pub type Parsed<'a> = (Option<&'a str>, Result<Op<'a>, Refusal>);
@@ -283,28 +285,50 @@ pub fn payload_facts<'a>(
         false => equals(raw, expected),
     };
     let pk_field = table.pk_field.as_str();
-    let (pk_raw, workspace_raw, owner) = match &table.owner_field {
-        None => {
-            let names = [pk_field, WORKSPACE_FIELD];
-            let [pk, workspace] = FieldsOf(&names).read(payload).unwrap_or_default();
-            (pk, workspace, OwnerField::Unasked)
-        }
-        Some(field) => {
-            let names = [pk_field, WORKSPACE_FIELD, field];
-            let [pk, workspace, raw] = FieldsOf(&names).read(payload).unwrap_or_default();
-            (pk, workspace, owner::owner_field(raw))
-        }
+    let (owner_field, scope_field) = (table.owner_field.as_deref(), table.scope_field.as_deref());
+    let names = [
+        pk_field,
+        WORKSPACE_FIELD,
+        owner_field.unwrap_or(pk_field),
+        scope_field.unwrap_or(pk_field),
+    ];
+    let raws = if owner_field.or(scope_field).is_some() {
+        FieldsOf(&names).read(payload).unwrap_or_default()
+    } else {
+        let [pk, workspace] =
+            FieldsOf(&[pk_field, WORKSPACE_FIELD]).read(payload).unwrap_or_default();
+        [pk, workspace, None, None]
     };
+    // A repeated name is found only at its first index.
+    let raw = |name| names.iter().position(|other| *other == name).and_then(|place| raws[place]);
     PayloadFacts {
         is_shallow: value::is_shallow(payload, limits.max_payload_depth),
         // The pk of an attached table with several key columns is in no field.
-        pk_matches: pk_raw.filter(|_| !pk_field.is_empty()).map(|raw| equals(raw, pk)),
-        // A repeated name is found only at its first index: if the pk field is this
-        // field, its value is there.
-        workspace_matches: if pk_field == WORKSPACE_FIELD { pk_raw } else { workspace_raw }
-            .map(|raw| equals(raw, workspace_id)),
-        owner,
+        pk_matches: raw(pk_field).filter(|_| !pk_field.is_empty()).map(|raw| equals(raw, pk)),
+        workspace_matches: raw(WORKSPACE_FIELD).map(|raw| equals(raw, workspace_id)),
+        owner: owner_field.map_or(OwnerField::Unasked, |field| owner::owner_field(raw(field))),
+        scope: scope_field.map_or(ScopeField::Unasked, |field| scope_field_of(raw(field))),
     }
+}
+
+fn scope_field_of(raw: Option<&str>) -> ScopeField<'_> {
+    match raw {
+        None => ScopeField::Absent,
+        Some("null") => ScopeField::Named("".into()),
+        Some(raw) => match text::short_string(raw, MAX_SCOPE_BYTES) {
+            Some(scope) if scope.len() <= MAX_SCOPE_BYTES && !scope.contains('\0') => {
+                ScopeField::Named(scope)
+            }
+            _ => ScopeField::Invalid,
+        },
+    }
+}
+
+/// What a payload says in the scope field of its table.
+pub fn scope_said<'a>(payload: Option<&'a str>, field: Option<&str>) -> ScopeField<'a> {
+    let Some(field) = field else { return ScopeField::Unasked };
+    let raw = payload.and_then(|payload| FieldsOf(&[field]).read(payload)).and_then(|[raw]| raw);
+    scope_field_of(raw)
 }
 
 /// The maximal memory for a batch besides its own text: `items` that are parsed,

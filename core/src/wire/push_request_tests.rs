@@ -214,6 +214,7 @@ fn what_a_payload_facts_of_itself() {
     let table = |pk_field: &str, owner_field: Option<&str>| SyncedTable {
         pk_field: pk_field.to_owned(),
         owner_field: owner_field.map(str::to_owned),
+        scope_field: None,
         patches: true,
     };
     let notes = table("id", None);

@@ -4,22 +4,53 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::ids::TableFilter;
-use crate::rules::history::Proof;
+use super::ids::{Scopes, TableFilter};
+use crate::rules::history::{Following, Proof};
 use crate::rules::op::Version;
 
-/// A proof: `p1.`, the head, and the digest in hexadecimal digits.
-pub fn write_proof(proof: &Proof) -> String {
-    format!("p1.{:x}.{}", proof.head.get(), proof.digest.simple())
+/// A proof as its reader has it: what was read, and of which scopes; `None` for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadProof {
+    pub proof: Proof,
+    pub following: Option<Following>,
+}
+
+impl Following {
+    pub fn of(scopes: &Scopes, epoch: i64) -> Following {
+        // As JSON, so that two different lists have different texts.
+        let names = serde_json::to_string(scopes.names()).unwrap_or_default();
+        Following { list: Uuid::new_v5(&Uuid::NAMESPACE_OID, names.as_bytes()), epoch }
+    }
+}
+
+/// A proof: `p1.`, the head, and the digest in hexadecimal digits. With scopes `p2.`, and
+/// after these the digest of the list, and the epoch.
+pub fn write_proof(read: &ReadProof) -> String {
+    let ReadProof { proof: Proof { head, digest }, following } = read;
+    let (head, digest) = (head.get(), digest.simple());
+    match following {
+        None => format!("p1.{head:x}.{digest}"),
+        Some(Following { list, epoch }) => {
+            format!("p2.{head:x}.{digest}.{}.{epoch:x}", list.simple())
+        }
+    }
 }
 
 /// `None` if [`write_proof`] cannot have written it.
-pub fn read_proof(token: &str) -> Option<Proof> {
-    let (head, digest) = token.strip_prefix("p1.")?.split_once('.')?;
-    let head = Version::new(i64::from_str_radix(head, 16).ok()?)?;
-    let digest = Uuid::try_parse(digest).ok()?;
-    let proof = Proof { head, digest };
-    (head > Version::ZERO && write_proof(&proof) == token).then_some(proof)
+pub fn read_proof(token: &str) -> Option<ReadProof> {
+    let mut parts = token.split('.');
+    let kind = parts.next()?;
+    let head = Version::new(i64::from_str_radix(parts.next()?, 16).ok()?)?;
+    let digest = Uuid::try_parse(parts.next()?).ok()?;
+    let following = match kind {
+        "p2" => Some(Following {
+            list: Uuid::try_parse(parts.next()?).ok()?,
+            epoch: i64::from_str_radix(parts.next()?, 16).ok()?,
+        }),
+        _ => None,
+    };
+    let read = ReadProof { proof: Proof { head, digest }, following };
+    (head > Version::ZERO && write_proof(&read) == token).then_some(read)
 }
 
 /// Where a snapshot continues.
@@ -28,10 +59,11 @@ pub struct SnapshotPlace {
     pub snapshot_id: Uuid,
     pub watermark: Version,
     /// The last page's proof.
-    pub proof: Proof,
-    /// The last record listed.
+    pub proof: ReadProof,
+    /// The last record listed, and the scope in which it was found.
     pub table: String,
     pub pk: String,
+    pub scope: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -41,6 +73,8 @@ struct PageText {
     p: String,
     t: String,
     k: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    c: Option<String>,
 }
 
 /// What a page token is bound to, so that a snapshot cannot continue with other
@@ -51,6 +85,8 @@ pub struct Binding<'b> {
     /// `None` for a trusted caller.
     pub user: Option<&'b str>,
     pub tables: &'b TableFilter,
+    pub scopes: Option<&'b Scopes>,
+    pub have: Option<&'b Scopes>,
 }
 
 /// A page token: `s1.`, a digest that binds it to workspace, user and filter, and the
@@ -65,15 +101,16 @@ pub fn write_page(page: &SnapshotPlace, binding: &Binding<'_>) -> String {
         p: write_proof(&page.proof),
         t: page.table.clone(),
         k: page.pk.clone(),
+        c: page.scope.clone(),
     };
     // Strings and a number: serializing cannot fail.
     let body = serde_json::to_string(&text).unwrap_or_default();
     format!("s1.{}.{}", digest(binding, &body).simple(), HEXLOWER.encode(body.as_bytes()))
 }
 
-/// Above the longest token: a table's name and a pk have 1,152 bytes together, each of
-/// which may be an escape of six bytes, each written as two digits.
-const MAX_PAGE_TOKEN_BYTES: usize = 16 * 1024;
+/// Above the longest token: a table's name, a pk and a scope have 1,408 bytes together, each
+/// of which may be an escape of six bytes, each written as two digits.
+const MAX_PAGE_TOKEN_BYTES: usize = 18 * 1024;
 
 /// `None` for a token of another workspace, user or filter, or if [`write_page`] cannot
 /// have written it.
@@ -93,6 +130,7 @@ pub fn read_page(token: &str, binding: &Binding<'_>) -> Option<SnapshotPlace> {
         proof: read_proof(&text.p)?,
         table: text.t,
         pk: text.k,
+        scope: text.c,
     })
 }
 
@@ -103,7 +141,13 @@ fn digest(binding: &Binding<'_>, body: &str) -> Uuid {
     };
     // As JSON, so that two different bindings have different texts.
     let all = (binding.workspace_id, binding.user, names, body);
-    let all = serde_json::to_string(&all).unwrap_or_default();
+    let all = match binding.scopes {
+        None => serde_json::to_string(&all),
+        Some(scopes) => {
+            serde_json::to_string(&(all, scopes.names(), binding.have.map(Scopes::names)))
+        }
+    };
+    let all = all.unwrap_or_default();
     Uuid::new_v5(&Uuid::NAMESPACE_OID, all.as_bytes())
 }
 
@@ -111,8 +155,13 @@ fn digest(binding: &Binding<'_>, body: &str) -> Uuid {
 mod tests {
     use super::*;
 
-    fn proof() -> Proof {
-        Proof { head: Version::stored(300), digest: Uuid::from_u128(7) }
+    fn proof() -> ReadProof {
+        let proof = Proof { head: Version::stored(300), digest: Uuid::from_u128(7) };
+        ReadProof { proof, following: None }
+    }
+
+    fn scopes(names: &[&str]) -> Scopes {
+        Scopes::new(names.len(), names.iter().copied().map(Some)).unwrap()
     }
 
     fn page() -> SnapshotPlace {
@@ -122,12 +171,28 @@ mod tests {
             proof: proof(),
             table: "t\"é".into(),
             pk: "p\\".into(),
+            scope: None,
         }
     }
 
     #[test]
     fn a_proof_reads_back() {
         assert_eq!(read_proof(&write_proof(&proof())), Some(proof()));
+        let following = Following::of(&scopes(&["a"]), 10);
+        let scoped = ReadProof { following: Some(following), ..proof() };
+        let token = write_proof(&scoped);
+        assert_eq!(read_proof(&token), Some(scoped));
+        assert_eq!(read_proof(&token.replace("p2", "p1")), None);
+        assert_eq!(read_proof(&write_proof(&proof()).replace("p1", "p2")), None);
+        assert_eq!(read_proof(token.rsplit_once('.').unwrap().0), None);
+    }
+
+    #[test]
+    fn a_list_is_known_by_its_names_in_any_order() {
+        let list = |names| Following::of(&scopes(names), 0).list;
+        assert_eq!(list(&["a", "b"]), list(&["b", "a", "b"]));
+        assert_ne!(list(&["a", "b"]), list(&["ab"]));
+        assert_ne!(list(&[]), list(&[""]));
     }
 
     #[test]
@@ -149,7 +214,13 @@ mod tests {
             &good.replace("p1", "p2"),
             &write_page(
                 &page(),
-                &Binding { workspace_id: "w", user: None, tables: &TableFilter::All },
+                &Binding {
+                    workspace_id: "w",
+                    user: None,
+                    tables: &TableFilter::All,
+                    scopes: None,
+                    have: None,
+                },
             ),
         ] {
             assert_eq!(read_proof(bad), None, "{bad}");
@@ -163,7 +234,8 @@ mod tests {
         };
         let (same, fewer, joined) = (only(&["b", "a", "a"]), only(&["a"]), only(&["ab"]));
         let tables = only(&["a", "b"]);
-        let bound = Binding { workspace_id: "w", user: None, tables: &tables };
+        let bound =
+            Binding { workspace_id: "w", user: None, tables: &tables, scopes: None, have: None };
         let token = write_page(&page(), &bound);
         assert_eq!(read_page(&token, &Binding { tables: &same, ..bound }), Some(page()));
         assert_eq!(read_page(&token, &Binding { workspace_id: "v", ..bound }), None);
@@ -179,6 +251,18 @@ mod tests {
             SnapshotPlace { table: "\u{1}".repeat(128), pk: "\u{1}".repeat(1024), ..page() };
         let token = write_page(&longest, &bound);
         assert_eq!(read_page(&token, &bound), Some(longest), "of {} bytes", token.len());
+        let (a, b) = (scopes(&["a"]), scopes(&["b"]));
+        let scoped = Binding { scopes: Some(&a), have: Some(&b), ..bound };
+        let token = write_page(&SnapshotPlace { scope: Some("a".into()), ..page() }, &scoped);
+        assert_eq!(read_page(&token, &scoped).unwrap().scope.unwrap(), "a");
+        for other in [
+            bound,
+            Binding { have: None, ..scoped },
+            Binding { have: Some(&a), ..scoped },
+            Binding { scopes: Some(&b), ..scoped },
+        ] {
+            assert_eq!(read_page(&token, &other), None);
+        }
         let anns = Binding { user: Some("ann"), ..bound };
         let token = write_page(&page(), &anns);
         assert_eq!(read_page(&token, &anns), Some(page()));

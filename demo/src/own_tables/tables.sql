@@ -48,7 +48,7 @@ create policy shown on comments to device using (not hidden);
 
 grant execute on function
   sync_push(text, json),
-  sync_pull(text, bigint, integer, text[], boolean, text) to device;
+  sync_pull to device;
 
 set client_min_messages = warning;
 select

@@ -5,7 +5,7 @@ use pgrx::{Spi, pg_sys};
 use super::OwnTable;
 use crate::store::Result;
 use crate::store::mvcc::MvccSnapshot;
-use crate::store::registry::TABLE;
+use crate::store::registry::{TABLE, announce, check_scope_field, choose_scope_field};
 use crate::store::relation::{Access, Table};
 use crate::store::rights::Rights;
 use sync_ext_core::error::SyncError;
@@ -92,7 +92,10 @@ pub fn store(
     ];
     if table.execute(sql, &arguments)? == 1 {
         announce(&table);
-        return Ok(());
+        return match &attachment.scope_field {
+            Some(field) => choose_scope_field(&attachment.table_name, Some(field)),
+            None => check_scope_field(&attachment.table_name),
+        };
     }
     Err(match relation_name_of(&attachment.table_name)? {
         Some(by) => AttachError::NameTaken { by }.into(),
@@ -114,11 +117,4 @@ pub fn clear(relation: pg_sys::Oid) -> Result<bool> {
         announce(&table);
     }
     Ok(is_cleared)
-}
-
-/// Makes every session, at its next command and this one's others, read anew which
-/// tables are attached, when the transaction commits.
-fn announce(table: &Table) {
-    // SAFETY: the table is open.
-    unsafe { pg_sys::CacheInvalidateRelcache(table.as_ptr()) };
 }

@@ -15,9 +15,11 @@ use crate::store::mvcc::MvccSnapshot;
 use crate::store::subtransaction::Subtransaction;
 use crate::store::{Duplicates, memory, server};
 use sync_ext_core::error::SyncError;
+use sync_ext_core::rules::capture::CaptureError;
 use sync_ext_core::rules::refusal::Refusal;
+use sync_ext_core::rules::scope::ScopeField;
 use sync_ext_core::wire::image::difference;
-use sync_ext_core::wire::push_request::{WORKSPACE_FIELD, memory_for};
+use sync_ext_core::wire::push_request::{WORKSPACE_FIELD, memory_for, scope_said};
 use sync_ext_core::wire::value::Digests;
 
 /// What was looked up about an op that was decided.
@@ -197,7 +199,35 @@ impl<'p> Push<'p> {
         drop(stored);
         drop(after);
         counters::count(Counter::OpsNormalized, images.len());
+        for (record, image) in &images {
+            self.move_with(*record, image, tables)?;
+        }
         self.images = images;
+        Ok(())
+    }
+
+    /// The scope too is that of the row.
+    fn move_with(&mut self, record: usize, image: &str, tables: &Tables) -> Result<()> {
+        let touched = &mut self.touched[record];
+        let at = tables.find(&touched.key.table);
+        let field = at.and_then(|at| tables.attached(at).scope_field.as_deref());
+        let (Some(field), Some(state), Some(newest)) =
+            (field, &mut touched.state, touched.newest_op)
+        else {
+            return Ok(());
+        };
+        let said = scope_said(Some(image), Some(field));
+        if said == ScopeField::Invalid {
+            let (table, pk) = (touched.key.table.to_string(), touched.key.pk.to_string());
+            return Err(CaptureError::Scope { table, pk }.into());
+        }
+        state.scope = match said {
+            ScopeField::Named(scope) => Some(scope.as_ref().into()),
+            _ => Some("".into()),
+        };
+        if let Outcome::New { decision, .. } = &mut self.ops[newest].outcome {
+            decision.scope.clone_from(&state.scope);
+        }
         Ok(())
     }
 

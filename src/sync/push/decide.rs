@@ -13,19 +13,21 @@ use crate::store::server;
 use crate::store::validation::Validation;
 use crate::sync::caller::Caller;
 use sync_ext_core::error::SyncError;
-use sync_ext_core::rules::admission::{Limits, admit};
+use sync_ext_core::rules::admission::{Limits, Said, admit};
 use sync_ext_core::rules::merge::{Turn, apply, needs_newest, turn};
 use sync_ext_core::rules::op::{Op, Operation, Version};
-use sync_ext_core::rules::ownership::{Owned, OwnerField, own};
+use sync_ext_core::rules::ownership::{Owned, own};
 use sync_ext_core::rules::refusal::Refusal;
+use sync_ext_core::rules::scope::scope_after;
 use sync_ext_core::wire::owner::fill;
 use sync_ext_core::wire::push_request::payload_facts;
 
 /// What is to be checked of an allowed op at its turn.
-struct Allowed<'a> {
-    /// What it says about the record's owner.
-    owner_field: OwnerField<'a>,
-    validation: Option<Rc<Validation>>,
+pub struct Allowed<'a> {
+    /// What it says about the record's owner and scope.
+    pub said: Said<'a>,
+    pub scope_field: Option<Rc<str>>,
+    pub validation: Option<Rc<Validation>>,
 }
 
 /// Checks one op against current settings and tables.
@@ -39,13 +41,14 @@ fn allowed<'a>(
     let table = registry.find(&op.key.table, snapshot)?;
     let fields = table.map(|table| &table.fields);
     let facts = |payload, table: &_| payload_facts(payload, table, &op.key.pk, limits);
-    let owner_field = match admit(op, fields, limits, facts) {
-        Ok(owner_field) => owner_field,
+    let said = match admit(op, fields, limits, facts) {
+        Ok(said) => said,
         Err(refusal) => return Ok(Err(refusal)),
     };
     let validation = table.and_then(|table| table.validation.clone());
+    let scope_field = fields.and_then(|fields| fields.scope_field.clone());
     let admitted = tables.map_or(Ok(Ok(())), |tables| tables.admit(op))?;
-    Ok(admitted.map(|()| Allowed { owner_field, validation }))
+    Ok(admitted.map(|()| Allowed { said, scope_field, validation }))
 }
 
 /// Why each op is refused in a workspace that does not exist; `None` if one can be
@@ -62,7 +65,7 @@ pub fn refuse_all(
     for op in ops {
         server::check_interrupts();
         let owned = match allowed(op, limits, tables, &mut registry, &snapshot)? {
-            Ok(allowed) => own(caller.user(), &allowed.owner_field, op.operation, None),
+            Ok(allowed) => own(caller.user(), &allowed.said.owner, op.operation, None),
             Err(refusal) => Err(refusal),
         };
         match owned.and_then(|_| turn(op, None)) {
@@ -155,20 +158,18 @@ impl Push<'_> {
         let (op, record) = (self.ops[place].op, self.ops[place].record);
         let known = self.touched[record].state.as_ref();
         let owner = known.map(|state| &state.owner);
-        let owned = match own(self.target.caller.user(), &allowed.owner_field, op.operation, owner)
-        {
+        let owned = match own(self.target.caller.user(), &allowed.said.owner, op.operation, owner) {
             Ok(owned) => owned,
             Err(refusal) => return Ok(Outcome::Refused(refusal)),
         };
-        let validation = allowed.validation.as_deref();
         let taken = if op.patch.is_some() {
-            self.take_patch(place, op, validation, versions)?
+            self.take_patch(place, op, allowed, versions)?
         } else {
             if known.is_some_and(|state| needs_newest(op, state)) {
                 self.read_newest(record, versions)?;
             }
             let filled = self.fill(op, &owned, registry)?;
-            self.take_whole(place, owned, filled, validation, versions)?
+            self.take_whole(place, owned, filled, allowed, versions)?
         };
         let (decision, detail) = match taken {
             Ok(taken) => taken,
@@ -187,7 +188,7 @@ impl Push<'_> {
         place: usize,
         owned: Owned,
         filled: Option<Detail>,
-        validation: Option<&Validation>,
+        allowed: &Allowed<'_>,
         versions: &mut Versions<'_>,
     ) -> Result<Taken> {
         let (op, record) = (self.ops[place].op, self.ops[place].record);
@@ -195,7 +196,7 @@ impl Push<'_> {
             Ok(turn) => turn,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        if let (Some(validation), Turn::Replaces) = (validation, &turn) {
+        if let (Some(validation), Turn::Replaces) = (allowed.validation.as_deref(), &turn) {
             let payload = match (op.operation, &filled) {
                 (Operation::Delete, _) => None,
                 (_, Some(Detail::Filled { payload, .. })) => Some(payload.as_str()),
@@ -209,7 +210,9 @@ impl Push<'_> {
         }
         let next = self.next_version()?;
         let touched = &mut self.touched[record];
-        let decision = apply(&mut touched.state, op, &turn, owned.owner, next);
+        let field = allowed.scope_field.as_deref();
+        let scope = scope_after(touched.state.as_ref(), op, &turn, field, &allowed.said.scope);
+        let decision = apply(&mut touched.state, op, &turn, owned.owner, scope, next);
         if decision.applied {
             touched.merge = None;
         }

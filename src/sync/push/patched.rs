@@ -4,16 +4,17 @@
 //! keeps only what changes, and the JSON of the merged records while there is room. Beyond
 //! that, a record is read from the log again when it is written.
 
+use super::decide::Allowed;
 use super::known::{missing, read_newest};
 use super::{Detail, Outcome, Push, Result, TouchedRecord};
 use crate::store::log::Versions;
 use crate::store::memory;
-use crate::store::validation::Validation;
 use sync_ext_core::error::SyncError;
 use sync_ext_core::rules::admission::admit_merged;
 use sync_ext_core::rules::merge::{Decision, Fields, Newest, RecordState, Turn, apply, turn};
 use sync_ext_core::rules::op::{Op, Version};
 use sync_ext_core::rules::refusal::Refusal;
+use sync_ext_core::rules::scope::scope_after;
 use sync_ext_core::wire::fields::names;
 use sync_ext_core::wire::push_request::memory_for;
 use sync_ext_core::wire::revision::{fields_size, write_fields};
@@ -63,7 +64,7 @@ impl<'p> Push<'p> {
         &mut self,
         place: usize,
         op: &'p Op<'p>,
-        validation: Option<&Validation>,
+        allowed: &Allowed<'_>,
         versions: &mut Versions<'_>,
     ) -> Result<Taken> {
         let next = self.next_version();
@@ -87,7 +88,9 @@ impl<'p> Push<'p> {
         };
         let mut after = touched.state.clone();
         let owner = after.as_ref().and_then(|state| state.owner.clone());
-        let decision = apply(&mut after, op, &turn, owner, next?);
+        let field = allowed.scope_field.as_deref();
+        let scope = scope_after(after.as_ref(), op, &turn, field, &allowed.said.scope);
+        let decision = apply(&mut after, op, &turn, owner, scope, next?);
         let (Turn::Merges { won }, Some(patch), Some(source)) = (turn, &op.patch, source) else {
             return Ok(Ok((decision, None)));
         };
@@ -110,7 +113,7 @@ impl<'p> Push<'p> {
         if let Err(refusal) = admit_merged(of_payload, of_fields, self.target.limits) {
             return Ok(Err(refusal));
         }
-        if let Some(validation) = validation {
+        if let Some(validation) = allowed.validation.as_deref() {
             let unchanged = Changes::default();
             let before = self::splice(payload, merge.map_or(&unchanged, |merge| &merge.changes))?;
             let rejection = self.target.patch_rejection(validation, op, &before, &splice)?;

@@ -90,6 +90,7 @@ impl Push<'_> {
                 version: entry.version()?,
                 newest: if is_patch { Newest::Unread } else { Newest::Register },
                 owner: owner_of(entry.owner()?),
+                scope: entry.scope().map(Into::into),
             });
         }
         Ok(())

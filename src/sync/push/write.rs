@@ -86,7 +86,7 @@ impl<'p> Push<'p> {
         };
         Ok(Some(NewEntry {
             op: pushed.op,
-            decision: *decision,
+            decision,
             owner: record.state.as_ref().and_then(|state| state.owner.as_deref()),
             payload,
             pushed: image.and(pushed.op.payload).filter(|_| pushed.op.patch.is_none()),

@@ -194,7 +194,7 @@ fn wrappers_of_an_app_go_by_the_user_too() {
         .batch_execute(
             "create schema app; create role backend; grant usage on schema app to backend;
              grant execute on function sync_push(text, json),
-               sync_pull(text, bigint, integer, text[], boolean, text) to backend;
+               sync_pull to backend;
              create function app.notes() returns json language sql security definer
                set search_path = pg_catalog, pg_temp return public.sync_pull('team');
              create function app.save(ops json) returns json language sql security definer

@@ -161,7 +161,7 @@ fn it_runs_as_the_sessions_role() {
     admin
         .batch_execute(
             "create role other; grant other to web; grant usage on schema app to other;
-             grant execute on function sync_pull(text, bigint, integer, text[], boolean, text) to other;
+             grant execute on function sync_pull to other;
              create function app.wrapped() returns json language sql security definer
                set search_path = pg_catalog, pg_temp return public.sync_pull('team')",
         )

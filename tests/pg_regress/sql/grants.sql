@@ -35,8 +35,8 @@ reset role;
 
 -- A backend gets the four functions it calls and nothing else.
 grant execute on function sync_push(text, json),
-  sync_pull(text, bigint, integer, text[], boolean, text),
-  sync_snapshot(text, text, integer, text[]),
+  sync_pull,
+  sync_snapshot,
   sync_update_cursor(text, text, bigint) to sync_backend;
 set role sync_backend;
 select sync_push('w', '[{"tableName": "notes", "operation": "put", "pk": "a", "payload": {},
