@@ -22,7 +22,7 @@ use sync_ext_harness::device::call;
 use sync_ext_harness::steps::pid;
 use sync_ext_harness::wire;
 
-use crate::world::{Data, GRANTS, World, data};
+use crate::world::{Data, GRANTS, World, data, follow_a_scope};
 
 /// Servers that pg_upgrade starts say which processes they start.
 const SETTINGS: [&str; 4] =
@@ -58,6 +58,8 @@ fn main() -> Result<()> {
     update(&cluster, &loaded)?;
     clone(&cluster, "app", "updated")?;
     finish(&cluster, "updated", &world)?;
+    follow_a_scope(&mut cluster.connect("updated")?)?;
+    println!("and of what is updated a part can be followed");
 
     if let Some(later) = &later {
         let linked = upgrade_server(&mut cluster, later, &["--link"], &loaded)?;

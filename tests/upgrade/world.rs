@@ -303,6 +303,27 @@ fn collect(client: &mut Client) -> Result<()> {
     Ok(())
 }
 
+/// What is new since the release.
+pub fn follow_a_scope(client: &mut Client) -> Result<()> {
+    client.batch_execute("call sync_set_scope_field('notes', 'by')")?;
+    let by_ann = "select string_agg(r ->> 'pk', ' ') from json_array_elements(
+        sync_snapshot('crew', tables => '{notes}', scopes => '{ann}') -> 'items') as r";
+    ensure!(call(client, by_ann, &[])? == "pk-0", "{}", call(client, by_ann, &[])?);
+    let head = "select sync_pull('crew', scopes => '{ann}') ->> 'serverVersion'";
+    let head: i64 = call(client, head, &[])?.parse()?;
+    ensure!(push(client, "crew", &[op(90, "pk-0", 99, "put", r#"{"by": "bob"}"#)]) == [head + 1]);
+    let told = "select string_agg(concat(c ->> 'op', ' ', c ->> 'pk'), ' ') from json_array_elements(
+        sync_pull('crew', $1::text::bigint, scopes => array[$2::text]) -> 'changes') as c";
+    for (scope, expected) in [("ann", "leave pk-0"), ("bob", "put pk-0")] {
+        let told = call(client, told, &[&head.to_string(), &scope])?;
+        ensure!(told == expected, "{scope}: {told}");
+    }
+    Ok(())
+}
+
+/// Columns that the release does not have.
+const ADDED: [&str; 5] = ["scope", "left_scope", "scope_field", "scope_epoch", "scope_column"];
+
 pub type Data = BTreeMap<&'static str, String>;
 
 /// All that a database has: what the extension stores, what its views show, the rows of
@@ -326,7 +347,14 @@ pub fn data(client: &mut Client) -> Result<Data> {
     let mut data = Data::new();
     for (name, from) in tables.into_iter().chain(others.map(|(name, from)| (name, from.to_owned())))
     {
-        let sql = format!("select string_agg(t::text, e'\\n' order by t::text) from {from} as t");
+        let columns = "select coalesce(string_agg(quote_ident(attname), ', ' order by attnum), '*')
+            from pg_attribute where attrelid = to_regclass($1) and attnum > 0
+              and not attisdropped and attname <> all ($2)";
+        let relation = Some(&from).filter(|from| !from.starts_with('('));
+        let columns: String = client.query_one(columns, &[&relation, &ADDED.as_slice()])?.get(0);
+        let sql = format!(
+            "select string_agg(t::text, e'\\n' order by t::text) from (select {columns} from {from} as s) as t"
+        );
         let rows: Option<String> = client.query_one(&sql, &[])?.get(0);
         data.insert(name, rows.with_context(|| format!("{name} has no rows"))?);
     }
