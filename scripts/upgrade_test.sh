@@ -45,6 +45,8 @@ git archive "$commit" | tar -x -C "$work/release"
 
 package() { # WHAT SOURCES MAJOR INTO
   say "building $1 for Postgres $3"
+  # Both versions have this file, so cargo would take one for the other.
+  rm -f "$CARGO_TARGET_DIR/debug/deps/libsync_ext.so"
   (cd "$2" && cargo pgrx package --debug --no-default-features --features "pg$3" \
     --pg-config "$trees/pg$3/bin/pg_config" --out-dir "$4") >"$work/log" 2>&1 ||
     { cat "$work/log"; die "it does not build"; }

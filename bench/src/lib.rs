@@ -20,6 +20,7 @@ pub mod pulls;
 pub mod pushes;
 pub mod report;
 pub mod rounds;
+mod scopes;
 pub mod sides;
 pub mod stage;
 pub mod stand;
