@@ -121,8 +121,8 @@ impl Request {
                 "cursor" => request.last()?.cursor = Some(parsed(&name, &value)?),
                 "proof" => request.last()?.proof = Some(value.into_owned()),
                 "scopes" => {
-                    let scopes = serde_json::from_str(&value).map_err(Failure::request)?;
-                    request.last()?.scopes = Some(scopes);
+                    request.last()?.scopes =
+                        serde_json::from_str(&value).map_err(Failure::request)?;
                 }
                 "tables" => {
                     filter.tables.get_or_insert_default().push(Some(value.into_owned()));

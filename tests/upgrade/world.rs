@@ -305,17 +305,18 @@ fn collect(client: &mut Client) -> Result<()> {
 
 /// What is new since the release.
 pub fn follow_a_scope(client: &mut Client) -> Result<()> {
+    let by = |id, name: &str| op(id, "moved", id, "put", &format!(r#"{{"by": "{name}"}}"#));
+    let head = push(client, "crew", &[by(90, "ann")])[0];
     client.batch_execute("call sync_set_scope_field('notes', 'by')")?;
     let by_ann = "select string_agg(r ->> 'pk', ' ') from json_array_elements(
         sync_snapshot('crew', tables => '{notes}', scopes => '{ann}') -> 'items') as r";
-    ensure!(call(client, by_ann, &[])? == "pk-0", "{}", call(client, by_ann, &[])?);
-    let head = "select sync_pull('crew', scopes => '{ann}') ->> 'serverVersion'";
-    let head: i64 = call(client, head, &[])?.parse()?;
-    ensure!(push(client, "crew", &[op(90, "pk-0", 99, "put", r#"{"by": "bob"}"#)]) == [head + 1]);
-    let told = "select string_agg(concat(c ->> 'op', ' ', c ->> 'pk'), ' ') from json_array_elements(
-        sync_pull('crew', $1::text::bigint, scopes => array[$2::text]) -> 'changes') as c";
-    for (scope, expected) in [("ann", "leave pk-0"), ("bob", "put pk-0")] {
-        let told = call(client, told, &[&head.to_string(), &scope])?;
+    ensure!(call(client, by_ann, &[])? == "moved", "{}", call(client, by_ann, &[])?);
+    ensure!(push(client, "crew", &[by(91, "bob")]) == [head + 1]);
+    let told =
+        "select string_agg(concat(c ->> 'op', ' ', c ->> 'pk'), ' ') from json_array_elements(
+        sync_pull('crew', $1, scopes => array[$2]) -> 'changes') as c";
+    for (scope, expected) in [("ann", "leave moved"), ("bob", "put moved")] {
+        let told = call(client, told, &[&head, &scope])?;
         ensure!(told == expected, "{scope}: {told}");
     }
     Ok(())

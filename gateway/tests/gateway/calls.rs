@@ -18,6 +18,7 @@ const NO_MEMBER: (&str, &str) =
 fn calls_pass_through() {
     let mut cluster = Cluster::start("gateway-calls", &SERVER).unwrap();
     replies_are_the_functions_byte_for_byte(&cluster);
+    scopes_pass_through(&cluster);
     payloads_are_stored_byte_for_byte(&cluster);
     workspaces_have_any_name(&cluster);
     absent_arguments_have_the_functions_defaults(&cluster);
@@ -92,6 +93,42 @@ fn replies_are_the_functions_byte_for_byte(cluster: &Cluster) {
         proof.as_str().unwrap()
     );
     assert_eq!(post("exchange", &exchange), sql(admin, &in_sql));
+}
+
+fn scopes_pass_through(cluster: &Cluster) {
+    let mut stand = Stand::trusting(cluster, "scopes");
+    let admin = &mut stand.admin;
+    let register = "select sync_register_table('notes', scope_field => 'list')";
+    admin.batch_execute(register).unwrap();
+    let lists = [op(1, "a", 1, "put", r#"{"list":"x"}"#), op(2, "b", 1, "put", r#"{"list":"y"}"#)];
+    let mut post = |what: &str, body: Value, in_sql: &str| {
+        let path = format!("/workspaces/w/{what}");
+        let answer = ok(stand.gateway.post(&path, None, &body.to_string()));
+        assert_eq!(answer, sql(&mut stand.admin, in_sql));
+        serde_json::from_str::<Value>(&answer).unwrap()
+    };
+    let ops: Value = serde_json::from_str(&format!("[{}]", lists.join(","))).unwrap();
+    let exchange = json!({"deviceId": "d", "cursor": 0, "ops": ops, "scopes": ["y"]});
+    ok(stand.gateway.post("/workspaces/w/exchange", None, &exchange.to_string()));
+    let exchanged = post(
+        "exchange",
+        exchange,
+        &format!("sync_exchange('w', 'd', 0, '{ops}', scopes => '{{y}}')"),
+    );
+    assert_eq!(exchanged["pull"]["changes"][0]["pk"], "b");
+    let none = post("pull", json!({"scopes": []}), "sync_pull('w', scopes => '{}')");
+    assert_eq!(none["changes"], json!([]));
+    let pulled =
+        post("pull", json!({"scopes": ["x", null]}), "sync_pull('w', scopes => '{x,null}')");
+    let proof = pulled["proof"].as_str().unwrap();
+    let body = json!({"scopes": ["x", "y"], "have": ["x"], "proof": proof});
+    let path = "/workspaces/w/snapshot";
+    let more = ok(stand.gateway.post(path, None, &body.to_string()));
+    let items = &serde_json::from_str::<Value>(&more).unwrap()["items"];
+    assert_eq!((items.as_array().unwrap().len(), &items[0]["pk"]), (1, &json!("b")));
+    let (status, code, _) =
+        error(&stand.gateway.post(path, None, &json!({"have": ["x"]}).to_string()));
+    assert_eq!((status, &*code), (400, "22023"));
 }
 
 fn payloads_are_stored_byte_for_byte(cluster: &Cluster) {

@@ -27,6 +27,7 @@ fn streams_send_changes() {
     a_push_wakes_the_streams_of_its_workspace_alone(&cluster);
     a_stream_begins_at_its_cursor(&cluster);
     a_filtered_stream_passes_over_the_rest(&cluster);
+    a_stream_of_scopes_tells_what_leaves(&cluster);
     a_required_snapshot_is_sent_and_ends_the_stream(&cluster);
     an_older_proof_shows_what_it_can(&cluster);
     a_stream_ends_when_its_user_is_removed(&cluster);
@@ -168,6 +169,37 @@ fn a_filtered_stream_passes_over_the_rest(cluster: &Cluster) {
     assert_eq!(latest.event().versions(), [2, 3, 4]);
     push(&mut stand.admin, "team", &[in_table(5, "tags"), in_table(6, "tags")]);
     assert_eq!(latest.event().versions(), [6]);
+}
+
+fn a_stream_of_scopes_tells_what_leaves(cluster: &Cluster) {
+    let mut stand = Stand::trusting(cluster, "scopes");
+    let register = "select sync_register_table('notes', scope_field => 'list')";
+    stand.admin.batch_execute(register).unwrap();
+    let to = |id, list: &str| op(id, "a", id, "put", &format!(r#"{{"list":"{list}"}}"#));
+    let of_list = |list: &str| Live::open(&stand.gateway, &format!("{TEAM}?scopes={list}"), None);
+    let (x, none) = (of_list("%5B%22x%22%5D"), of_list("%5B%5D"));
+    push(&mut stand.admin, "team", &[to(1, "x")]);
+    let ops = |event: Event| {
+        event.json()["changes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|change| change["op"].clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ops(x.event()), ["put"]);
+    push(&mut stand.admin, "team", &[to(2, "y"), to(3, "y")]);
+    assert_eq!(ops(x.event()), ["leave"]);
+    let passed = none.event();
+    assert_eq!(passed.versions(), [0; 0]);
+    let of_two = "/live?workspace=team&scopes=%5B%22y%22%5D&workspace=other&scopes=null";
+    assert_eq!(ops(Live::open(&stand.gateway, of_two, None).event()), ["put", "put"]);
+    // Another list than that of the proof.
+    let proof = call(&mut stand.admin, "select sync_pull('team', scopes => '{y}')->>'proof'", &[]);
+    let other = format!("%5B%22x%22%5D&cursor=3&proof={}", proof.unwrap());
+    assert_eq!(of_list(&other).event().json()["reason"], "scopes_changed");
+    let answer = stand.gateway.get(&format!("{TEAM}?scopes=x"), None);
+    assert_eq!(answer.status, 400);
 }
 
 /// At once, or when the server turns out to have another history.
