@@ -285,7 +285,7 @@ impl Flush<'_> {
                     fields,
                 };
                 if owner.is_none() && self.changes != Changes::Unasked {
-                    entry.change(|change| self.changes.add(change));
+                    entry.change(|change, telling| self.changes.add(change, telling));
                 }
                 entries.append(&entry);
                 match &change.found.record {

@@ -7,7 +7,7 @@ use super::values::Value;
 use super::writer::Writer;
 use sync_ext_core::rules::merge::Decision;
 use sync_ext_core::rules::op::{Op, Timestamp};
-use sync_ext_core::wire::pages::Change;
+use sync_ext_core::wire::pages::{Change, Telling};
 use sync_ext_core::wire::revision::write_revision;
 use sync_ext_core::wire::value::stable_digest;
 
@@ -39,9 +39,12 @@ impl NewEntry<'_> {
     }
 
     /// Passes it to `write` in the form of a pull.
-    pub fn change(&self, write: impl FnOnce(&Change<'_>)) {
-        let Decision { version, applied, overwrote, .. } = *self.decision;
-        write(&Change {
+    pub fn change(&self, write: impl FnOnce(&Change<'_>, Telling<'_>)) {
+        let Decision { version, applied, overwrote, ref scope, .. } = *self.decision;
+        let left_scope = self.decision.left_scope();
+        let telling = Telling::Op { scope: scope.as_deref(), left_scope };
+        let base = self.base();
+        let change = Change {
             version,
             applied,
             overwrote,
@@ -52,9 +55,10 @@ impl NewEntry<'_> {
             device_id: &self.op.device_id,
             payload: self.payload.as_deref(),
             patch: self.patch(),
-            base: self.base().as_deref(),
+            base: base.as_deref(),
             fields: self.fields.as_deref(),
-        });
+        };
+        write(&change, telling);
     }
 }
 

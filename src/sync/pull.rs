@@ -220,7 +220,7 @@ fn telling<'e>(
     };
     let telling = match place {
         Place::Outside => return Ok(None),
-        Place::Inside(scope) => Telling::Op { scope },
+        Place::Inside(scope) => Telling::Op { scope, left_scope: None },
         Place::Left => Telling::Leave,
     };
     if !filter.latest {

@@ -21,14 +21,14 @@ pub enum Changes {
 
 impl Changes {
     /// Adds an entry of the log.
-    pub fn add(&mut self, change: &Change<'_>) {
+    pub fn add(&mut self, change: &Change<'_>, telling: Telling<'_>) {
         let Changes::Few(json) = self else { return };
         if !json.is_empty() {
             json.push(',');
         }
         // Do not copy JSON that is too large.
-        if json.len() + change.bounds(Telling::OP).0 <= MAX_BYTES {
-            change.write(json, Telling::OP);
+        if json.len() + change.bounds(telling).0 <= MAX_BYTES {
+            change.write(json, telling);
             if json.len() <= MAX_BYTES {
                 return;
             }
@@ -103,7 +103,7 @@ mod tests {
     fn few(count: i64) -> Changes {
         let mut changes = Changes::Few(String::new());
         for n in 1..=count {
-            changes.add(&change(n, "{}"));
+            changes.add(&change(n, "{}"), Telling::OP);
         }
         changes
     }
@@ -138,7 +138,7 @@ mod tests {
         }
         let mut changes = few(1);
         let large = format!("{{\"x\":\"{}\"}}", "é".repeat(3_700));
-        changes.add(&change(2, &large));
+        changes.add(&change(2, &large), Telling::OP);
         assert_eq!(changes, Changes::TooMany);
         changes.append(few(1));
         assert_eq!(changes, Changes::TooMany);

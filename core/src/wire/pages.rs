@@ -102,14 +102,15 @@ pub fn bounds(strings: &[&str], json: &[Option<&str>]) -> (usize, usize) {
 /// What a change is to its reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Telling<'a> {
-    /// Its op; with the record's scope, if the reader follows scopes and the table has them.
-    Op { scope: Option<&'a str> },
+    /// Its op; where scopes are told, with that of the record, and to who follows none with
+    /// the one that it left.
+    Op { scope: Option<&'a str>, left_scope: Option<&'a str> },
     /// The record went outside.
     Leave,
 }
 
 impl Telling<'_> {
-    pub const OP: Telling<'static> = Telling::Op { scope: None };
+    pub const OP: Telling<'static> = Telling::Op { scope: None, left_scope: None };
 }
 
 /// An entry of the log as others see it. The last four are JSON texts.
@@ -136,9 +137,10 @@ impl Change<'_> {
         let name = [self.table, self.pk, &self.revision.hlc, self.device_id];
         match telling {
             Telling::Leave => bounds(&name, &[self.base]),
-            Telling::Op { scope } => {
+            Telling::Op { scope, left_scope } => {
                 let [table, pk, hlc, device_id] = name;
-                let strings = [table, pk, hlc, device_id, scope.unwrap_or("")];
+                let [scope, left] = [scope, left_scope].map(Option::unwrap_or_default);
+                let strings = [table, pk, hlc, device_id, scope, left];
                 bounds(&strings, &[self.payload, self.patch, self.base, self.fields])
             }
         }
@@ -156,11 +158,13 @@ impl Change<'_> {
             Telling::Leave => ("leave", [self.base, None, None, None]),
         };
         let _ = write!(out, ",\"op\":\"{operation}\",\"applied\":{}", self.applied);
-        if let Telling::Op { scope } = telling {
+        if let Telling::Op { scope, left_scope } = telling {
             write_overwrote(out, self.overwrote);
-            if let Some(scope) = scope {
-                out.push_str(",\"scope\":");
-                write_string(out, scope);
+            for (key, scope) in [(",\"scope\":", scope), (",\"leftScope\":", left_scope)] {
+                if let Some(scope) = scope {
+                    out.push_str(key);
+                    write_string(out, scope);
+                }
             }
         }
         for (key, json) in ["base", "patch", "payload", "fields"].into_iter().zip(json) {

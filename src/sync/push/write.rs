@@ -120,7 +120,9 @@ impl<'p> Push<'p> {
                 break;
             }
             match self.entry(place, &mut versions)? {
-                Some(entry) if entry.owner.is_none() => entry.change(|change| changes.add(change)),
+                Some(entry) if entry.owner.is_none() => {
+                    entry.change(|change, telling| changes.add(change, telling))
+                }
                 _ => {}
             }
         }

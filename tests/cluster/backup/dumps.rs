@@ -2,7 +2,8 @@
 //! on as if nothing had happened; those that are ahead of an older dump are
 //! told.
 
-use sync_ext_harness::batch::{delete, push, put};
+use serde_json::Value;
+use sync_ext_harness::batch::{delete, op, push, put};
 use sync_ext_harness::database::Database;
 use sync_ext_harness::device::{Device, call};
 use sync_ext_harness::dump::{Dump, dump};
@@ -29,6 +30,16 @@ fn a_restored_dump_is_the_same_server() {
     age(&mut before);
     assert_eq!(gc(&mut before, "collected")["tombstonesDeleted"], 1);
     share(&mut before);
+    let register = "select sync_register_table('cards', scope_field => 'list')";
+    before.batch_execute(register).unwrap();
+    let card = |id, list: &str| {
+        op(id, "c", id, "put", &format!(r#"{{"list":"{list}"}}"#)).replace("notes", "cards")
+    };
+    push(&mut before, "v", &[card(7, "x"), card(8, "y")]);
+    before.batch_execute("call sync_set_scope_field('notes', null)").unwrap();
+    let follow = "select sync_pull('v', 2, scopes => '{x}', proof => $1)::text";
+    let followed = call(&mut before, follow, &[&None::<&str>]).unwrap();
+    assert!(followed.contains(r#""pk":"c","op":"leave""#), "{followed}");
     let mut device = Device::new("phone", "w");
     device.pull(&mut before, 100, false).unwrap();
     device.acknowledge(&mut before).unwrap();
@@ -63,6 +74,10 @@ fn a_restored_dump_is_the_same_server() {
     after.batch_execute("reset sync_ext.user_id").unwrap();
     after.batch_execute("select sync_gc()").unwrap();
     assert_eq!(tables(&mut after).unwrap()["dropped_workspace"], "");
+    // Scopes mean what they did, and their proof holds.
+    let proof: Value = serde_json::from_str(&followed).unwrap();
+    let again = call(&mut after, follow, &[&proof["proof"].as_str()]).unwrap();
+    assert_eq!(again, followed);
     // The device goes on: its proof holds, no snapshot is asked of it.
     assert_eq!(device.pull(&mut after, 100, false).unwrap(), 1);
     assert_eq!(device.state(), of_server(&mut after, "w").unwrap());

@@ -73,6 +73,8 @@ fn it_reads_what_the_primary_reads(primary: &mut Client, standby: &mut Client) {
     ] {
         assert_eq!(call(standby, sql, &[]).unwrap(), call(primary, sql, &[]).unwrap(), "{sql}");
     }
+    let scoped = "select sync_pull('w', scopes => '{x}')::text";
+    assert_eq!(call(standby, scoped, &[]).unwrap(), call(primary, scoped, &[]).unwrap());
     let page = pull(standby, "w", 0, None);
     assert_eq!(page, pull(primary, "w", 0, None));
     let mut fresh = Device::new("fresh", "w");
@@ -88,6 +90,7 @@ fn writing_is_refused_in_the_words_of_postgres(standby: &mut Client) {
         "select sync_gc()",
         "select sync_register_table('t')",
         "select sync_unregister_table('t')",
+        "call sync_set_scope_field('notes', 'list')",
         "select sync_create_workspace('v', 'ann')",
         "select sync_drop_workspace('w')",
         "select sync_set_member('w', 'ann', 'owner')",

@@ -184,6 +184,24 @@ fn changes_contain_patches_as_a_pull_does() {
     assert_eq!(told, [json!({"workspaceId": "w", "serverVersion": 4, "changes": pulled})]);
 }
 
+/// So that who follows a scope knows whether it concerns that.
+#[test]
+fn changes_name_the_scopes_that_records_are_in_and_leave() {
+    let mut pair = Pair::new("changes");
+    let register = "select sync_register_table('notes', scope_field => 'list')";
+    pair.pusher.batch_execute(register).unwrap();
+    let to = |id, list: &str| op(id, "a", id, "put", &format!(r#"{{"list":"{list}"}}"#));
+    push(&mut pair.pusher, "w", &[to(1, "x"), to(2, "y"), to(3, "y")]);
+    let told = pair.told();
+    let scopes: Vec<_> = told[0]["changes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|change| (change["scope"].as_str(), change["leftScope"].as_str()))
+        .collect();
+    assert_eq!(scopes, [(Some("x"), None), (Some("y"), Some("x")), (Some("y"), None)]);
+}
+
 #[test]
 fn what_is_too_large_is_no_error() {
     let mut pair = Pair::new("changes");

@@ -10,5 +10,6 @@ mod patches;
 mod pushes;
 mod races;
 mod readers;
+mod scopes;
 mod snapshots;
 mod tables;
