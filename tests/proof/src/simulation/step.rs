@@ -258,7 +258,7 @@ impl Temper {
             (1, Kind::Reinstall),
             (1, Kind::Filter),
             (1, Kind::Registry),
-            (8, Kind::Follow),
+            (5, Kind::Follow),
             (*[0, 1].choose(random).unwrap_or(&1), Kind::SetScopeField),
         ];
         let mut temper = Temper {
