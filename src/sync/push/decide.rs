@@ -20,7 +20,7 @@ use sync_ext_core::rules::ownership::{Owned, own};
 use sync_ext_core::rules::refusal::Refusal;
 use sync_ext_core::rules::scope::scope_after;
 use sync_ext_core::wire::owner::fill;
-use sync_ext_core::wire::push_request::payload_facts;
+use sync_ext_core::wire::push_request::{payload_facts, scope_said};
 
 /// What is to be checked of an allowed op at its turn.
 pub struct Allowed<'a> {
@@ -211,7 +211,12 @@ impl Push<'_> {
         let next = self.next_version()?;
         let touched = &mut self.touched[record];
         let field = allowed.scope_field.as_deref();
-        let scope = scope_after(touched.state.as_ref(), op, &turn, field, &allowed.said.scope);
+        // The scope may be the owner that is filled in.
+        let said = match &filled {
+            Some(Detail::Filled { payload, .. }) => &scope_said(Some(payload), field),
+            _ => &allowed.said.scope,
+        };
+        let scope = scope_after(touched.state.as_ref(), op, &turn, field, said);
         let decision = apply(&mut touched.state, op, &turn, owned.owner, scope, next);
         if decision.applied {
             touched.merge = None;
