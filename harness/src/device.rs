@@ -18,6 +18,7 @@ pub use crate::outbox::Pending;
 use crate::outbox::{Edit, Seen};
 use crate::replies::{Change, PullReply, PushReply, PushResult, SnapshotReply, Winner};
 use crate::state::Line;
+pub use scopes::{List, list};
 
 /// "snapshot expired".
 const EXPIRED: &str = "SX001";
@@ -46,6 +47,8 @@ pub struct Synced {
     pub deleted: bool,
     /// Those that patches hold.
     pub fields: BTreeMap<String, Revision>,
+    /// For a device that follows scopes, in a table that has them.
+    pub scope: Option<String>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -54,9 +57,16 @@ pub struct Device {
     pub workspace: String,
     /// The tables that it syncs; empty for all.
     pub tables: Vec<String>,
+    /// The scopes that it follows, which belong to cursor and proof, and those that it is to
+    /// go over to.
+    pub scopes: List,
+    pub next_scopes: Option<List>,
     pub cursor: i64,
     pub proof: Option<String>,
     pub synced: BTreeMap<(String, String), Synced>,
+    /// Of records that went outside; see [`Device::drop_marks`].
+    pub marks: BTreeMap<(String, String), Synced>,
+    pub keeps_marks: bool,
     /// The highest clock known for a record, including losers and returned winners.
     pub clocks: BTreeMap<(String, String), i64>,
     pub outbox: Vec<Pending>,
@@ -64,6 +74,8 @@ pub struct Device {
     pub baseless: u64,
     /// True from a snapshot's first page to its last: no pull in between.
     pub snapshot_begun: bool,
+    /// It lists only what the next list adds.
+    pub joins: bool,
     /// A pull showed that the server lost the history of the cursor, so a snapshot may
     /// be below it. Kept until the snapshot is complete.
     pub history_lost: bool,
@@ -126,6 +138,8 @@ pub enum Listed {
     Behind,
     /// "snapshot expired": begin again.
     Expired,
+    /// It was the last page of what a new list adds; the cursor is still that of before.
+    Joined,
     /// Complete, but its watermark is below what this device has seen, because a
     /// standby lags: the device discards it and pulls.
     Old,
@@ -235,7 +249,8 @@ impl Device {
 
     /// A record as its user sees it.
     pub fn seen(&self, table: &str, pk: &str) -> Seen {
-        let synced = self.synced.get(&(table.to_owned(), pk.to_owned()));
+        let key = (table.to_owned(), pk.to_owned());
+        let synced = self.synced.get(&key).or_else(|| self.marks.get(&key));
         Seen::of(synced, self.pending(table, pk))
     }
 
@@ -267,7 +282,7 @@ impl Device {
                 self.pull_page(client, page_limit, latest)?
             {
                 seen += changes;
-                if !has_more {
+                if !has_more && !self.snapshot_begun {
                     return Ok(seen);
                 }
             }
@@ -282,11 +297,15 @@ impl Device {
         latest: bool,
     ) -> Result<Pulled> {
         ensure!(!self.snapshot_begun, "a snapshot that has begun is finished before any pull");
-        let reply = call(
-            client,
-            "select sync_pull($1, $2, $3, $4, $5, $6)::text",
-            &[&self.workspace, &self.cursor, &page_limit, &self.tables, &latest, &self.proof],
-        )?;
+        let Device { workspace, cursor, tables, proof, .. } = &*self;
+        let scopes = Device::names_of(&self.scopes);
+        let all: [&(dyn ToSql + Sync); 7] =
+            [workspace, cursor, &page_limit, tables, &latest, proof, &scopes];
+        // Older servers know no scopes.
+        let reply = match scopes.is_some() {
+            true => call(client, "select sync_pull($1, $2, $3, $4, $5, $6, $7)::text", &all)?,
+            false => call(client, "select sync_pull($1, $2, $3, $4, $5, $6)::text", &all[..6])?,
+        };
         self.pull_answered(&reply)
     }
 
@@ -294,22 +313,25 @@ impl Device {
         let reply: PullReply = serde_json::from_str(reply)?;
         if reply.requires_snapshot {
             let reason = reply.reason.context("a reason")?;
-            self.snapshot_begun = true;
-            self.history_lost |= reason != "cursor_expired";
+            (self.snapshot_begun, self.joins) = (true, false);
+            self.history_lost |= !["cursor_expired", "scopes_changed"].contains(&&*reason);
             return Ok(Pulled::SnapshotRequired { reason });
         }
         let (changes, has_more) = (reply.changes.len(), reply.has_more);
         for change in reply.changes {
             let key = (change.table_name.clone(), change.pk.clone());
             self.know_clocks(&key, &change.stamp, &change.fields);
-            if change.applied {
-                self.apply(change);
+            match &*change.op {
+                "leave" => self.leave(change),
+                _ if change.applied => self.apply(change),
+                _ => {}
             }
         }
         self.cursor = reply.next_cursor;
         self.proof = reply.proof;
         if !has_more {
             self.clear_outbox(reply.server_version);
+            self.go_over();
         }
         Ok(Pulled::Page { changes, has_more })
     }
@@ -328,11 +350,9 @@ impl Device {
             payload,
             deleted,
             fields: change.fields,
+            scope: change.scope,
         };
-        let key = (change.table_name, change.pk);
-        if self.synced.get(&key).is_none_or(|known| known.version < incoming.version) {
-            self.synced.insert(key, incoming);
-        }
+        self.take((change.table_name, change.pk), incoming);
     }
 
     /// Replaces synced state with the server's, as of the last page. False if that is
@@ -343,7 +363,7 @@ impl Device {
         loop {
             match self.snapshot_page(&mut listing, client, page_limit)? {
                 Listed::More => {}
-                listed => return Ok(listed == Listed::Whole),
+                listed => return Ok(matches!(listed, Listed::Whole | Listed::Joined)),
             }
         }
     }
@@ -356,11 +376,23 @@ impl Device {
         page_limit: i32,
     ) -> Result<Listed> {
         self.snapshot_begun = true;
-        let sql = "select sync_snapshot($1, $2, $3, $4)::text";
-        let arguments: [&(dyn ToSql + Sync); 4] =
-            [&self.workspace, &listing.page_token, &page_limit, &self.tables];
-        match client.query_one(sql, &arguments) {
-            Err(error) if is(&error, EXPIRED) => Ok(Listed::Expired),
+        let Device { workspace, tables, proof, joins, .. } = &*self;
+        let scopes = Device::names_of(self.wanted_scopes());
+        let have = Device::names_of(&self.scopes).filter(|_| *joins);
+        let proof = proof.as_ref().filter(|_| *joins);
+        let all: [&(dyn ToSql + Sync); 7] =
+            [workspace, &listing.page_token, &page_limit, tables, &scopes, &have, &proof];
+        let answer = match scopes.is_some() {
+            true => {
+                client.query_one("select sync_snapshot($1, $2, $3, $4, $5, $6, $7)::text", &all)
+            }
+            false => client.query_one("select sync_snapshot($1, $2, $3, $4)::text", &all[..4]),
+        };
+        match answer {
+            Err(error) if is(&error, EXPIRED) => {
+                self.snapshot_expired();
+                Ok(Listed::Expired)
+            }
             Err(error) if is(&error, BEHIND) => Ok(Listed::Behind),
             reply => self.snapshot_answered(listing, reply?.get(0)),
         }
@@ -379,12 +411,20 @@ impl Device {
                 payload,
                 deleted,
                 fields: item.fields,
+                scope: item.scope,
             };
-            listing.records.insert((item.table_name, item.pk), synced);
+            // One that moves meanwhile may be listed twice.
+            let key = (item.table_name, item.pk);
+            if listing.records.get(&key).is_none_or(|known| known.version < synced.version) {
+                listing.records.insert(key, synced);
+            }
         }
         listing.page_token = reply.next_page_token;
         if listing.page_token.is_some() {
             return Ok(Listed::More);
+        }
+        if self.joins {
+            return Ok(self.join(std::mem::take(listing), reply.proof));
         }
         let Listing { records, .. } = std::mem::take(listing);
         if reply.high_watermark < self.cursor && !self.history_lost {
@@ -397,6 +437,9 @@ impl Device {
             self.know_clocks(key, &record.revision, &record.fields);
         }
         self.synced = records;
+        self.marks.clear();
+        self.scopes = self.wanted_scopes().clone();
+        self.next_scopes = None;
         self.cursor = reply.high_watermark;
         self.proof = reply.proof;
         self.snapshot_begun = false;
@@ -410,11 +453,12 @@ impl Device {
     /// version without that, or the version is above the primary's head: it is sent
     /// again.
     fn clear_outbox(&mut self, head: i64) {
-        let (synced, cursor, reads_standby) = (&self.synced, self.cursor, self.reads_standby);
+        let (synced, marks) = (&self.synced, &self.marks);
+        let (cursor, reads_standby) = (self.cursor, self.reads_standby);
         self.outbox.retain_mut(|op| {
             let Some(told) = op.told else { return true };
             let key = (op.table.clone(), op.pk.clone());
-            if op.is_held(synced.get(&key)) {
+            if op.is_held(synced.get(&key).or_else(|| marks.get(&key))) {
                 return false;
             }
             if told <= cursor || !reads_standby && head < told {
@@ -436,6 +480,7 @@ impl Device {
             !std::mem::take(&mut op.waits) || is_known
         });
         self.baseless += (before - self.outbox.len()) as u64;
+        self.drop_marks();
     }
 
     /// Acknowledges this device's cursor.
@@ -476,5 +521,6 @@ pub fn call(
     Ok(client.query_one(sql, arguments)?.get(0))
 }
 
+mod scopes;
 #[cfg(test)]
 mod tests;

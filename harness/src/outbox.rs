@@ -96,7 +96,8 @@ impl Seen {
                 .and_then(|payload| serde_json::from_str(payload).ok())
                 .unwrap_or_default(),
             fields: synced.fields.clone(),
-            newest: Some(synced.newest.clone()),
+            // A mark has none: its record is not known.
+            newest: Some(synced.newest.clone()).filter(|newest| !newest.is_empty()),
         });
         let mut pending: Vec<&Pending> = outbox.collect();
         pending.sort_by_key(|op| &op.revision);

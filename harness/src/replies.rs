@@ -62,6 +62,8 @@ pub struct Change {
     pub stamp: Revision,
     /// Of a patch.
     pub base: Option<Revision>,
+    /// Of its record, for a reader of some scopes.
+    pub scope: Option<String>,
     #[serde(default)]
     pub fields: BTreeMap<String, Revision>,
 }
@@ -92,6 +94,7 @@ pub struct SnapshotItem {
     pub payload: Option<Box<RawValue>>,
     pub revision: Revision,
     pub server_version: i64,
+    pub scope: Option<String>,
     #[serde(default)]
     pub fields: BTreeMap<String, Revision>,
     /// The newest entry's, where patches hold fields.

@@ -186,7 +186,9 @@ impl Workspace {
             }
             collected.scanned += 1;
             if let Some(superseded) = entry.supersedes {
+                let left = self.log.get(&superseded).is_some_and(|it| it.left_scope.is_some());
                 collected.changes += i64::from(self.forget(superseded));
+                self.horizon = if left { self.horizon.max(superseded) } else { self.horizon };
             }
             if !entry.applied {
                 collected.changes += i64::from(self.forget(version));

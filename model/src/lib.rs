@@ -14,6 +14,7 @@
 //! * [`own_tables`]: records that are rows of an app's own tables
 //! * [`gc`]: garbage collection, and what remains of dropped workspaces
 //! * [`members`], [`registry`]: who may do what; tables and owner fields
+//! * [`scopes`]: parts of a workspace
 //! * [`status`], [`views`]: what operators read
 //! * [`rows`]: every row of the tables, as a line of text
 //! * [`refusal`], [`reply`]: errors; real replies
@@ -33,6 +34,7 @@ pub mod refusal;
 pub mod registry;
 pub mod reply;
 pub mod rows;
+pub mod scopes;
 pub mod server;
 pub mod snapshot;
 pub mod status;
@@ -46,5 +48,6 @@ pub use own_tables::{Edit, RowChange, RowRefusal, Rows};
 pub use patch::{Fields, Merged};
 pub use pull::{Filter, Proof, Pull, Pulled, ShownProof};
 pub use refusal::{Outcome, Refusal};
+pub use scopes::{Following, Scopes};
 pub use server::{Device, Entry, Key, Record, Server, Settings, Workspace};
 pub use snapshot::{Listed, PageToken, Snapshot};

@@ -209,7 +209,8 @@ impl Server {
                 }
                 _ => Turn::Replaces,
             };
-            state.append(&op, turn, None, None, at);
+            let Some(table) = self.tables.get(&key.0) else { continue };
+            state.append(&op, turn, table, (None, None), at);
         }
     }
 }

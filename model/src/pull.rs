@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::json::compact;
 use crate::members::Role;
 use crate::refusal::{Refusal, invalid};
+use crate::scopes::{Following, Place, Scopes};
 use crate::server::{Entry, Record, Server, Settings, Workspace, sees};
 
 /// Which tables are read.
@@ -39,13 +40,14 @@ impl Filter {
     }
 }
 
-/// What a proof stands for: an entry and when it was logged.
+/// What a proof stands for: an entry and when it was logged, and what its reader followed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Proof {
     pub workspace: String,
     pub head: i64,
     pub op_id: String,
     pub at: i64,
+    pub following: Following,
 }
 
 /// What a caller asks for.
@@ -57,6 +59,7 @@ pub struct Pull {
     pub limit: Option<i64>,
     pub filter: Filter,
     pub latest: bool,
+    pub scopes: Option<Scopes>,
     /// The token, and what it stands for.
     pub proof: Option<(String, Proof)>,
 }
@@ -87,10 +90,10 @@ pub(crate) enum Held {
 }
 
 impl Workspace {
-    pub(crate) fn proof(&self, workspace: &str) -> Option<Proof> {
+    pub(crate) fn proof(&self, workspace: &str, following: Following) -> Option<Proof> {
         let entry = self.log.get(&self.head)?;
         let (workspace, op_id) = (workspace.to_owned(), entry.op.revision.op_id.clone());
-        Some(Proof { workspace, head: self.head, op_id, at: entry.at })
+        Some(Proof { workspace, head: self.head, op_id, at: entry.at, following })
     }
 
     pub(crate) fn holds(&self, workspace: &str, proof: &Proof) -> Held {
@@ -108,7 +111,7 @@ impl Workspace {
     }
 
     /// Why a snapshot is needed, in the order of the contract.
-    fn reason(&self, pull: &Pull) -> Option<&'static str> {
+    fn reason(&self, pull: &Pull, following: &Following) -> Option<&'static str> {
         let proof = pull.proof.as_ref().map(|(_, proof)| proof);
         let held = proof.map(|proof| (proof.head, self.holds(&pull.workspace, proof)));
         match held {
@@ -122,7 +125,10 @@ impl Workspace {
             return Some("cursor_ahead");
         }
         let is_purged = matches!(held, Some((_, Held::Missing)));
-        (is_purged || pull.cursor < self.horizon).then_some("cursor_expired")
+        if is_purged || pull.cursor < self.horizon {
+            return Some("cursor_expired");
+        }
+        proof.is_some_and(|proof| proof.following != *following).then_some("scopes_changed")
     }
 }
 
@@ -136,8 +142,10 @@ impl Server {
         let nothing = Workspace::default();
         let found = self.workspaces.get(&pull.workspace);
         let state = found.unwrap_or(&nothing);
+        let scopes = pull.scopes.as_ref();
+        let following = self.following(scopes, &pull.workspace);
         let reason = match found {
-            Some(state) => state.reason(pull),
+            Some(state) => state.reason(pull, &following),
             None => (pull.cursor > 0 || pull.proof.is_some()).then_some("unknown_workspace"),
         };
         let mut reply = json!({
@@ -154,15 +162,22 @@ impl Server {
         reply["nextCursor"] = json!(state.head);
         for (version, entry) in state.log.range(pull.cursor + 1..) {
             let op = &entry.op;
-            let is_latest = || entry.applied && state.records[&op.key()].version == *version;
-            if !pull.filter.wants(&op.table) || pull.latest && !is_latest() {
+            let place = self.place(scopes, entry);
+            if !pull.filter.wants(&op.table) || place == Place::Outside {
+                continue;
+            }
+            if pull.latest && !self.is_latest(pull, state, *version, place) {
                 continue;
             }
             if !sees(user, &entry.owner) {
                 hidden += 1;
                 continue;
             }
-            if !page.take(change(*version, entry)) {
+            let change = match place {
+                Place::Left => leave(*version, entry),
+                _ => change(*version, entry, scopes.is_some()),
+            };
+            if !page.take(change) {
                 reply["hasMore"] = json!(true);
                 reply["nextCursor"] =
                     page.elements[page.elements.len() - 1]["serverVersion"].clone();
@@ -170,18 +185,43 @@ impl Server {
             }
         }
         reply["changes"] = json!(page.elements);
-        let proof = ShownProof::New(state.proof(&pull.workspace));
+        let proof = ShownProof::New(state.proof(&pull.workspace, following));
         Ok(Pulled { reply, proof, hidden })
+    }
+
+    /// Does a pull of what is left of each record tell of this entry?
+    fn is_latest(&self, pull: &Pull, state: &Workspace, version: i64, place: Place) -> bool {
+        let entry = &state.log[&version];
+        let key = entry.op.key();
+        let record = &state.records[&key];
+        let is_inside = || self.is_inside(pull.scopes.as_ref(), &key.0, &record.scope);
+        match place {
+            Place::Left => !is_inside(),
+            _ => entry.applied && record.version == version,
+        }
     }
 }
 
-fn change(version: i64, entry: &Entry) -> Value {
+/// A record has gone outside.
+fn leave(version: i64, Entry { op, .. }: &Entry) -> Value {
+    let mut leave = json!({"serverVersion": version, "tableName": op.table, "pk": op.pk,
+        "op": "leave", "applied": true, "stamp": op.stamp()});
+    if let Some(base) = &op.base {
+        leave["base"] = base.json();
+    }
+    leave
+}
+
+fn change(version: i64, entry: &Entry, shows_scope: bool) -> Value {
     let Entry { op, applied, overwrote, .. } = entry;
     let mut change = json!({"serverVersion": version, "tableName": op.table, "pk": op.pk,
         "op": op.word(), "applied": applied, "stamp": op.stamp()});
     if let Some(base) = &op.base {
         change["base"] = base.json();
         change["patch"] = entry.written();
+    }
+    if let Some(scope) = entry.scope.as_ref().filter(|_| shows_scope) {
+        change["scope"] = json!(scope);
     }
     if entry.record().is_some() {
         change["payload"] = entry.payload();

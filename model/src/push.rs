@@ -12,6 +12,7 @@ use crate::own_tables::{NoRows, RowRefusal, Rows};
 use crate::owners::{filled, owned};
 use crate::patch::{Turn, fields_json};
 use crate::refusal::Outcome;
+use crate::scopes::said;
 use crate::server::{Entry, Key, Owner, Record, Server, Settings, Table, Workspace, sees};
 
 /// Why an op is refused: its errorCode, and the words where these are fixed.
@@ -176,14 +177,15 @@ impl Server {
         let owned = self.admit(workspace, op).and_then(|table| {
             let field = table.owner_field.as_deref();
             let known = state.records.get(&op.key()).map(|record| &record.owner);
-            owned(user, op, field, known).map(|(owner, fills)| (owner, field.filter(|_| fills)))
+            owned(user, op, field, known)
+                .map(|(owner, fills)| (table, owner, field.filter(|_| fills)))
         });
         let turned =
             owned.and_then(|owned| Ok((owned, state.turn(op, self.settings.max_payload_bytes)?)));
         match turned {
             Err(code) => Fate::Refused(code),
-            Ok(((owner, field), turn)) => {
-                let version = state.append(op, turn, owner, field, at);
+            Ok(((table, owner, field), turn)) => {
+                let version = state.append(op, turn, table, (owner, field), at);
                 Fate::Stored { version, is_replay: false }
             }
         }
@@ -207,7 +209,9 @@ impl Server {
             // An integer key needs no quotes.
             Some(raw) => is_number(raw) && raw == value,
         };
-        match says(&table.pk_field, &op.pk) && says("workspace_id", workspace) {
+        let scope_field = table.scope_field.as_ref();
+        let has_scope = scope_field.is_none_or(|field| said(payload, field).is_some());
+        match says(&table.pk_field, &op.pk) && says("workspace_id", workspace) && has_scope {
             true => Ok(table),
             false => Err(INVALID),
         }
@@ -270,8 +274,8 @@ impl Workspace {
         &mut self,
         op: &Op,
         turn: Turn,
-        owner: Owner,
-        field: Option<&str>,
+        table: &Table,
+        (owner, field): (Owner, Option<&str>),
         at: i64,
     ) -> i64 {
         self.head += 1;
@@ -283,23 +287,32 @@ impl Workspace {
         let is_put = !op.is_delete && op.base.is_none();
         let created = applied && is_put && replaced.is_none_or(|winner| winner.is_deleted);
         let newest = replaced.map(|winner| self.newest_id(winner).to_owned());
-        let overwrote = newest.filter(|it| op.parent.as_ref().is_some_and(|seen| seen != it));
-        if applied {
-            let register = op.base.as_ref().unwrap_or(&op.revision);
-            let (revision, is_deleted) = (register.clone(), op.is_delete);
-            let record = Record { version, revision, is_deleted, owner: owner.clone() };
-            self.records.insert(op.key(), record);
-        }
-        self.by_id.insert(op.revision.op_id.clone(), version);
+        let parent = op.parent.clone();
+        let overwrote = newest.filter(|it| parent.as_ref().is_some_and(|seen| seen != it));
         let mut op = op.clone();
         if let (Some(field), Some(owner), Some(payload)) = (field, &owner, &op.payload) {
             op.payload = Some(filled(payload, field, owner));
         }
-        let filled = field.map(str::to_owned);
         let (merged, lost) = match turn {
             Turn::Merges { merged, lost } => (Some(merged), lost),
             Turn::Loses | Turn::Replaces => (None, Vec::new()),
         };
+        let before = winner.and_then(|winner| winner.scope.clone());
+        let payload = merged.as_ref().map(|merged| &merged.payload).or(op.payload.as_ref());
+        let scope = match applied {
+            true => table.scope_after(winner, op.is_delete, payload.map(String::as_str)),
+            false => before.clone(),
+        };
+        let left_scope = before.filter(|before| scope.as_ref() != Some(before));
+        if applied {
+            let register = op.base.as_ref().unwrap_or(&op.revision);
+            let (revision, is_deleted) = (register.clone(), op.is_delete);
+            let (owner, scope) = (owner.clone(), scope.clone());
+            let record = Record { version, revision, is_deleted, owner, scope };
+            self.records.insert(op.key(), record);
+        }
+        self.by_id.insert(op.revision.op_id.clone(), version);
+        let filled = field.map(str::to_owned);
         let entry = Entry {
             op,
             pushed: None,
@@ -307,6 +320,8 @@ impl Workspace {
             lost,
             filled,
             owner,
+            scope,
+            left_scope,
             applied,
             supersedes,
             created,

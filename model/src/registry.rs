@@ -14,6 +14,17 @@ impl Server {
         owner_field: Option<&str>,
         patches: bool,
     ) -> Outcome {
+        self.register_scoped(user, table, (pk_field, owner_field, None), patches)
+    }
+
+    /// With the pk, owner and scope field.
+    pub fn register_scoped(
+        &mut self,
+        user: Option<&str>,
+        table: &str,
+        (pk_field, owner_field, scope_field): (&str, Option<&str>, Option<&str>),
+        patches: bool,
+    ) -> Outcome {
         trusted_only(user)?;
         named(table, 128, "invalid table_name")?;
         named(pk_field, 128, "invalid pk_field")?;
@@ -22,11 +33,21 @@ impl Server {
             if field == pk_field || field == "workspace_id" {
                 return Err(invalid("invalid owner_field"));
             }
-        } else if self.tables.get(table).is_some_and(|known| known.owner_field.is_some()) {
+        }
+        if let Some(field) = scope_field.filter(|field| !field.is_empty()) {
+            named(field, 128, "invalid scope_field")?;
+            if field == pk_field {
+                return Err(invalid("scope_field is taken"));
+            }
+        }
+        let known = self.tables.get(table);
+        if owner_field.is_none() && known.is_some_and(|known| known.owner_field.is_some()) {
             return Err(refusal("55000", "table has an owner_field"));
         }
+        let scope_field = self.choose_scope_field(table, pk_field, scope_field)?;
         let (pk_field, owner_field) = (pk_field.to_owned(), owner_field.map(str::to_owned));
-        self.tables.insert(table.to_owned(), Table { pk_field, owner_field, patches });
+        let fields = Table { pk_field, owner_field, scope_field, patches };
+        self.tables.insert(table.to_owned(), fields);
         Ok(Value::Null)
     }
 

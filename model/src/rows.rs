@@ -11,26 +11,29 @@ use crate::server::{Device, Entry, Record, Server, Workspace};
 /// seconds since `$3`, which is NULL where nobody compares them.
 pub const STORED_LOG: &str =
     "select format('%s log %s %s %s %s %s %s %s %s %s %s %s %s base <%s> patch <%s> fields <%s>
-               owner <%s> filled <%s> at <%s>',
+               owner <%s> filled <%s> scope %s %s at <%s>',
             w.workspace_id, l.server_version, l.table_name, l.pk, l.operation, l.payload, l.clock,
             l.hlc, l.device_id, l.op_id, l.applied, l.supersedes, l.overwrote, l.base, l.patch,
             l.fields, l.owner,
-            l.filled_field, extract(epoch from l.created_at)::bigint - $3)
+            l.filled_field, to_json(l.scope), to_json(l.left_scope),
+            extract(epoch from l.created_at)::bigint - $3)
        from sync_ext.change_log l join sync_ext.workspace w using (workspace_key)
       where ($1::text is null or w.workspace_id = $1) and l.server_version > $2";
 
 /// The other rows.
 pub const STORED_REST: &str =
-    "select format('%s workspace %s %s %s', workspace_id, head, horizon, gc_through)
+    "select format('%s workspace %s %s %s epoch %s', workspace_id, head, horizon,
+            gc_through, scope_epoch)
        from sync_ext.workspace
-     union all select format('%s record %s %s %s %s %s %s %s owner <%s>', w.workspace_id,
-            r.table_name, r.pk, r.server_version, r.clock, r.hlc, r.op_id, r.deleted, r.owner)
+     union all select format('%s record %s %s %s %s %s %s %s owner <%s> scope %s', w.workspace_id,
+            r.table_name, r.pk, r.server_version, r.clock, r.hlc, r.op_id, r.deleted, r.owner, to_json(r.scope))
        from sync_ext.record r join sync_ext.workspace w using (workspace_key)
      union all select format('%s device %s of <%s> %s at <%s>', w.workspace_id, d.device_id,
             d.user_id, d.last_seen_version, extract(epoch from d.updated_at)::bigint - $1)
        from sync_ext.device_cursor d join sync_ext.workspace w using (workspace_key)
      union all select format('%s member %s %s', workspace_id, user_id, role) from sync_ext.member
-     union all select format('table %s %s <%s> %s', table_name, pk_field, owner_field, patches)
+     union all select format('table %s %s <%s> %s scope %s', table_name, pk_field, owner_field,
+            patches, to_json(scope_field))
        from sync_ext.synced_table";
 
 fn flag(flag: bool) -> &'static str {
@@ -39,6 +42,11 @@ fn flag(flag: bool) -> &'static str {
 
 fn or_empty(value: Option<&impl Display>) -> String {
     value.map_or_else(String::new, ToString::to_string)
+}
+
+/// Tells an empty text from none.
+fn json(text: &Option<String>) -> String {
+    text.as_ref().map_or_else(String::new, |text| compact(&text.as_str().into()))
 }
 
 fn time(at: i64, has_times: bool) -> String {
@@ -52,17 +60,21 @@ impl Server {
         let mut lines = Vec::new();
         for (name, state) in &self.workspaces {
             let (head, horizon, through) = (state.head, state.horizon, state.gc_through);
-            lines.push(format!("{name} workspace {head} {horizon} {through}"));
+            lines.push(format!(
+                "{name} workspace {head} {horizon} {through} epoch {}",
+                state.scope_epoch
+            ));
             lines.extend(state.log_lines(name, 0, has_times));
             for ((table, pk), record) in &state.records {
-                let Record { version, revision, is_deleted, owner } = record;
+                let Record { version, revision, is_deleted, owner, scope } = record;
                 lines.push(format!(
-                    "{name} record {table} {pk} {version} {} {} {} {} owner <{}>",
+                    "{name} record {table} {pk} {version} {} {} {} {} owner <{}> scope {}",
                     revision.clock,
                     revision.hlc,
                     revision.op_id,
                     flag(*is_deleted),
-                    or_empty(owner.as_ref())
+                    or_empty(owner.as_ref()),
+                    json(scope)
                 ));
             }
             for ((device, user), Device { cursor, heard_at }) in &state.devices {
@@ -78,7 +90,11 @@ impl Server {
         for (name, table) in &self.tables {
             let owner_field = or_empty(table.owner_field.as_ref());
             let patches = flag(table.patches);
-            lines.push(format!("table {name} {} <{owner_field}> {patches}", table.pk_field));
+            lines.push(format!(
+                "table {name} {} <{owner_field}> {patches} scope {}",
+                table.pk_field,
+                json(&table.scope_field)
+            ));
         }
         lines.sort_unstable();
         lines
@@ -100,7 +116,7 @@ impl Workspace {
             let fields = entry.merged.as_ref().map(|merged| compact(&merged.fields()));
             format!(
                 "{name} log {version} {} {} {} {} {} {} {} {} {} {} {} base <{}> patch <{}> fields <{}>
-               owner <{}> filled <{}> at <{}>",
+               owner <{}> filled <{}> scope {} {} at <{}>",
                 op.table,
                 op.pk,
                 op.word(),
@@ -117,6 +133,8 @@ impl Workspace {
                 or_empty(fields.as_ref()),
                 or_empty(owner.as_ref()),
                 or_empty(filled.as_ref()),
+                json(&entry.scope),
+                json(&entry.left_scope),
                 time(*at, has_times)
             )
         })

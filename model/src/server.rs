@@ -57,6 +57,8 @@ pub struct Server {
 pub struct Table {
     pub pk_field: String,
     pub owner_field: Option<String>,
+    /// Names the scope of a record.
+    pub scope_field: Option<String>,
     /// Are patches allowed?
     pub patches: bool,
 }
@@ -68,6 +70,8 @@ pub struct Workspace {
     pub head: i64,
     pub horizon: i64,
     pub gc_through: i64,
+    /// How often what scopes mean in it was changed.
+    pub scope_epoch: i64,
     pub log: BTreeMap<i64, Entry>,
     pub(crate) by_id: HashMap<String, i64>,
     pub records: BTreeMap<Key, Record>,
@@ -91,6 +95,9 @@ pub struct Entry {
     /// The field that the server has added to the payload.
     pub filled: Option<String>,
     pub owner: Owner,
+    /// The record's after it, and the one that the record left with it.
+    pub scope: Option<String>,
+    pub left_scope: Option<String>,
     pub applied: bool,
     pub supersedes: Option<i64>,
     pub created: bool,
@@ -107,6 +114,7 @@ pub struct Record {
     pub revision: Revision,
     pub is_deleted: bool,
     pub owner: Owner,
+    pub scope: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

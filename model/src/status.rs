@@ -90,6 +90,7 @@ impl Workspace {
         });
         reply["winner"] = json!({"serverVersion": record.version,
             "revision": record.revision.json(), "owner": record.owner,
+            "scope": record.scope,
             "fields": entry.and_then(|entry| entry.merged.as_ref()).map(|it| it.fields())});
         let entries: Vec<(i64, &Entry)> = self
             .log
@@ -161,6 +162,8 @@ fn explained(
         "decidedBy": decided_by,
         "fields": Some(held).filter(|held| !held.is_empty()),
         "overwrote": entry.overwrote,
+        "scope": entry.scope,
+        "leftScope": entry.left_scope,
         "supersededBy": superseded_by.map(|(version, _)| version),
         "stamp": op.stamp(),
         "payload": entry.written(),

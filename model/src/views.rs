@@ -27,7 +27,16 @@ impl Server {
                 let (version, is_deleted) = (record.version, record.is_deleted);
                 let (revision, is_logged) = (record.revision.json(), entry.is_some());
                 records.push(json!([
-                    name, table, pk, payload, is_deleted, revision, version, is_logged, fields
+                    name,
+                    table,
+                    pk,
+                    payload,
+                    is_deleted,
+                    revision,
+                    version,
+                    is_logged,
+                    fields,
+                    record.scope
                 ]));
                 if is_deleted {
                     tombstones.push(json!([name, table, pk, version, is_logged]));

@@ -126,6 +126,13 @@ pub fn lock(workspace_id: &str, wait: Wait) -> Result<Locked<LockedWorkspace>> {
     lock_seen_by(MvccSnapshot::fresh, workspace_id, wait)
 }
 
+/// Waits until all that have written to workspaces are committed, those too that have created
+/// one that nobody sees yet.
+pub fn wait_for_writers() -> Result<()> {
+    let table = Table::open(&TABLE, Access::Write)?;
+    table.execute("lock table sync_ext.workspace in share mode", &[]).map(|_| ())
+}
+
 /// Locks a workspace with what is committed now at every isolation level; `None` if it is
 /// unknown, or was replaced while it was looked for. For what a transaction does to rows
 /// that nobody else can change meanwhile: its own snapshot would only make it fail.

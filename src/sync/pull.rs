@@ -229,7 +229,7 @@ fn telling<'e>(
     let Some(record) = names.find(entry.table()?, entry.pk()?) else { return Ok(None) };
     let is_told = match (telling, scopes) {
         // What is inside is told by its newest entry.
-        (Telling::Leave, Some(scopes)) => !scopes.contains(record.scope()),
+        (Telling::Leave, Some(scopes)) => !scopes.is_inside(entry.table()?, record.scope())?,
         _ => record.version()? == entry.version()?,
     };
     Ok(is_told.then_some(telling))

@@ -66,8 +66,9 @@ fn scope_field_name(field: &str) -> Result<Option<&str>> {
     }
 }
 
-/// One step of `sync_set_scope_field`: the first one changes the registry, each later one
-/// brings a workspace to it. Returns the position for the next step; `None` after the last.
+/// One step of `sync_set_scope_field`: the first one changes the registry, the second one waits
+/// for pushes that go by the old one, each later one brings a workspace to it. Returns the
+/// position for the next step; `None` after the last.
 pub fn set_scope_field(
     table_name: Option<&str>,
     scope_field: Option<&str>,
@@ -81,6 +82,10 @@ pub fn set_scope_field(
         store::registry::set_scope_field(table_name, field)?;
         return Ok(Some(i64::MIN));
     };
+    if position == i64::MIN {
+        store::workspace::wait_for_writers()?;
+        return Ok(Some(position + 1));
+    }
     let snapshot = MvccSnapshot::fresh();
     let mut next = None;
     workspace::for_each_after(position, &snapshot, |id, workspace| {
@@ -89,11 +94,12 @@ pub fn set_scope_field(
     })?;
     drop(snapshot);
     let Some((id, key)) = next else { return Ok(None) };
-    if let Locked::Row(mut locked) = workspace::lock(&id, Wait::Block)?
-        && store::registry::bring_to_scopes(locked.workspace.key, table_name, field)?
-    {
-        locked.workspace.scope_epoch += 1;
+    if let Locked::Row(mut locked) = workspace::lock(&id, Wait::Block)? {
+        let key = locked.workspace.key;
+        let has_records = store::registry::bring_to_scopes(key, table_name, field)?;
+        locked.workspace.scope_epoch += i64::from(has_records);
         let progress = locked.workspace.progress;
+        // Without records too: a transaction that still sees the old registry must not push.
         locked.save(progress)?;
     }
     Ok(Some(key))

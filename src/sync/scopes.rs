@@ -50,13 +50,18 @@ impl<'s> Filter<'s> {
         Ok(table.is_some_and(|table| table.fields.scope_field.is_some()))
     }
 
-    pub fn contains(&self, scope: Option<&str>) -> bool {
+    fn contains(&self, scope: Option<&str>) -> bool {
         self.scopes.contain(scope)
+    }
+
+    /// Whether a record with this scope is.
+    pub fn is_inside(&mut self, table: &str, scope: Option<&str>) -> Result<bool> {
+        Ok(self.contains(scope) || scope.is_none() && !self.has_scopes(table)?)
     }
 
     pub fn place_of<'e>(&mut self, entry: &Entry<'e>) -> Result<Place<'e>> {
         let scope = entry.scope();
-        Ok(if self.contains(scope) || scope.is_none() && !self.has_scopes(entry.table()?)? {
+        Ok(if self.is_inside(entry.table()?, scope)? {
             Place::Inside(scope)
         } else if self.contains(entry.left_scope()) {
             Place::Left

@@ -6,6 +6,7 @@
 //! * `concurrency`: several sessions on one workspace
 //! * `documents`: what the documents say, and what psql prints
 //! * `own_tables`: pushes to typed rows, and what SQL changes in them
+//! * `scopes`: devices that follow a part of a workspace
 //! * `security`: attempts of callers who are not trusted
 //! * `storage`: changes to our tables by people and tools; access paths, limits, a model
 //! * `wire`: devices of earlier versions
@@ -19,6 +20,7 @@ mod concurrency;
 mod documents;
 mod own_tables;
 mod patching;
+mod scopes;
 mod security;
 mod storage;
 mod wire;

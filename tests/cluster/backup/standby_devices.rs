@@ -241,7 +241,7 @@ impl World {
                 *listing = Listing::default();
                 return;
             }
-            Listed::Whole => {}
+            Listed::Whole | Listed::Joined => {}
         }
         assert!(device.cursor >= cursor, "a snapshot never goes back");
         servers.seen.snapshots += 1;

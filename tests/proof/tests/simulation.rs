@@ -29,6 +29,12 @@ fn every_history_is_what_the_model_predicts() {
         ("bases missing", 5),
         ("fields lost by patches that won others", 3),
         ("ops merged before they were sent", 30),
+        ("leaves", 40),
+        ("lists changed by what they add", 40),
+        ("lists changed by whole snapshots", 40),
+        ("changes of lists expired", 1),
+        ("snapshots forced: scopes_changed", 5),
+        ("scope fields set", 20),
     ] {
         assert!(total.count(what) >= least, "{what}: fewer than {least}");
     }
@@ -51,7 +57,7 @@ fn steps_shown(violation: &str) -> usize {
 
 #[test]
 fn a_loser_shown_as_applied_is_seen() {
-    let body = "reply := genuine(workspace_id, cursor, page_limit, tables, latest, proof);
+    let body = "reply := genuine(workspace_id, cursor, page_limit, tables, latest, proof, scopes);
                 return replace(reply::text, '\"applied\":false', '\"applied\":true')::json;";
     let violation = violation("simulation-loser", "sync_pull", body);
     assert!(violation.contains("a pull was answered"), "{violation}");
@@ -71,7 +77,7 @@ fn a_purged_winner_is_seen() {
 
 #[test]
 fn a_cursor_that_is_too_high_is_seen() {
-    let body = "reply := genuine(workspace_id, cursor, page_limit, tables, latest, proof);
+    let body = "reply := genuine(workspace_id, cursor, page_limit, tables, latest, proof, scopes);
                 if (reply ->> 'hasMore')::bool then
                   reply := replace(reply::text, '\"nextCursor\":', '\"nextCursor\":1')::json;
                 end if;
@@ -82,7 +88,7 @@ fn a_cursor_that_is_too_high_is_seen() {
 #[test]
 fn an_exchange_that_acknowledges_what_it_refuses_is_seen() {
     let body = "reply := genuine(workspace_id, device_id, cursor, ops, page_limit, tables, latest,
-                                 proof);
+                                 proof, scopes);
                 if (reply #>> '{pull,requiresSnapshot}')::bool then
                   perform sync_update_cursor(workspace_id, device_id,
                     least(cursor, (reply #>> '{push,serverVersion}')::bigint));

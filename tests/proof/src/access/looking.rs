@@ -11,7 +11,7 @@ use crate::common::rows::check_reply;
 
 const ALL_VIEWS: &str = "select json_build_object(
   'records', (select coalesce(json_agg(json_build_array(workspace_id, table_name, pk, payload::text,
-      deleted, revision, server_version, updated_at is not null, fields) order by workspace_id, table_name, pk), '[]')
+      deleted, revision, server_version, updated_at is not null, fields, scope) order by workspace_id, table_name, pk), '[]')
       from sync_ext.current_record),
   'tombstones', (select coalesce(json_agg(json_build_array(workspace_id, table_name, pk,
       server_version, deleted_at is not null) order by workspace_id, table_name, pk), '[]')

@@ -79,7 +79,7 @@ impl World {
         };
         let (user, workspace) = (who.user().map(str::to_owned), read.workspace.to_owned());
         let (limit, filter) = (Some(read.limit), Filter::of(&read.filter));
-        Pull { user, workspace, cursor, limit, filter, latest: read.latest, proof }
+        Pull { user, workspace, cursor, limit, filter, latest: read.latest, scopes: None, proof }
     }
 
     pub fn pull(&mut self, who: Who, via: Via, pull: &Pull) -> Result<()> {
@@ -191,7 +191,8 @@ impl World {
             filter = if filter == notes { Filter::default() } else { notes };
         }
         let (user, limit) = (who.user().map(str::to_owned), Some(1 + self.at % 4));
-        let snapshot = Snapshot { user, workspace, limit, filter, token: Some(page) };
+        let token = Some(page);
+        let snapshot = Snapshot { user, workspace, limit, filter, token, ..Snapshot::default() };
         self.snapshot(who, via, &snapshot, Some(text))
     }
 }

@@ -86,7 +86,7 @@ impl World {
             Action::Snapshot { workspace, limit, filter } => {
                 let (user, workspace) = (who.user().map(str::to_owned), (*workspace).to_owned());
                 let (limit, filter) = (Some(*limit), Filter::of(filter));
-                let snapshot = Snapshot { user, workspace, limit, filter, token: None };
+                let snapshot = Snapshot { user, workspace, limit, filter, ..Snapshot::default() };
                 self.snapshot(who, via, &snapshot, None)
             }
             Action::GoOn { token, with } => self.go_on(who, via, *token, *with),

@@ -146,5 +146,5 @@ pub fn forged_proof(token: &str) -> Option<Proof> {
     let (head, digest) = token.strip_prefix("p1.")?.split_once('.')?;
     let is_right = !head.starts_with('0') && digits(head) && digest.len() == 32 && digits(digest);
     let head = i64::from_str_radix(head, 16).ok().filter(|_| is_right)?;
-    Some(Proof { workspace: String::new(), head, op_id: String::new(), at: 0 })
+    Some(Proof { workspace: String::new(), head, op_id: String::new(), at: 0, following: None })
 }

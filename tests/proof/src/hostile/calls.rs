@@ -145,6 +145,7 @@ fn snapshot(pusher: &mut Pusher, kept: &mut Kept, random: &mut StdRng) -> Result
         limit: limit.map(i64::from),
         filter: filter(&tables),
         token: token.clone().flatten(),
+        ..Snapshot::default()
     };
     let texts = [workspace.as_deref(), text.as_deref()].into_iter().chain(names(&tables));
     let expected = unless_nul(texts, || match token {

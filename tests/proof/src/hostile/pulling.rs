@@ -61,6 +61,7 @@ impl Asked {
             limit: self.limit.map(i64::from),
             filter: filter(&self.tables),
             latest: self.latest == Some(true),
+            scopes: None,
             proof,
         })
     }

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value};
 
-use sync_ext_model::{Entry, Fields, Op, Record, Workspace};
+use sync_ext_model::{Entry, Fields, Key, Op, Record, Scopes, Workspace};
 
 use super::op::revision_of;
 use super::step::{End, Page, SESSIONS, TABLES};
@@ -53,7 +53,8 @@ impl World<'_> {
             let before = self.peers[number].device.cursor;
             self.read(number, 0, Page { limit: 3, latest: false }, false)?;
             let device = &self.peers[number].device;
-            if !device.snapshot_begun && device.cursor == before {
+            let is_at_rest = !device.snapshot_begun && device.next_scopes.is_none();
+            if is_at_rest && device.cursor == before {
                 return self.acknowledge(number, 0);
             }
         }
@@ -65,6 +66,7 @@ impl World<'_> {
         let head = self.model.head(&peer.device.workspace);
         peer.complete
             && !peer.device.snapshot_begun
+            && peer.device.next_scopes.is_none()
             && peer.device.outbox.is_empty()
             && peer.device.cursor == head
     }
@@ -75,8 +77,23 @@ impl World<'_> {
         let device = &self.peers[number].device;
         let none = Workspace::default();
         let state = self.model.workspaces.get(&device.workspace).unwrap_or(&none);
+        let scopes = device.scopes.as_ref().map(Scopes::of);
+        let is_inside = |key: &Key, record: &Record| {
+            self.model.is_inside(scopes.as_ref(), &key.0, &record.scope)
+        };
         for (key, synced) in &device.synced {
             let record = state.records.get(key);
+            let is_inside = record.is_some_and(|record| is_inside(key, record));
+            if synced.deleted && !is_inside {
+                // Deleted when it had no scope, and its table no scope field: what it became
+                // outside is not told, and is not live here.
+                continue;
+            }
+            ensure!(
+                is_inside,
+                "{} has {key:?}, which is outside {scopes:?}: {record:?}",
+                device.id
+            );
             let revision = revision_of(&synced.revision);
             let fields: Fields =
                 synced.fields.iter().map(|(name, by)| (name.clone(), revision_of(by))).collect();
@@ -93,7 +110,8 @@ impl World<'_> {
             );
         }
         for (key, record) in state.records.iter().filter(|(_, record)| !record.is_deleted) {
-            if !device.tables.is_empty() && !device.tables.contains(&key.0) {
+            let is_wanted = device.tables.is_empty() || device.tables.contains(&key.0);
+            if !is_wanted || !is_inside(key, record) {
                 continue;
             }
             let payload = state.winner(record).and_then(|entry| entry.record().map(str::to_owned));

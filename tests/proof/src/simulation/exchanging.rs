@@ -3,11 +3,11 @@
 use anyhow::{Result, bail, ensure};
 use sync_ext_harness::replies::ExchangeReply;
 use sync_ext_model::refusal::unexpected;
-use sync_ext_model::{Device, Pull, Pulled, Server, ShownProof};
+use sync_ext_model::{Device, Pull, Pulled, Scopes, Server, ShownProof};
 
 use super::pushing::{Answered, PushCall};
 use super::reading::wishes;
-use super::session::quote;
+use super::session::{quote, quote_list};
 use super::step::Page;
 use super::world::World;
 
@@ -43,7 +43,8 @@ impl World<'_> {
         let (cursor, wishes, at) = (pull.cursor, wishes(pull), self.beginning + call.at);
         let proof = format!(
             "select sync_pull({workspace}, coalesce((select head from sync_ext.workspace
-               where workspace_id = {workspace}), 0)) ->> 'proof'"
+               where workspace_id = {workspace}), 0), scopes => {}) ->> 'proof'",
+            quote_list(pull.scopes.as_ref().map(Scopes::names))
         );
         format!(
             "select sync_exchange({workspace}, {device}, {cursor}, {ops}::json, {wishes})::text;
@@ -123,7 +124,12 @@ impl World<'_> {
             // Meanwhile, and that comes first.
             return Ok(());
         }
+        let told = self.peers[call.device].device.told(&call.sent);
         self.pulled(call.device, &exchanged.pull, call.view.is_some())?;
+        // Some devices leave that to the replays of later pushes.
+        if call.device.is_multiple_of(2) {
+            self.peers[call.device].device.settle(&told);
+        }
         if let Some(cursor) = exchanged.acknowledged {
             self.acknowledged(call.device, cursor);
         }

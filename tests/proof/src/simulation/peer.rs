@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use anyhow::{Result, ensure};
 use serde_json::json;
-use sync_ext_harness::device::{Device, Listing, LostToDelete, Pending, Revision};
+use sync_ext_harness::device::{Device, List, Listing, LostToDelete, Pending, Revision};
 use sync_ext_harness::outbox::{Edit, Seen};
 use sync_ext_model::Entry;
 
 use super::op::{Item, Kind, Members, Op, Spelling};
-use super::step::{Extra, Order, Push};
+use super::step::{AT, Extra, IN, Order, Push, SCOPES, scopes_of};
 
 /// Entries by version.
 type Log = BTreeMap<i64, Entry>;
@@ -65,6 +65,9 @@ impl Peer {
             exposed: false,
             shielded: false,
         };
+        peer.device.scopes = [None, Some(2), None, Some(6), Some(0), Some(9), Some(4)]
+            .get(number)
+            .and_then(|mask| mask.map(scopes_of));
         peer.install(workspace);
         peer
     }
@@ -76,7 +79,10 @@ impl Peer {
 
     fn install(&mut self, workspace: &str) {
         self.installs += 1;
+        let scopes = self.device.wanted_scopes().clone();
         self.device = Device::new(&format!("d{}-{}", self.number, self.installs), workspace);
+        self.device.scopes = scopes;
+        self.device.keeps_marks = self.number % 2 == 1;
         self.listing = Listing::default();
         self.ops.clear();
         self.blind.clear();
@@ -84,7 +90,18 @@ impl Peer {
     }
 
     pub fn start_snapshot(&mut self) {
-        self.device.snapshot_begun = true;
+        (self.device.snapshot_begun, self.device.joins) = (true, false);
+        self.listing = Listing::default();
+    }
+
+    pub fn snapshot_expired(&mut self) {
+        self.device.snapshot_expired();
+        self.listing = Listing::default();
+    }
+
+    /// It asks for another list of scopes.
+    pub fn follow(&mut self, list: List) {
+        self.device.follow(list);
         self.listing = Listing::default();
     }
 
@@ -326,7 +343,8 @@ impl Peer {
             op_id: Some(op_id.clone()),
         };
         let json = good.json(Spelling::Compact);
-        match kind % 8 {
+        match kind % 9 {
+            7 => with_id(json.replace("\"id\"", "\"in\":7,\"id\"")),
             0 => with_id(json.replace("\"clock\":1", "\"clock\":-1")),
             1 => with_id(json.replace("\"put\"", "\"upsert\"")),
             2 => with_id(json.replace("\"pk\":\"a\"", "\"pk\":\"\"")),
@@ -373,7 +391,18 @@ fn members(text: u64) -> Members {
     let names = ["text", "done", "n \"é"].iter().enumerate();
     let mask = (text >> 8) % 7 + 1;
     let chosen = names.filter(|(at, _)| mask >> at & 1 == 1);
-    chosen.map(|(_, name)| ((*name).to_owned(), format!("\"{text}\""))).collect()
+    let mut members: Members =
+        chosen.map(|(_, name)| ((*name).to_owned(), format!("\"{text}\""))).collect();
+    for (field, choice) in [(IN, text >> 32), (AT, text >> 40)] {
+        // Absent, null, or one of the scopes.
+        let value = match choice as usize % (2 * SCOPES.len()) {
+            0..3 => continue,
+            3 => "null".to_owned(),
+            scope => json!(SCOPES[scope - SCOPES.len()]).to_string(),
+        };
+        members.insert(field.to_owned(), value);
+    }
+    members
 }
 
 #[cfg(test)]

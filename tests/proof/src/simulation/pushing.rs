@@ -24,7 +24,7 @@ pub struct PushCall {
     /// What it pulls in the same call, by sync_exchange.
     pub pull: Option<Box<Pull>>,
     /// The opIds of its ops, where they have one, and the ops as JSON.
-    sent: Vec<String>,
+    pub sent: Vec<String>,
     ops: String,
     hold: bool,
 }

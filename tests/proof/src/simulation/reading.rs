@@ -1,13 +1,13 @@
 //! Pulls, snapshots and acknowledgements of the simulation.
 
 use anyhow::{Context, Result, bail, ensure};
-use sync_ext_harness::device::{self, Device, Listed};
+use sync_ext_harness::device::{self, Device, Listed, Listing};
 use sync_ext_model::refusal::unexpected;
 use sync_ext_model::reply::read;
-use sync_ext_model::{Filter, Pull, Pulled, Server, Snapshot};
+use sync_ext_model::{Filter, Pull, Pulled, Scopes, Server, Snapshot};
 
 use super::peer::Peer;
-use super::session::{quote, quote_all, quote_or_null};
+use super::session::{quote, quote_all, quote_list, quote_or_null};
 use super::step::Page;
 use super::world::{Doing, World};
 use crate::common::rows::check_reply;
@@ -54,14 +54,16 @@ impl World<'_> {
 
     /// What a device asks for when it pulls.
     pub fn pull_by(&self, number: usize, page: Page) -> Pull {
-        let Device { workspace, cursor, tables, proof, .. } = &self.peers[number].device;
+        let Device { workspace, cursor, tables, proof, scopes, .. } = &self.peers[number].device;
+        let scopes = scopes.as_ref().map(Scopes::of);
         let proof = proof.as_ref().and_then(|token| {
             let proof = self.tokens.proof(token)?.clone();
             Some((token.clone(), proof))
         });
         let Page { limit, latest } = page;
         let (workspace, filter, limit) = (workspace.clone(), Filter::of(tables), Some(limit));
-        Pull { user: None, workspace, cursor: *cursor, limit, filter, latest, proof }
+        let (user, cursor) = (None, *cursor);
+        Pull { user, workspace, cursor, limit, filter, latest, scopes, proof }
     }
 
     fn pull_page(&mut self, number: usize, session: usize, page: Page, lose: bool) -> Result<()> {
@@ -86,6 +88,10 @@ impl World<'_> {
     /// Is a pull's reply what is expected?
     pub fn check_pull(&mut self, pull: &Pull, expected: &Pulled, reply: &str) -> Result<()> {
         self.tally.add("pulls", 1);
+        self.tally.add("pulls of some scopes", u64::from(pull.scopes.is_some()));
+        let changes = expected.reply["changes"].as_array().into_iter().flatten();
+        let leaves = changes.filter(|change| change["op"] == "leave").count();
+        self.tally.add("leaves", leaves as u64);
         self.tokens.check_pull(pull, read(reply)?, expected, true).map(drop)
     }
 
@@ -95,13 +101,15 @@ impl World<'_> {
         let peer = &mut self.peers[number];
         match peer.device.pull_answered(reply)? {
             device::Pulled::SnapshotRequired { reason } => {
-                ensure!(!peer.shielded, "{reason} to a device that was active at every GC");
+                let is_due = !peer.shielded || reason == "scopes_changed";
+                ensure!(is_due, "{reason} to a device that was active at every GC");
                 self.tally.add(reason_counted(&reason)?, 1);
                 peer.start_snapshot();
             }
             device::Pulled::Page { has_more: true, .. } => {}
             device::Pulled::Page { has_more: false, .. } => {
                 (peer.complete, peer.exposed) = (true, peer.exposed && is_late);
+                peer.listing = Listing::default();
             }
         }
         Ok(())
@@ -116,17 +124,25 @@ impl World<'_> {
     ) -> Result<()> {
         let Peer { device, listing, .. } = &self.peers[number];
         let token = listing.page_token.clone();
+        let have = device.scopes.as_ref().filter(|_| device.joins);
+        let proof = device.proof.as_ref().filter(|_| device.joins);
         let sql = format!(
-            "select sync_snapshot({}, {}, {limit}, {})::text",
+            "select sync_snapshot({}, {}, {limit}, {}, {}, {}, {})::text",
             quote(&device.workspace),
             quote_or_null(token.as_deref()),
-            quote_all(&device.tables)
+            quote_all(&device.tables),
+            quote_list(device.wanted_scopes().as_ref()),
+            quote_list(have),
+            quote_or_null(proof.map(String::as_str)),
         );
         let snapshot = Snapshot {
             user: None,
             workspace: device.workspace.clone(),
             limit: Some(limit),
             filter: Filter::of(&device.tables),
+            scopes: device.wanted_scopes().as_ref().map(Scopes::of),
+            have: have.map(Scopes::of),
+            proof: proof.and_then(|proof| self.tokens.proof(proof)).cloned(),
             token: token.as_ref().and_then(|token| self.tokens.page(token)).cloned(),
         };
         let expected = self.seen_by(session).snapshot(&snapshot);
@@ -137,11 +153,13 @@ impl World<'_> {
             (Err((Some(code), text)), Err(refusal)) if code == refusal.code => {
                 ensure!(code == "SX001" && text.contains(refusal.message), "{text}");
                 self.tally.add("snapshots expired", 1);
+                self.tally
+                    .add("changes of lists expired", u64::from(self.peers[number].device.joins));
                 if matches!(self.doing[session], Doing::Open(..)) {
                     self.command(session, "rollback".to_owned())?;
                     self.doing[session] = Doing::Nothing;
                 }
-                self.peers[number].start_snapshot();
+                self.peers[number].snapshot_expired();
                 return Ok(());
             }
             (answer, expected) => bail!("a snapshot was {answer:?}, where {expected:?} is right"),
@@ -160,14 +178,20 @@ impl World<'_> {
         }
         let is_exposed = self.reads_the_past(session);
         let peer = &mut self.peers[number];
+        let has_next = peer.device.next_scopes.is_some();
         match peer.device.snapshot_answered(&mut peer.listing, reply)? {
             Listed::More => {}
             Listed::Whole => {
                 (peer.complete, peer.exposed) = (true, peer.exposed && is_exposed);
                 self.tally.add("snapshots completed", 1);
+                self.tally.add("lists changed by whole snapshots", u64::from(has_next));
             }
+            Listed::Joined => self.tally.add("lists changed by what they add", 1),
             // The server was restored while the snapshot was on its way.
-            Listed::Old => self.tally.add("snapshots discarded", 1),
+            Listed::Old => {
+                self.tally.add("snapshots discarded", 1);
+                self.tally.add("snapshots of new lists discarded", u64::from(has_next));
+            }
             Listed::Behind | Listed::Expired => bail!("a reply that is an error"),
         }
         Ok(())
@@ -223,7 +247,13 @@ pub fn wishes(pull: &Pull) -> String {
     let token = pull.proof.as_ref().map(|(token, _)| token.as_str());
     let tables: Vec<String> = pull.filter.names().into_iter().flatten().cloned().collect();
     let limit = pull.limit.unwrap_or_default();
-    format!("{limit}, {}, {}, {}", quote_all(&tables), pull.latest, quote_or_null(token))
+    format!(
+        "{limit}, {}, {}, {}, {}",
+        quote_all(&tables),
+        pull.latest,
+        quote_or_null(token),
+        quote_list(pull.scopes.as_ref().map(Scopes::names))
+    )
 }
 
 fn reason_counted(reason: &str) -> Result<&'static str> {
@@ -232,6 +262,7 @@ fn reason_counted(reason: &str) -> Result<&'static str> {
         "history_diverged" => "snapshots forced: history_diverged",
         "cursor_ahead" => "snapshots forced: cursor_ahead",
         "cursor_expired" => "snapshots forced: cursor_expired",
+        "scopes_changed" => "snapshots forced: scopes_changed",
         _ => bail!("reason {reason}"),
     })
 }

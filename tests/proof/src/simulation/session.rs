@@ -116,6 +116,13 @@ pub fn quote_or_null(text: Option<&str>) -> String {
     text.map_or_else(|| "null".to_owned(), quote)
 }
 
+/// A list of scopes as an SQL array.
+pub fn quote_list<'a>(names: Option<impl IntoIterator<Item = &'a String>>) -> String {
+    let Some(names) = names else { return "null".to_owned() };
+    let names: Vec<String> = names.into_iter().map(|name| quote(name)).collect();
+    format!("array[{}]::text[]", names.join(","))
+}
+
 /// Names as an SQL array; none as NULL.
 pub fn quote_all(names: &[String]) -> String {
     if names.is_empty() {

@@ -1,6 +1,7 @@
 //! Histories: steps made from a seed, each complete in itself, so that a
 //! history can be cut down and still be run.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use rand::rngs::StdRng;
@@ -11,6 +12,11 @@ pub const WORKSPACES: usize = 3;
 pub const DEVICES: usize = 7;
 pub const SESSIONS: usize = 4;
 pub const TABLES: [&str; 3] = ["notes", "Tasks", "files"];
+/// Of records, and lists of them; the first one is that of records without one.
+pub const SCOPES: [&str; 4] = ["", "a", "B", "é"];
+/// The fields that may name them.
+pub const IN: &str = "in";
+pub const AT: &str = "at";
 /// In no locale's order but that of bytes.
 pub const PKS: [&str; 5] = ["a", "B", "é", "Z\"z", "日本"];
 
@@ -96,9 +102,25 @@ pub enum Action {
     Unregister {
         table: usize,
     },
+    /// The device asks for these scopes; `None` for the whole workspace.
+    Follow {
+        device: usize,
+        scopes: Option<usize>,
+    },
+    /// Another field, or none, names the scopes of a table.
+    SetScopeField {
+        table: usize,
+        field: Option<&'static str>,
+    },
     KillServer,
     Backup,
     Restore,
+}
+
+/// The list of those scopes whose bits are set.
+pub fn scopes_of(mask: usize) -> BTreeSet<String> {
+    let chosen = SCOPES.iter().enumerate().filter(|(at, _)| mask >> at & 1 == 1);
+    chosen.map(|(_, scope)| (*scope).to_owned()).collect()
 }
 
 /// What a pull wants of a page.
@@ -212,6 +234,8 @@ enum Kind {
     Reinstall,
     Filter,
     Registry,
+    Follow,
+    SetScopeField,
     KillServer,
     Backup,
     Restore,
@@ -234,6 +258,8 @@ impl Temper {
             (1, Kind::Reinstall),
             (1, Kind::Filter),
             (1, Kind::Registry),
+            (5, Kind::Follow),
+            (*[0, 1].choose(random).unwrap_or(&1), Kind::SetScopeField),
         ];
         let mut temper = Temper {
             deletes: *[0.1, 0.3, 0.6].choose(random).unwrap_or(&0.3),
@@ -298,6 +324,14 @@ fn action(random: &mut StdRng, temper: &Temper) -> Action {
         Kind::Registry => {
             Action::Register { table: random.random_range(0..3), patches: random.random_bool(0.8) }
         }
+        Kind::Follow => Action::Follow {
+            device,
+            scopes: random.random_bool(0.9).then(|| random.random_range(0..1 << SCOPES.len())),
+        },
+        Kind::SetScopeField => Action::SetScopeField {
+            table: random.random_range(0..3),
+            field: [None, Some(IN), Some(IN), Some(AT)].choose(random).copied().flatten(),
+        },
         Kind::KillServer => Action::KillServer,
         Kind::Backup => Action::Backup,
         Kind::Restore => Action::Restore,

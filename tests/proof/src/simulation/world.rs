@@ -13,8 +13,10 @@ use sync_ext_model::{Op, Server, Settings, Workspace};
 
 use super::peer::Peer;
 use super::pushing::{Answered, PushCall};
-use super::session::{Answer, Session};
-use super::step::{Action, DEVICES, End, Level, PKS, SESSIONS, Step, TABLES, WORKSPACES};
+use super::session::{Answer, Session, quote, quote_or_null};
+use super::step::{
+    Action, DEVICES, End, IN, Level, PKS, SESSIONS, Step, TABLES, WORKSPACES, scopes_of,
+};
 use crate::common::rows;
 use crate::common::tally::Tally;
 use crate::common::tokens::Tokens;
@@ -35,6 +37,9 @@ pub struct World<'c> {
     /// All ops that were ever accepted, but for those that a restore lost.
     pub accepted: Accepted,
     pub backup: Option<(Server, Accepted)>,
+    /// The highest scope_epoch that each workspace has had. After a restore it must not come
+    /// again for another meaning of its scopes: no proof would tell.
+    pub epochs: BTreeMap<String, i64>,
     pub tokens: Tokens,
     /// Seconds since the simulation's beginning, whole minutes.
     pub now: i64,
@@ -96,6 +101,7 @@ impl<'c> World<'c> {
             model: Server { settings, ..Server::default() },
             accepted: BTreeMap::new(),
             backup: None,
+            epochs: BTreeMap::new(),
             tokens: Tokens::default(),
             now: 0,
             // Three spans and more ago, or the device_ttl that makes a device
@@ -103,7 +109,12 @@ impl<'c> World<'c> {
             beginning: (now - 3 * span - 400 * DAY) / 60 * 60,
             tally: Tally::default(),
         };
-        TABLES.iter().try_for_each(|table| world.register(table, true))?;
+        for (table, field) in TABLES.into_iter().zip([IN, IN, ""]) {
+            world.register(table, true)?;
+            if !field.is_empty() {
+                world.set_scope_field(table, Some(field))?;
+            }
+        }
         Ok(world)
     }
 
@@ -134,7 +145,9 @@ impl<'c> World<'c> {
             Action::Restore => self.restore(),
             Action::Register { table, patches } => self.register(TABLES[*table], *patches),
             Action::Unregister { table } => self.unregister(TABLES[*table]),
+            Action::SetScopeField { table, field } => self.set_scope_field(TABLES[*table], *field),
             Action::Offline { .. }
+            | Action::Follow { .. }
             | Action::WrongClock { .. }
             | Action::Reinstall { .. }
             | Action::Filter { .. } => self.change_device(&step.action),
@@ -156,6 +169,10 @@ impl<'c> World<'c> {
                 if *by_snapshot {
                     self.peers[*device].start_snapshot();
                 }
+            }
+            Action::Follow { device, scopes } => {
+                self.tally.add("lists asked for", 1);
+                self.peers[*device].follow(scopes.map(scopes_of));
             }
             Action::Filter { device, tables } => {
                 let chosen = TABLES.iter().enumerate().filter(|(at, _)| tables >> at & 1 == 1);
@@ -315,6 +332,28 @@ impl<'c> World<'c> {
     fn unregister(&mut self, table: &'static str) -> Result<()> {
         self.admin.execute("select sync_unregister_table($1)", &[&table])?;
         self.model.unregister(None, table).map(drop).map_err(unexpected)
+    }
+
+    /// It waits for those that have pushed: only when there are none.
+    fn set_scope_field(&mut self, table: &'static str, field: Option<&'static str>) -> Result<()> {
+        let is_busy =
+            |doing: &Doing| matches!(doing, Doing::Holding { .. } | Doing::Waiting { .. });
+        let would_repeat = self.model.workspaces.iter().any(|(name, state)| {
+            self.epochs.get(name).is_some_and(|highest| state.scope_epoch < *highest)
+        });
+        if self.doing.iter().any(is_busy) || would_repeat || !self.model.tables.contains_key(table)
+        {
+            return Ok(());
+        }
+        self.tally.add("scope fields set", 1);
+        let field_or_null = quote_or_null(field);
+        let sql = format!("call sync_set_scope_field({}, {field_or_null})", quote(table));
+        self.admin.batch_execute(&sql)?;
+        self.model.set_scope_field(None, table, field).map_err(unexpected)?;
+        for (name, state) in &self.model.workspaces {
+            self.epochs.insert(name.clone(), state.scope_epoch);
+        }
+        self.check_rows().context("after another scope field")
     }
 
     /// Every committed row is what the model says, and there are no others.
