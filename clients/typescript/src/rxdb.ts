@@ -63,6 +63,8 @@ export function replicateSyncExt<D>(options: SyncExtOptions<D>): SyncExtReplicat
     tell: (refusal) => refused.next(refusal as Refusal<WithDeleted<D>>),
     answered: (pk, version) => puller.answered(pk, version),
   });
+  /** Pushes whose answers RxDB has not stored yet. */
+  const pushing = new Set<Promise<void>>();
   const feed = feedOf(options);
   const resync = new Subject<'RESYNC'>();
   const puller = new Puller({
@@ -72,12 +74,11 @@ export function replicateSyncExt<D>(options: SyncExtOptions<D>): SyncExtReplicat
     call,
     state: () => ({ fork: collection.storageInstance, meta: state.metaInstance!, replication: state.internalReplicationState! }),
     pushes: push !== false,
+    pushed: () => Promise.all(pushing),
     resync: () => resync.next('RESYNC'),
     pulled: (checkpoint) => feed.pulled(checkpoint),
   });
   if (push) guardConflicts(collection as RxCollection, { documents, stamps, puller, pusher });
-  /** Pushes whose answers RxDB has not stored yet. */
-  const pushing = new Set<Promise<void>>();
   let isFollowing = options.live === false;
   const state: RxReplicationState<D, Checkpoint> = replicateRxCollection<D, Checkpoint>({
     ...passed,
@@ -91,8 +92,6 @@ export function replicateSyncExt<D>(options: SyncExtOptions<D>): SyncExtReplicat
         if (!isFollowing) state.onCancel.push(follow(feed, puller, pollInterval));
         isFollowing = true;
         const { documents, checkpoint: next } = await puller.pull(checkpoint, batchSize);
-        // RxDB passes over what it pulls of a document that it pushes, and the answer may be older.
-        await Promise.all(pushing);
         return { documents: documents as WithDeleted<D>[], checkpoint: next };
       },
     },

@@ -1,4 +1,4 @@
-import type { RxConflictHandler } from 'rxdb';
+import type { RxConflictHandler, WithDeleted } from 'rxdb';
 import { filter, firstValueFrom } from 'rxjs';
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
 import { type ClientOptions, RxClient, type Todo, closeClients } from './support/rxdb_client.ts';
@@ -303,6 +303,35 @@ test('a snapshot that a restart interrupts begins again', async () => {
   again.line.up();
   again.replication.reSync();
   await eventually(async () => Object.keys(await again.titles()).sort()).toEqual(['b', 'c', 'd', 'e', 'f']);
+});
+
+test('what RxDB has not stored yet when a snapshot begins is gone if it is not listed', async () => {
+  const workspace = newName('w');
+  const a = await open(workspace);
+  await a.todos.bulkInsert([{ id: 'gone', title: 'g' }, { id: 'kept', title: 'k' }]);
+  await a.settle();
+  let isFirst = true;
+  const modifier = async (doc: WithDeleted<Todo>) => {
+    if (isFirst) {
+      isFirst = false;
+      await a.remove('gone');
+      await a.edit('kept', 'k2');
+      await a.settle();
+      await world.purge(workspace);
+    }
+    return doc;
+  };
+  const b = await open(workspace, { pull: { batchSize: 1, modifier }, autoStart: false });
+  const asked = eventually(() => b.line.count('snapshot')).toBeGreaterThan(0);
+  const { storageInstance } = b.todos;
+  const write = storageInstance.bulkWrite.bind(storageInstance);
+  storageInstance.bulkWrite = async (rows, context) => {
+    await asked;
+    return await write(rows, context);
+  };
+  await b.replication.start();
+  await b.replication.awaitInitialReplication();
+  expect(await b.titles()).toEqual({ kept: 'k2' });
 });
 
 test('a document that is deleted while a new client reads is gone', async () => {
