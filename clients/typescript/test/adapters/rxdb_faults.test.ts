@@ -1,8 +1,9 @@
 import type { RxConflictHandler, WithDeleted } from 'rxdb';
 import { filter, firstValueFrom } from 'rxjs';
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
+import { Puller } from '../../src/rxdb/pull.ts';
 import { type ClientOptions, RxClient, type Todo, closeClients } from './support/rxdb_client.ts';
-import { World, newName, op } from './support/world.ts';
+import { World, newName, op, withResolvers } from './support/world.ts';
 
 vi.setConfig({ testTimeout: 30_000, hookTimeout: 120_000 });
 
@@ -418,6 +419,44 @@ test('a snapshot from a server that is behind is not used', async () => {
   await a.settle();
   expect(await a.titles()).toEqual({ x: 'milk', y: 'tea' });
   expect(a.errors).toEqual([]);
+});
+
+test('what is made again while another edit is pushed is pushed too, though a stream brings changes', async () => {
+  const workspace = newName('w');
+  const a = await open(workspace);
+  const b = await open(workspace);
+  await b.todos.bulkInsert([{ id: 'x', title: 'x1' }, { id: 'y', title: 'y1' }]);
+  await b.remove('x');
+  await b.settle();
+  await eventually(() => b.line.streams).toBe(1);
+  // RxDB writes what takes the place of a deleted document in two steps, with the time of the first.
+  const { originalStorageInstance: storage } = b.todos.storageInstance;
+  const write = storage.bulkWrite.bind(storage);
+  const second = withResolvers();
+  const gate = withResolvers();
+  storage.bulkWrite = async (rows, context) => {
+    if (rows[0]!.previous?._deleted) {
+      second.resolve();
+      await gate.promise;
+    }
+    return await write(rows, context);
+  };
+  const again = b.todos.insert({ id: 'x', title: 'x2' });
+  await second.promise;
+  const release = b.line.hold('push');
+  const pushes = b.line.count('push');
+  await b.edit('y', 'y2');
+  await eventually(() => b.line.count('push')).toBe(pushes + 1);
+  gate.resolve();
+  await again;
+  const receive = vi.spyOn(Puller.prototype, 'receive');
+  await a.todos.insert({ id: 'z', title: 'z1' });
+  // Both clients' streams.
+  await eventually(() => receive.mock.calls.filter(([, { changes }]) => changes.some(({ pk }) => pk === 'z')).length).toBe(2);
+  receive.mockRestore();
+  release();
+  await eventually(async () => (await world.records(workspace)).x).toMatchObject({ title: 'x2' });
+  await eventually(() => b.titles()).toEqual({ x: 'x2', y: 'y2', z: 'z1' });
 });
 
 test('a client acknowledges what it has stored', async () => {
