@@ -62,8 +62,9 @@ export class Puller implements Member {
   readonly #versions = new Map<string, number>();
   /** Up to which versions pushes have told of records. */
   readonly #answered = new Map<string, number>();
-  /** The records that the snapshot that has begun has listed. */
-  #listed: Set<string> | undefined;
+  /** The snapshot that has begun: the records that it has listed, and the tokens of its pages. RxDB
+   * may ask for one of another snapshot again, if the first page of this one was not stored. */
+  #snapshot: { listed: Set<string>; tokens: Set<string> } | undefined;
   #acknowledged = { version: 0, at: 0 };
 
   constructor(options: PullerOptions) {
@@ -171,9 +172,9 @@ export class Puller implements Member {
   /** The documents of a part of a snapshot; nothing if the server is behind what was pulled. */
   async #snapshotPage(checkpoint: Checkpoint, { reason, token }: NonNullable<Checkpoint['snapshot']>, wanted: number): Promise<Pulled | undefined> {
     const again = { documents: [], checkpoint: { ...checkpoint, snapshot: { reason, token: null } } };
-    if (token === null) this.#listed = new Set();
-    else if (!this.#listed) return again;
-    const listed = this.#listed!;
+    if (token === null) this.#snapshot = { listed: new Set(), tokens: new Set() };
+    else if (!this.#snapshot?.tokens.has(token)) return again;
+    const { listed, tokens } = this.#snapshot!;
     let reply: SnapshotReply;
     try {
       reply = await this.#page<SnapshotReply>('snapshot', { pageToken: token }, wanted);
@@ -186,10 +187,13 @@ export class Puller implements Member {
     if (highWatermark < checkpoint.cursor && reason === 'cursor_expired') return undefined;
     for (const { pk } of items) listed.add(pk);
     const documents = await this.#documentsOf(items.map((item) => [item.pk, syncedOf(item), highWatermark]));
-    if (nextPageToken !== null) return { documents, checkpoint: { ...checkpoint, snapshot: { reason, token: nextPageToken } } };
+    if (nextPageToken !== null) {
+      tokens.add(nextPageToken);
+      return { documents, checkpoint: { ...checkpoint, snapshot: { reason, token: nextPageToken } } };
+    }
     const gone = (await this.#known()).filter((pk) => !listed.has(pk));
     documents.push(...await this.#documentsOf(gone.map((pk) => [pk, undefined, highWatermark])));
-    this.#listed = undefined;
+    this.#snapshot = undefined;
     return { documents, checkpoint: { cursor: highWatermark, proof, snapshot: null } };
   }
 

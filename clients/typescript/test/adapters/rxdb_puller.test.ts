@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { SyncError } from '../../src/error.ts';
 import { type Doc, Documents } from '../../src/rxdb/document.ts';
 import { type Checkpoint, Puller } from '../../src/rxdb/pull.ts';
 import type { Change, PullReply, Reason, SnapshotReply } from '../../src/wire.ts';
@@ -31,13 +32,19 @@ function world() {
   /** What RxDB has stored of the server. */
   const stored: Doc[] = [];
   const answers: (() => void)[] = [];
+  const tokens: (string | null)[] = [];
+  let isDown = false;
   const puller = new Puller({
     tableName: 'todos',
     documents,
     deviceId: Promise.resolve('device'),
     async call<T>(name: string, body: unknown): Promise<T> {
-      if (name === 'snapshot') return snapshotAt(snapshot!.version) as T;
-      const { cursor } = body as { cursor: number };
+      const { cursor, pageToken } = body as { cursor: number; pageToken: string | null };
+      if (name === 'snapshot') {
+        tokens.push(pageToken);
+        if (isDown) throw new SyncError('NETWORK', 'offline');
+        return snapshotAt(snapshot!.version) as T;
+      }
       asked.push(cursor);
       if (snapshot && cursor !== snapshot.version) return { ...reply(cursor), requiresSnapshot: true, reason: snapshot.reason } as T;
       return reply(head, ...Array.from({ length: head - cursor }, (_, i) => change(cursor + i + 1))) as T;
@@ -65,8 +72,10 @@ function world() {
       snapshot = { reason, version };
       head = version;
     },
+    setDown: (value: boolean) => { isDown = value; },
     stored,
     answers,
+    tokens,
     pull: async (cursor: number) => {
       const { documents, checkpoint } = await puller.pull({ cursor, proof: null, snapshot: null }, 100);
       return [documents.map(({ id }) => id), checkpoint] as [string[], Checkpoint];
@@ -166,4 +175,18 @@ test('what a stream brought before a restore of the server is forgotten', async 
   setSnapshot('history_diverged', 7);
   expect(await pull(9)).toEqual([['v7'], { cursor: 7, proof: 'p7', snapshot: null }]);
   expect(asked).toEqual([9, 7]);
+});
+
+test('a snapshot that begins again does not go on with a page of the one before', async () => {
+  const { puller, stored, tokens, setSnapshot, setDown } = world();
+  setSnapshot('cursor_expired', 9);
+  stored.push({ id: 'v9', _deleted: false }, { id: 'gone', _deleted: false });
+  // After a restart: the first page was stored, the second one was not.
+  const checkpoint: Checkpoint = { cursor: 6, proof: null, snapshot: { reason: 'cursor_expired', token: 'second' } };
+  setDown(true);
+  await expect(puller.pull(checkpoint, 100)).rejects.toThrow('offline');
+  setDown(false);
+  const { documents } = await puller.pull(checkpoint, 100);
+  expect(documents).toMatchObject([{ id: 'v9', _deleted: false }, { id: 'gone', _deleted: true }]);
+  expect(tokens).toEqual([null, null]);
 });
