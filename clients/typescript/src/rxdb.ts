@@ -1,6 +1,6 @@
-import type { ReplicationOptions, ReplicationPullOptions, ReplicationPushOptions, RxCollection, WithDeleted } from 'rxdb';
+import type { ReplicationOptions, ReplicationPullOptions, ReplicationPushOptions, RxCollection, RxStorageInstanceReplicationState, WithDeleted } from 'rxdb';
 import { type RxReplicationState, replicateRxCollection } from 'rxdb/plugins/replication';
-import { type Observable, Subject } from 'rxjs';
+import { type Observable, Subject, exhaustMap, filter, firstValueFrom } from 'rxjs';
 import { SyncError } from './error.ts';
 import { Documents, type Shape } from './rxdb/document.ts';
 import { type Feed, feedOf } from './rxdb/feed.ts';
@@ -63,8 +63,10 @@ export function replicateSyncExt<D>(options: SyncExtOptions<D>): SyncExtReplicat
     tell: (refusal) => refused.next(refusal as Refusal<WithDeleted<D>>),
     answered: (pk, version) => puller.answered(pk, version),
   });
+  /** Pushes whose answers RxDB has not stored yet. */
+  const pushing = new Set<Promise<void>>();
   const feed = feedOf(options);
-  const resync = new Subject<'RESYNC'>();
+  const changes = new Subject<void>();
   const puller = new Puller({
     tableName,
     documents,
@@ -72,12 +74,11 @@ export function replicateSyncExt<D>(options: SyncExtOptions<D>): SyncExtReplicat
     call,
     state: () => ({ fork: collection.storageInstance, meta: state.metaInstance!, replication: state.internalReplicationState! }),
     pushes: push !== false,
-    resync: () => resync.next('RESYNC'),
+    pushed: () => Promise.all(pushing),
+    resync: () => changes.next(),
     pulled: (checkpoint) => feed.pulled(checkpoint),
   });
   if (push) guardConflicts(collection as RxCollection, { documents, stamps, puller, pusher });
-  /** Pushes whose answers RxDB has not stored yet. */
-  const pushing = new Set<Promise<void>>();
   let isFollowing = options.live === false;
   const state: RxReplicationState<D, Checkpoint> = replicateRxCollection<D, Checkpoint>({
     ...passed,
@@ -85,14 +86,12 @@ export function replicateSyncExt<D>(options: SyncExtOptions<D>): SyncExtReplicat
     collection,
     pull: {
       ...pull,
-      stream$: resync,
+      stream$: changes.pipe(exhaustMap(() => idle(state.internalReplicationState!))),
       handler: async (checkpoint, batchSize) => {
         // The first call: this tab leads.
         if (!isFollowing) state.onCancel.push(follow(feed, puller, pollInterval));
         isFollowing = true;
         const { documents, checkpoint: next } = await puller.pull(checkpoint, batchSize);
-        // RxDB passes over what it pulls of a document that it pushes, and the answer may be older.
-        await Promise.all(pushing);
         return { documents: documents as WithDeleted<D>[], checkpoint: next };
       },
     },
@@ -127,6 +126,17 @@ function shapeOf({ name, schema }: RxCollection, field: string): Shape {
   if (attachments) throw new SyncError('ATTACHMENTS', 'attachments cannot be replicated');
   const primaryPath = schema.primaryPath as string;
   return { primaryPath, field, properties: Object.keys(properties), required: required as string[] };
+}
+
+/** Waits until nothing is pushed. Of a RESYNC before that, RxDB forgets the edits that wait to be
+ * pushed, and looks for them by their times; but they need not be stored in the order of these. */
+async function idle({ events: { active, canceled }, streamQueue }: RxStorageInstanceReplicationState<any>): Promise<'RESYNC'> {
+  for (;;) {
+    const { up } = streamQueue;
+    await Promise.allSettled([up]);
+    await firstValueFrom(active.up.pipe(filter((isActive) => !isActive)), { defaultValue: false });
+    if (up === streamQueue.up || canceled.getValue()) return 'RESYNC';
+  }
 }
 
 /** Pulls when a stream tells of changes, and in intervals. Returns what ends it. */

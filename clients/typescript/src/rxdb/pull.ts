@@ -29,6 +29,8 @@ export interface PullerOptions {
   state(): { fork: RxStorageInstance<any, any, any>; meta: RxStorageInstance<any, any, any>; replication: RxStorageInstanceReplicationState<any> };
   /** Without pushes RxDB does not keep what the server has. */
   pushes: boolean;
+  /** RxDB has stored the answers of all pushes that have begun. */
+  pushed(): Promise<unknown>;
   /** There are changes to pull. */
   resync(): void;
   /** All is pulled up to here. */
@@ -60,8 +62,9 @@ export class Puller implements Member {
   readonly #versions = new Map<string, number>();
   /** Up to which versions pushes have told of records. */
   readonly #answered = new Map<string, number>();
-  /** The snapshot that has begun: the records that the server had before, and those listed. */
-  #snapshot: { before: string[]; listed: Set<string> } | undefined;
+  /** The snapshot that has begun: the records that it has listed, and the tokens of its pages. RxDB
+   * may ask for one of another snapshot again, if the first page of this one was not stored. */
+  #snapshot: { listed: Set<string>; tokens: Set<string> } | undefined;
   #acknowledged = { version: 0, at: 0 };
 
   constructor(options: PullerOptions) {
@@ -121,8 +124,9 @@ export class Puller implements Member {
       const { cursor, proof } = checkpoint;
       const page = this.#take(cursor) ?? await this.#page<PullReply>('pull', { cursor, proof, latest: true }, limit);
       if (page.requiresSnapshot) {
-        // The snapshot is newer, though its versions are lower if the server was restored.
-        this.#answered.clear();
+        // The versions of a server that was restored are others.
+        if (page.reason !== 'cursor_expired') this.#answered.clear();
+        this.#ahead = undefined;
         checkpoint = { ...checkpoint, snapshot: { reason: page.reason!, token: null } };
         continue;
       }
@@ -138,6 +142,8 @@ export class Puller implements Member {
       this.#options.pulled(checkpoint);
       void this.#acknowledge().catch(() => {});
     }
+    // RxDB passes over what it pulls of a document that it pushes, and the answer may be older.
+    await this.#options.pushed();
     return { documents, checkpoint };
   }
 
@@ -166,9 +172,9 @@ export class Puller implements Member {
   /** The documents of a part of a snapshot; nothing if the server is behind what was pulled. */
   async #snapshotPage(checkpoint: Checkpoint, { reason, token }: NonNullable<Checkpoint['snapshot']>, wanted: number): Promise<Pulled | undefined> {
     const again = { documents: [], checkpoint: { ...checkpoint, snapshot: { reason, token: null } } };
-    if (token === null) this.#snapshot = { before: await this.#known(), listed: new Set() };
-    else if (!this.#snapshot) return again;
-    const { before, listed } = this.#snapshot!;
+    if (token === null) this.#snapshot = { listed: new Set(), tokens: new Set() };
+    else if (!this.#snapshot?.tokens.has(token)) return again;
+    const { listed, tokens } = this.#snapshot!;
     let reply: SnapshotReply;
     try {
       reply = await this.#page<SnapshotReply>('snapshot', { pageToken: token }, wanted);
@@ -181,25 +187,31 @@ export class Puller implements Member {
     if (highWatermark < checkpoint.cursor && reason === 'cursor_expired') return undefined;
     for (const { pk } of items) listed.add(pk);
     const documents = await this.#documentsOf(items.map((item) => [item.pk, syncedOf(item), highWatermark]));
-    if (nextPageToken !== null) return { documents, checkpoint: { ...checkpoint, snapshot: { reason, token: nextPageToken } } };
-    const gone = before.filter((pk) => !listed.has(pk));
+    if (nextPageToken !== null) {
+      tokens.add(nextPageToken);
+      return { documents, checkpoint: { ...checkpoint, snapshot: { reason, token: nextPageToken } } };
+    }
+    const gone = (await this.#known()).filter((pk) => !listed.has(pk));
     documents.push(...await this.#documentsOf(gone.map((pk) => [pk, undefined, highWatermark])));
     this.#snapshot = undefined;
     return { documents, checkpoint: { cursor: highWatermark, proof, snapshot: null } };
   }
 
-  /** The pks of records that the server had, as far as is known here. */
+  /** The pks of records that the server had, as far as is known here: by what RxDB has stored, and
+   * what was returned to it. Read at the end of a snapshot: a push that was answered while it was
+   * read may tell of a record from before it. One from after it is newer than the snapshot. */
   async #known(): Promise<string[]> {
-    const { fork, meta } = this.#options.state();
-    const { documents, pushes } = this.#options;
-    const pks: string[] = [];
+    const { documents, pushes, pushed, state } = this.#options;
+    await pushed();
+    const { fork, meta } = state();
+    const pks = new Set(this.#returned.keys());
     for (let since: unknown; ;) {
       const part = await getChangedDocumentsSince(pushes ? meta : fork, MOST_ITEMS, since);
-      if (part.documents.length === 0) return pks;
+      if (part.documents.length === 0) return [...pks];
       since = part.checkpoint;
       for (const stored of part.documents) {
         const doc = (pushes ? stored.docData : stored) as Doc | undefined;
-        if (doc && !doc._deleted) pks.push(documents.pkOf(doc));
+        if (doc && !doc._deleted) pks.add(documents.pkOf(doc));
       }
     }
   }
