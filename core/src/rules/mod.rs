@@ -41,3 +41,5 @@ pub mod model;
 mod small_world;
 #[cfg(test)]
 mod small_world_of_patches;
+#[cfg(test)]
+mod small_world_of_scopes;

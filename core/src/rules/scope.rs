@@ -90,8 +90,8 @@ mod tests {
     #[test]
     fn a_loser_is_in_the_scope_that_the_record_has() {
         let mut record = None;
-        let _ = take(&mut record, &op(5, "a", 1), &named("a"), 1);
-        let lost = take(&mut record, &op(1, "a", 2), &named("b"), 2);
+        let _ = take(&mut record, &op(1, "a", 5), &named("a"), 1);
+        let lost = take(&mut record, &op(2, "a", 1), &named("b"), 2);
         assert_eq!(lost, (Some("a".into()), None));
     }
 
@@ -111,11 +111,11 @@ mod tests {
         let other = patch(2, &base, 2, &["y"]);
         let (scope, left) = take(&mut record, &other, &ScopeField::Absent, 2);
         assert_eq!((scope, left), (Some("a".into()), None));
-        let moves = patch(9, &base, 3, &["x"]);
+        let moves = patch(3, &base, 9, &["x"]);
         let (scope, left) = take(&mut record, &moves, &named("b"), 3);
         assert_eq!((scope, left), (Some("b".into()), Some("a".into())));
         // It wins another field, not this one.
-        let half = patch(3, &base, 4, &["x", "z"]);
+        let half = patch(4, &base, 4, &["x", "z"]);
         let (scope, left) = take(&mut record, &half, &named("c"), 4);
         assert_eq!((scope, left), (Some("b".into()), None));
     }

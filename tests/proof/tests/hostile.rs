@@ -80,7 +80,7 @@ fn a_wrong_answer_to_a_neighbour_is_seen() {
 
 #[test]
 fn a_token_that_is_not_looked_at_is_seen() {
-    let body = "return genuine(workspace_id, cursor, page_limit, tables, latest);";
+    let body = "return genuine(workspace_id, cursor, page_limit, tables, latest, null, scopes);";
     assert!(violation("hostile-token", "sync_pull", body).contains("sync_pull"));
 }
 

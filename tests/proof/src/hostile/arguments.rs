@@ -15,10 +15,19 @@ use crate::common::tokens::Tokens;
 pub type Tables = Option<Vec<Option<String>>>;
 
 /// Some of the tokens that the server made, and what pages are good for.
+/// The arguments that a page token belongs to.
+#[derive(Clone)]
+pub struct PageOf {
+    pub workspace: Option<String>,
+    pub tables: Tables,
+    pub scopes: Tables,
+    pub have: Tables,
+}
+
 #[derive(Default)]
 pub struct Kept {
     pub proofs: Vec<String>,
-    pub pages: Vec<(String, String, Tables)>,
+    pub pages: Vec<(String, PageOf)>,
     /// What all of them stand for.
     pub all: Tokens,
 }
@@ -108,6 +117,23 @@ pub fn tables(random: &mut StdRng) -> Tables {
     }
 }
 
+/// A list of scopes, as is or of too many.
+pub fn scopes(random: &mut StdRng) -> Tables {
+    let known = ["", "a", "b", "é"];
+    let name = |random: &mut StdRng| match random.random_range(0..8) {
+        0 => None,
+        1 => Some(value::text(random)),
+        2 => Some("a".repeat(random.random_range(255..258))),
+        _ => known.choose(random).map(|name| (*name).to_owned()),
+    };
+    match random.random_range(0..20) {
+        0..10 => None,
+        10 | 11 => Some(vec![]),
+        12 => Some(vec![Some("a".to_owned()); random.random_range(1000..1002)]),
+        _ => Some((0..random.random_range(1..4)).map(|_| name(random)).collect()),
+    }
+}
+
 pub fn number(random: &mut StdRng) -> Option<i64> {
     match random.random_range(0..10) {
         0 => None,
@@ -136,6 +162,15 @@ pub fn names(tables: &Tables) -> impl Iterator<Item = Option<&str>> {
 
 pub fn filter(tables: &Tables) -> Filter {
     Filter::of_argument(tables.as_deref())
+}
+
+/// Has it the form of a proof of some scopes? Altered ones are not given: what they say of
+/// the history may still be right.
+pub fn is_scoped_proof(token: &str) -> bool {
+    let digits = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let parts: Vec<&str> = token.split('.').collect();
+    matches!(parts[..], ["p2", _, digest, list, _] if digest.len() == 32 && list.len() == 32)
+        && parts[1..].iter().all(|part| digits(part))
 }
 
 /// What a proof that the server did not make stands for: an entry that never

@@ -6,12 +6,16 @@ use anyhow::{Context, Result, bail, ensure};
 use postgres::types::ToSql;
 use rand::Rng;
 use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use sync_ext_model::reply::{self, timeless};
-use sync_ext_model::{Outcome, Refusal, Snapshot};
+use sync_ext_model::{Outcome, Refusal, Scopes, Snapshot};
 
-use super::arguments::{Kept, filter, has_nul, limit, names, number, tables, workspace};
+use super::arguments::{
+    Kept, PageOf, filter, forged_proof, has_nul, is_scoped_proof, limit, names, number, scopes,
+    tables, workspace,
+};
 use super::generate::keep;
 use super::push::Pusher;
 use super::{allowed, governing, operating, owning, pulling, value};
@@ -124,42 +128,82 @@ fn push_nothing(pusher: &mut Pusher, random: &mut StdRng) -> Result<()> {
     compare(pusher, "select sync_push($1, null)::text", &[&workspace], expected)
 }
 
-fn snapshot(pusher: &mut Pusher, kept: &mut Kept, random: &mut StdRng) -> Result<()> {
-    let (mut workspace, mut tables, limit) = (workspace(random), tables(random), limit(random));
-    let text = match random.random_range(0..5) {
-        0 => Some(value::text(random)),
-        1..=2 => kept.altered(random),
-        _ => None,
-    };
-    // Half of the time with what it was made for.
-    let made = kept.pages.iter().find(|(ours, ..)| Some(ours) == text.as_ref());
-    if let Some((_, of, with)) = made
-        && random.random()
-    {
-        (workspace, tables) = (Some(of.clone()), with.clone());
+/// What is asked of a snapshot.
+struct Asked {
+    of: PageOf,
+    text: Option<String>,
+    limit: Option<i32>,
+    proof: Option<String>,
+}
+
+impl Asked {
+    fn random(kept: &Kept, random: &mut StdRng) -> Asked {
+        let (scopes, have) = (scopes(random), scopes(random).filter(|_| random.random()));
+        let (workspace, tables) = (workspace(random), tables(random));
+        let mut of = PageOf { workspace, tables, scopes, have };
+        let text = match random.random_range(0..5) {
+            0 => Some(value::text(random)),
+            1..=2 => kept.altered(random),
+            _ => None,
+        };
+        // Half of the time with what it was made for.
+        let made = kept.pages.iter().find(|(ours, _)| Some(ours) == text.as_ref());
+        if let Some((_, with)) = made
+            && random.random()
+        {
+            of = with.clone();
+        }
+        let proof = match random.random_range(0..6) {
+            0 => Some(value::text(random)),
+            1 => kept.altered(random),
+            2 => kept.proofs.choose(random).cloned(),
+            _ => None,
+        };
+        let proof = proof.filter(|it| !is_scoped_proof(it) || kept.all.proof(it).is_some());
+        Asked { of, text, limit: limit(random), proof }
     }
-    let token = text.as_ref().map(|text| kept.all.page(text).cloned());
-    let snapshot = Snapshot {
-        user: None,
-        workspace: workspace.clone().unwrap_or_default(),
-        limit: limit.map(i64::from),
-        filter: filter(&tables),
-        token: token.clone().flatten(),
-        ..Snapshot::default()
-    };
-    let texts = [workspace.as_deref(), text.as_deref()].into_iter().chain(names(&tables));
-    let expected = unless_nul(texts, || match token {
-        Some(None) => Err(refused("22023")),
-        _ => pusher.model.snapshot(&snapshot),
-    });
-    let sql = "select sync_snapshot($1, $2, $3, $4)::text";
-    let arguments: [&(dyn ToSql + Sync); 4] = [&workspace, &text, &limit, &tables];
+
+    /// For the model; an error if something is no token, or too long.
+    fn snapshot(&self, kept: &Kept) -> std::result::Result<Snapshot, Refusal> {
+        let PageOf { workspace, tables, scopes, have } = &self.of;
+        let proof = self.proof.as_ref().map(|token| {
+            kept.all.proof(token).cloned().or_else(|| forged_proof(token)).ok_or(refused("22023"))
+        });
+        let token = self.text.as_ref();
+        let token = token.map(|text| kept.all.page(text).cloned().ok_or(refused("22023")));
+        Ok(Snapshot {
+            user: None,
+            workspace: workspace.clone().unwrap_or_default(),
+            limit: self.limit.map(i64::from),
+            filter: filter(tables),
+            scopes: Scopes::of_argument(scopes.as_deref())?,
+            have: Scopes::of_argument(have.as_deref())?,
+            proof: proof.transpose()?,
+            token: token.transpose()?,
+        })
+    }
+
+    fn texts(&self) -> impl Iterator<Item = Option<&str>> {
+        let PageOf { workspace, tables, scopes, have } = &self.of;
+        let lists = names(tables).chain(names(scopes)).chain(names(have));
+        [workspace.as_deref(), self.text.as_deref(), self.proof.as_deref()].into_iter().chain(lists)
+    }
+}
+
+fn snapshot(pusher: &mut Pusher, kept: &mut Kept, random: &mut StdRng) -> Result<()> {
+    let asked = Asked::random(kept, random);
+    let expected = unless_nul(asked.texts(), || pusher.model.snapshot(&asked.snapshot(kept)?));
+    let Asked { of, text, limit, proof } = asked;
+    let PageOf { workspace, tables, scopes, have } = &of;
+    let sql = "select sync_snapshot($1, $2, $3, $4, $5, $6, $7)::text";
+    let arguments: [&(dyn ToSql + Sync); 7] =
+        [workspace, &text, &limit, tables, scopes, have, &proof];
     let reply = ask_like(pusher, sql, &arguments, &expected)?;
     let (Some(reply), Ok(mut listed)) = (reply, expected) else { return Ok(()) };
     listed.reply = timeless(listed.reply);
     let (proof, next) = kept.all.check_page(timeless(reply), &listed)?;
     if let Some(token) = next {
-        keep(&mut kept.pages, (token, snapshot.workspace, tables), random);
+        keep(&mut kept.pages, (token, of), random);
     }
     if let Some(proof) = proof {
         keep(&mut kept.proofs, proof, random);
@@ -214,15 +258,22 @@ fn register(pusher: &mut Pusher, random: &mut StdRng) -> Result<()> {
         2 => None,
         _ => Some(value::text(random)),
     };
+    let scope_field = match random.random_range(0..6) {
+        0 => field.clone(),
+        1 => Some(String::new()),
+        2..=3 => None,
+        _ => Some(value::text(random)),
+    };
     let patches = random.random();
-    let texts = [name.as_deref(), field.as_deref(), owner_field.as_deref()];
-    let [table, pk_field, _] = texts.map(Option::unwrap_or_default);
+    let texts = [name.as_deref(), field.as_deref(), owner_field.as_deref(), scope_field.as_deref()];
+    let [table, pk_field, _, _] = texts.map(Option::unwrap_or_default);
     let model = &mut pusher.model;
     let expected = unless_nul(texts, || {
-        model.register(None, table, pk_field, owner_field.as_deref(), patches)
+        let fields = (pk_field, owner_field.as_deref(), scope_field.as_deref());
+        model.register_scoped(None, table, fields, patches)
     });
-    let sql = "select sync_register_table($1, $2, $3, $4)::text";
-    compare(pusher, sql, &[&name, &field, &owner_field, &patches], expected)?;
+    let sql = "select sync_register_table($1, $2, $3, $4, null, $5)::text";
+    compare(pusher, sql, &[&name, &field, &owner_field, &patches, &scope_field], expected)?;
     let model = &mut pusher.model;
     let expected = unless_nul([name.as_deref()], || model.unregister(None, table));
     compare(pusher, "select sync_unregister_table($1)::text", &[&name], expected)

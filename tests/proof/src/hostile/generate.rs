@@ -29,6 +29,11 @@ pub struct Batch {
 pub const TABLES: [(&str, &str); 2] =
     [("notes", "id"), ("\"n'\\\u{202e}😀\n; --", "\"k\\\u{301}\t$1")];
 
+/// The second one has scopes.
+pub fn scope_field(table: &str) -> Option<&'static str> {
+    (table == TABLES[1].0).then_some("n")
+}
+
 /// What was made before, to be pushed again.
 #[derive(Default)]
 pub struct Past {
@@ -152,6 +157,7 @@ fn good(random: &mut StdRng) -> (Sketch, Option<Put>) {
     let (operation, payload) = match random.random_range(0..5) {
         0 => ("delete", "null".to_owned()),
         1 => ("put", format!("{{{pk_field}:{pk},\"n\":{}}}", value::value(random))),
+        2 => ("put", format!("{{\"n\":{}}}", value::scope(random))),
         _ => ("put", format!("{{\"text\":{}}}", value::value(random))),
     };
     let (clock, hlc) = (random.random_range(0..60u64), value::harmless_string(random));
@@ -337,7 +343,9 @@ impl Sketch {
     fn change_payload(&mut self, random: &mut StdRng) {
         let (_, pk_field) = *TABLES.choose(random).unwrap_or(&TABLES[0]);
         let pk_field = serde_json::Value::from(pk_field).to_string();
-        let payload = match random.random_range(0..6) {
+        let payload = match random.random_range(0..8) {
+            6 => format!("{{\"n\":{},\"\\u006e\":{}}}", value::value(random), value::scope(random)),
+            7 => format!("{{\"n\":{}}}", value::scope(random)),
             0 => format!("{{{pk_field}:{}}}", value::value(random)),
             4 => format!("{{{pk_field}:{}}}", random.random_range(0..40)),
             5 => format!("{{\"id\":{},\"\\u0069d\":\"7\"}}", value::value(random)),

@@ -49,7 +49,7 @@ use crate::common::backend::Backend;
 use crate::common::log_file::LogFile;
 use crate::common::tally::Tally;
 use arguments::Kept;
-use generate::{Batch, Past, TABLES};
+use generate::{Batch, Past, TABLES, scope_field};
 use push::Pusher;
 
 /// For the cluster.
@@ -74,8 +74,8 @@ pub fn run(cluster: &Cluster, seed: u64, batches: u64) -> Result<Tally> {
 pub fn prepare(cluster: &Cluster, database: &str) -> Result<Client> {
     let mut client = cluster.create_database(database)?;
     for (table, pk_field) in TABLES {
-        client
-            .execute("select sync_register_table($1, $2, patches => true)", &[&table, &pk_field])?;
+        let sql = "select sync_register_table($1, $2, patches => true, scope_field => $3)";
+        client.execute(sql, &[&table, &pk_field, &scope_field(table)])?;
     }
     client.batch_execute(&format!(
         "alter database {database} set sync_ext.max_ops_per_push = {};

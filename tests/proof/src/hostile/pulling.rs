@@ -7,11 +7,12 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use serde_json::Value;
 use sync_ext_harness::replies::ExchangeReply;
-use sync_ext_model::{Pull, Pulled, Refusal, reply};
+use sync_ext_model::{Pull, Pulled, Refusal, Scopes, reply};
 use uuid::Uuid;
 
 use super::arguments::{
-    Kept, Tables, filter, forged_proof, limit, names, number, tables, workspace,
+    Kept, Tables, filter, forged_proof, is_scoped_proof, limit, names, number, scopes, tables,
+    workspace,
 };
 use super::calls::{ask, ask_like, refused, unless_nul};
 use super::generate::keep;
@@ -26,6 +27,7 @@ struct Asked {
     limit: Option<i32>,
     tables: Tables,
     latest: Option<bool>,
+    scopes: Tables,
     proof: Option<String>,
 }
 
@@ -36,13 +38,19 @@ impl Asked {
         let proof = match random.random_range(0..5) {
             0 => Some(value::text(random)),
             1..=2 => kept.altered(random),
+            3 => kept.proofs.choose(random).cloned(),
             _ => None,
         };
-        Asked { workspace, cursor, limit: limit(random), tables, latest, proof }
+        let proof = proof.filter(|it| !is_scoped_proof(it) || kept.all.proof(it).is_some());
+        let scopes = scopes(random);
+        Asked { workspace, cursor, limit: limit(random), tables, latest, scopes, proof }
     }
 
     fn texts(&self) -> impl Iterator<Item = Option<&str>> {
-        [self.workspace.as_deref(), self.proof.as_deref()].into_iter().chain(names(&self.tables))
+        [self.workspace.as_deref(), self.proof.as_deref()]
+            .into_iter()
+            .chain(names(&self.tables))
+            .chain(names(&self.scopes))
     }
 
     /// For the model; an error if the proof is no token.
@@ -61,7 +69,7 @@ impl Asked {
             limit: self.limit.map(i64::from),
             filter: filter(&self.tables),
             latest: self.latest == Some(true),
-            scopes: None,
+            scopes: Scopes::of_argument(self.scopes.as_deref())?,
             proof,
         })
     }
@@ -86,9 +94,10 @@ pub fn pull(pusher: &mut Pusher, kept: &mut Kept, random: &mut StdRng) -> Result
         let pull = asked.pull(kept)?;
         pusher.model.pull(&pull).map(|pulled| (pull, pulled))
     });
-    let Asked { workspace, cursor, limit, tables, latest, proof } = &asked;
-    let sql = "select sync_pull($1, $2, $3, $4, $5, $6)::text";
-    let arguments: [&(dyn ToSql + Sync); 6] = [workspace, cursor, limit, tables, latest, proof];
+    let Asked { workspace, cursor, limit, tables, latest, scopes, proof } = &asked;
+    let sql = "select sync_pull($1, $2, $3, $4, $5, $6, $7)::text";
+    let arguments: [&(dyn ToSql + Sync); 7] =
+        [workspace, cursor, limit, tables, latest, proof, scopes];
     match (ask_like(pusher, sql, &arguments, &expected)?, expected) {
         (Some(reply), Ok((pull, pulled))) => check(&pull, reply, &pulled, kept, random),
         _ => Ok(()),
@@ -129,10 +138,10 @@ pub fn exchange(
             model.exchange(device, ops.as_deref().unwrap_or("null"), &pull, (at, at))?;
         Ok((pull, exchanged))
     });
-    let Asked { workspace, cursor, limit, tables, latest, proof } = &asked;
-    let sql = "select sync_exchange($1, $2, $3, $4::text::json, $5, $6, $7, $8)::text";
-    let arguments: [&(dyn ToSql + Sync); 8] =
-        [workspace, &device, cursor, &ops, limit, tables, latest, proof];
+    let Asked { workspace, cursor, limit, tables, latest, scopes, proof } = &asked;
+    let sql = "select sync_exchange($1, $2, $3, $4::text::json, $5, $6, $7, $8, $9)::text";
+    let arguments: [&(dyn ToSql + Sync); 9] =
+        [workspace, &device, cursor, &ops, limit, tables, latest, proof, scopes];
     let code = expected.as_ref().err().map(|refusal| refusal.code);
     let reply = ask(pusher, sql, &arguments, code)?;
     tally.add("exchanges", 1);

@@ -12,7 +12,7 @@ use sync_ext_model::{Outcome, Server, Settings};
 
 use super::allowed;
 use super::calls::refused;
-use super::generate::{Batch, TABLES};
+use super::generate::{Batch, TABLES, scope_field};
 use super::{MAX_DEPTH, MAX_OPS, MAX_PAYLOAD};
 use crate::common::rows::{self, check_reply};
 use crate::common::tally::Tally;
@@ -46,7 +46,8 @@ impl Pusher {
         };
         let mut model = Server { settings, ..Server::default() };
         for (table, pk_field) in TABLES {
-            ensure!(model.register(None, table, pk_field, None, true).is_ok(), "{table:?}");
+            let fields = (pk_field, None, scope_field(table));
+            ensure!(model.register_scoped(None, table, fields, true).is_ok(), "{table:?}");
         }
         Ok(Pusher {
             as_bytes: client

@@ -180,3 +180,16 @@ pub fn text(random: &mut StdRng) -> String {
         _ => pieces(random, 4),
     }
 }
+
+/// A scope as JSON, or almost one.
+pub fn scope(random: &mut StdRng) -> String {
+    match random.random_range(0..12) {
+        0 => "null".to_owned(),
+        1 => "\"\\u0000\"".to_owned(),
+        2 => "\"\\ud800\"".to_owned(),
+        3 => format!("\"{}\"", "a".repeat(random.random_range(255..258))),
+        4 => "\"\\u0061\"".to_owned(),
+        5 => "7".to_owned(),
+        at => format!("\"{}\"", ["", "a", "a", "b", "b", "é"][at - 6]),
+    }
+}
