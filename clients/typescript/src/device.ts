@@ -111,7 +111,7 @@ export class Device {
     if (state && this.#deviceId) {
       const isOther = state.deviceId !== this.#deviceId
         && (state.isNext || state.workspace !== workspace || state.user !== user);
-      if (state.isClosed || isOther) throw new SyncError('LOGGED_OUT', 'the user has logged out');
+      if (state.isClosed || isOther) throw new SyncError('LOGGED_OUT', 'logged out');
       this.#deviceId = state.deviceId;
     }
     if (state && !state.isClosed) return state;

@@ -11,9 +11,8 @@ export function replacements(old: readonly Entry[], entries: readonly Entry[]): 
   for (const entry of entries) {
     const id = idOf(entry);
     const before = left.get(id);
-    if (!before) added.push(entry);
+    if (!left.delete(id)) added.push(entry);
     else if (before !== entry) places.push([id, entry]);
-    left.delete(id);
   }
   const last = old.at(-1);
   for (const entry of added) places.push([idOf(last && left.delete(idOf(last)) ? last : entry), entry]);
