@@ -26,7 +26,7 @@ export const BUGS: Bug[] = [
   { name: 'a_snapshot_below_the_cursor_counts_for_nothing', file: 'device.ts', text: ' || state.historyLost) {', by: ') {' },
   { name: 'what_a_snapshot_lacks_stays', file: 'device.ts', text: 'inParts([...left])', by: 'inParts<Key>([])' },
   { name: 'a_page_token_is_kept_for_ever', file: 'device.ts', text: 'if (!isOver) throw error;', by: 'throw error;' },
-  { name: 'a_snapshot_is_stored_page_by_page', file: 'device.ts', text: 'if (snapshot.isWhole) {', by: 'if (snapshot.pages > 0) {' },
+  { name: 'a_snapshot_is_stored_page_by_page', file: 'device.ts', text: 'isWhole = nextPageToken === null', by: 'isWhole = true' },
   { name: 'streams_tell_what_is_stored', file: 'device.ts', text: 'goesOn && reply.nextCursor > state.cursor', by: 'goesOn' },
   { name: 'streams_from_before_a_snapshot_go_on', file: 'device.ts', text: ' || state.generation !== opened.generation', by: '' },
   { name: 'rows_from_before_are_not_pushed', file: 'device.ts', text: 'for (const table of added) await', by: 'for (const table of [] as string[]) await' },

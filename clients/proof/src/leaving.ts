@@ -1,5 +1,5 @@
 import type { PushResult } from '../../typescript/src/index.ts';
-import { type Key, type Stored, keyOf, news } from './watch.ts';
+import { type Key, type Stored, keyOf, news } from './stored.ts';
 import { NOTHING, type Pending, holds, same, seen } from './view.ts';
 
 export interface Leaving {
