@@ -40,7 +40,12 @@ export const BUGS: Bug[] = [
     text: 'synced || (this.#inRow.has(key) && !isRow)',
     by: 'synced',
   },
-  { name: 'a_capture_reads_after_the_write', file: 'store/dexie.ts', text: 'keys.length === 0 || keys.length > FEW', by: 'true' },
+  {
+    name: 'a_capture_reads_after_the_write',
+    file: 'store/dexie.ts',
+    text: 'record(response, state.result, known()));',
+    by: 'all([tx.state(), tx.known(unique)]).then(([state, known]) => record(response, state, known)));',
+  },
   { name: 'waiting_patches_are_dropped', file: 'rules/answer.ts', text: '(hasBase ? left : dropped)', by: 'dropped' },
   { name: 'waiting_patches_wait_for_ever', file: 'rules/answer.ts', text: '} else if (entry.waits) {', by: '} else if (false) {' },
   { name: 'hlcs_go_back_with_the_system_clock', file: 'rules/author.ts', text: 'if (now > millis)', by: 'if (now)' },
