@@ -23,7 +23,7 @@ pub const STORED_LOG: &str =
 /// The other rows.
 pub const STORED_REST: &str =
     "select format('%s workspace %s %s %s epoch %s', workspace_id, head, horizon,
-            gc_through, scope_epoch)
+            gc_through, scope_epoch > 0)
        from sync_ext.workspace
      union all select format('%s record %s %s %s %s %s %s %s owner <%s> scope %s', w.workspace_id,
             r.table_name, r.pk, r.server_version, r.clock, r.hlc, r.op_id, r.deleted, r.owner, to_json(r.scope))
@@ -62,7 +62,7 @@ impl Server {
             let (head, horizon, through) = (state.head, state.horizon, state.gc_through);
             lines.push(format!(
                 "{name} workspace {head} {horizon} {through} epoch {}",
-                state.scope_epoch
+                flag(state.scope_epoch > 0)
             ));
             lines.extend(state.log_lines(name, 0, has_times));
             for ((table, pk), record) in &state.records {

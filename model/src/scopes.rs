@@ -121,11 +121,15 @@ impl Server {
         if field.as_deref() == Some(pk_field) {
             return Err(invalid("scope_field is taken"));
         }
-        let has_records = |state: &Workspace| state.records.keys().any(|key| key.0 == table);
-        if field != known && self.workspaces.values().any(has_records) {
+        if field != known && self.has_records(table) {
             return Err(refusal("55000", "table has records"));
         }
         Ok(field)
+    }
+
+    pub(crate) fn has_records(&self, table: &str) -> bool {
+        let has = |state: &Workspace| state.records.keys().any(|key| key.0 == table);
+        self.workspaces.values().any(has)
     }
 
     pub fn set_scope_field(

@@ -96,8 +96,11 @@ pub fn set_scope_field(
     let Some((id, key)) = next else { return Ok(None) };
     if let Locked::Row(mut locked) = workspace::lock(&id, Wait::Block)? {
         let key = locked.workspace.key;
-        let has_records = store::registry::bring_to_scopes(key, table_name, field)?;
-        locked.workspace.scope_epoch += i64::from(has_records);
+        if store::registry::bring_to_scopes(key, table_name, field)? {
+            // By the clock: a mere count would come again after a restore, with other scopes.
+            let next = locked.workspace.scope_epoch + 1;
+            locked.workspace.scope_epoch = store::server::now().max(next);
+        }
         let progress = locked.workspace.progress;
         // Without records too: a transaction that still sees the old registry must not push.
         locked.save(progress)?;

@@ -37,6 +37,22 @@ fn another_scope_field_makes_every_reader_begin_again() {
     assert_eq!(has(&device), ["y"]);
 }
 
+/// Also where nothing else was pushed, so that history is the same.
+#[test]
+fn a_scope_field_that_a_restore_took_back_is_not_taken_for_the_next_one() {
+    let mut stage = stage();
+    push(&mut stage.admin, "w", &[op(1, "x", 1, "put", r#"{"in":"a","at":"b","by":"a"}"#)]);
+    stage.admin.batch_execute("create table backup as table sync_ext.workspace").unwrap();
+    stage.admin.batch_execute(BY_AT).unwrap();
+    let mut device = up_to_date(&["b"], &mut stage.admin);
+    assert_eq!(has(&device), ["x"]);
+    let restore = "update sync_ext.workspace as w set scope_epoch = b.scope_epoch from backup as b";
+    stage.admin.batch_execute(restore).unwrap();
+    stage.admin.batch_execute("call sync_set_scope_field('notes', 'by')").unwrap();
+    device.pull(&mut stage.admin, 100, false).unwrap();
+    assert_eq!(has(&device), [""; 0]);
+}
+
 #[test]
 fn another_scope_field_ends_a_snapshot_between_its_pages() {
     let mut stage = stage();

@@ -96,7 +96,7 @@ fn a_record_whose_table_has_no_scope_field_any_more_has_not_left() {
     let mut stage = stage();
     push(&mut stage.admin, "w", &[put_in("a", 1, "x", 1), put_in("b", 2, "x", 2)]);
     assert_eq!(changes(&mut stage.admin, 1, "a", true), [told(2, "leave")]);
-    let without = "select sync_unregister_table('notes'), sync_register_table('notes')";
+    let without = "select sync_ext.set_scope_field('notes', null, null)";
     stage.admin.batch_execute(without).unwrap();
     push(&mut stage.admin, "w", &[put_in("b", 3, "x", 3)]);
     assert_eq!(changes(&mut stage.admin, 1, "a", true), [told(3, "put")]);

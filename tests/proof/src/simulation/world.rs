@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use postgres::Client;
 use sync_ext_harness::cluster::Cluster;
 use sync_ext_harness::state;
+use sync_ext_harness::steps::outcome;
 use sync_ext_model::refusal::unexpected;
 use sync_ext_model::{Op, Server, Settings, Workspace};
 
@@ -37,9 +38,8 @@ pub struct World<'c> {
     /// All ops that were ever accepted, but for those that a restore lost.
     pub accepted: Accepted,
     pub backup: Option<(Server, Accepted)>,
-    /// The highest scope_epoch that each workspace has had. After a restore it must not come
-    /// again for another meaning of its scopes: no proof would tell.
-    pub epochs: BTreeMap<String, i64>,
+    /// How often a scope field was set, restores or not.
+    pub epochs: i64,
     pub tokens: Tokens,
     /// Seconds since the simulation's beginning, whole minutes.
     pub now: i64,
@@ -101,7 +101,7 @@ impl<'c> World<'c> {
             model: Server { settings, ..Server::default() },
             accepted: BTreeMap::new(),
             backup: None,
-            epochs: BTreeMap::new(),
+            epochs: 0,
             tokens: Tokens::default(),
             now: 0,
             // Three spans and more ago, or the device_ttl that makes a device
@@ -330,28 +330,34 @@ impl<'c> World<'c> {
     }
 
     fn unregister(&mut self, table: &'static str) -> Result<()> {
-        self.admin.execute("select sync_unregister_table($1)", &[&table])?;
-        self.model.unregister(None, table).map(drop).map_err(unexpected)
+        let expected =
+            self.model.unregister(None, table).map_err(|refusal| refusal.code.to_owned());
+        let sql = format!("select sync_unregister_table({})::text", quote(table));
+        let found = outcome(&mut self.admin, &sql);
+        ensure!(found.as_ref().err() == expected.as_ref().err(), "{sql}: {found:?}");
+        Ok(())
     }
 
     /// It waits for those that have pushed: only when there are none.
     fn set_scope_field(&mut self, table: &'static str, field: Option<&'static str>) -> Result<()> {
         let is_busy =
             |doing: &Doing| matches!(doing, Doing::Holding { .. } | Doing::Waiting { .. });
-        let would_repeat = self.model.workspaces.iter().any(|(name, state)| {
-            self.epochs.get(name).is_some_and(|highest| state.scope_epoch < *highest)
-        });
-        if self.doing.iter().any(is_busy) || would_repeat || !self.model.tables.contains_key(table)
-        {
+        if self.doing.iter().any(is_busy) || !self.model.tables.contains_key(table) {
             return Ok(());
         }
         self.tally.add("scope fields set", 1);
         let field_or_null = quote_or_null(field);
         let sql = format!("call sync_set_scope_field({}, {field_or_null})", quote(table));
         self.admin.batch_execute(&sql)?;
+        let before: Vec<i64> =
+            self.model.workspaces.values().map(|state| state.scope_epoch).collect();
         self.model.set_scope_field(None, table, field).map_err(unexpected)?;
-        for (name, state) in &self.model.workspaces {
-            self.epochs.insert(name.clone(), state.scope_epoch);
+        // No epoch comes again, not after a restore either.
+        self.epochs += 1;
+        for (state, before) in self.model.workspaces.values_mut().zip(before) {
+            if state.scope_epoch != before {
+                state.scope_epoch = self.epochs;
+            }
         }
         self.check_rows().context("after another scope field")
     }
