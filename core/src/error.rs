@@ -31,6 +31,8 @@ pub enum SyncError {
     ScopeFieldTaken,
     #[error("table has records")]
     ScopeFieldKept,
+    #[error("records of the table have scopes")]
+    ScopesLeft,
     #[error("invalid cursor")]
     Cursor { given: Option<i64> },
     #[error("invalid proof")]
@@ -182,6 +184,7 @@ impl SyncError {
             SyncError::LastOwner
             | SyncError::OwnerFieldKept
             | SyncError::ScopeFieldKept
+            | SyncError::ScopesLeft
             | SyncError::MembersElsewhere
             | SyncError::WorkspaceClosed
             | SyncError::NotAsInstalled { .. }
@@ -217,6 +220,9 @@ impl SyncError {
             SyncError::ScopeFieldTaken => "It must not be the pk_field.".to_owned(),
             SyncError::ScopeFieldKept => {
                 "Their scopes would not be those of the new field.".to_owned()
+            }
+            SyncError::ScopesLeft => {
+                "Devices that follow some of them would not be told of the others.".to_owned()
             }
             SyncError::Cursor { given: cursor } => given(cursor),
             SyncError::AcknowledgedVersion { given: version } => given(version),
@@ -310,7 +316,7 @@ impl SyncError {
             SyncError::Cursor { .. } => "Pass 0 at first, then the nextCursor of the last pull.",
             SyncError::Proof => "Pass the proof of the last pull or snapshot unchanged, or NULL.",
             SyncError::PageToken => {
-                "Pass the nextPageToken of the last page unchanged, with the same workspace and tables."
+                "Pass the nextPageToken of the last page unchanged, with the same workspace, tables and scopes."
             }
             SyncError::AcknowledgedVersion { .. } => {
                 "Pass the nextCursor of the last pull that was applied."
@@ -339,7 +345,10 @@ impl SyncError {
             SyncError::OwnerFieldKept => {
                 "Pass the owner_field, or remove it with sync_unregister_table first."
             }
-            SyncError::ScopeFieldKept => "CALL sync_set_scope_field.",
+            SyncError::ScopeFieldKept => {
+                "Register it without scope_field, then CALL sync_set_scope_field."
+            }
+            SyncError::ScopesLeft => "CALL sync_set_scope_field(table_name, NULL) first.",
             SyncError::LastOwner => "Make somebody else an owner first.",
             SyncError::ValidationGone { .. } => {
                 "Register the table again, with another function or none."

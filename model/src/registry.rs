@@ -53,6 +53,10 @@ impl Server {
 
     pub fn unregister(&mut self, user: Option<&str>, table: &str) -> Outcome {
         trusted_only(user)?;
+        let is_scoped = self.tables.get(table).is_some_and(|known| known.scope_field.is_some());
+        if is_scoped && self.has_records(table) {
+            return Err(refusal("55000", "table has scopes"));
+        }
         self.tables.remove(table);
         Ok(Value::Null)
     }

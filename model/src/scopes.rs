@@ -105,6 +105,11 @@ impl Server {
         scopes.map(|scopes| (scopes.clone(), epoch))
     }
 
+    pub(crate) fn has_records(&self, table: &str) -> bool {
+        let of_table = |state: &Workspace| state.records.keys().any(|key| key.0 == table);
+        self.workspaces.values().any(of_table)
+    }
+
     /// Of a table that is registered: NULL leaves it as it is.
     pub(crate) fn choose_scope_field(
         &self,
@@ -121,8 +126,7 @@ impl Server {
         if field.as_deref() == Some(pk_field) {
             return Err(invalid("scope_field is taken"));
         }
-        let has_records = |state: &Workspace| state.records.keys().any(|key| key.0 == table);
-        if field != known && self.workspaces.values().any(has_records) {
+        if field != known && self.has_records(table) {
             return Err(refusal("55000", "table has records"));
         }
         Ok(field)

@@ -17,6 +17,7 @@ use super::shape::{ColumnType, IndexShape, Shape};
 use super::validation::Validation;
 use sync_ext_core::error::SyncError;
 use sync_ext_core::rules::admission::SyncedTable;
+use sync_ext_core::rules::attach_error::AttachError;
 use sync_ext_core::wire::fields::text_members;
 
 pub(super) static TABLE: Shape = Shape {
@@ -230,12 +231,31 @@ pub fn choose_scope_field(table_name: &str, field: Option<&str>) -> Result<()> {
     }
     // A push that is under way may be the first one.
     table.execute("lock table sync_ext.record in share mode", &[])?;
-    let sql = "select from sync_ext.workspace as w where exists (select from sync_ext.record as r \
-               where r.workspace_key = w.workspace_key and r.table_name = $1) limit 1";
-    if table.execute(sql, &[table_name.into()])? > 0 {
+    if has_records(&table, table_name)? {
         return Err(SyncError::ScopeFieldKept);
     }
     set_scope_field(table_name, field)
+}
+
+fn has_records(table: &Table, table_name: &str) -> Result<bool> {
+    let sql = "select from sync_ext.workspace as w where exists (select from sync_ext.record as r \
+               where r.workspace_key = w.workspace_key and r.table_name = $1) limit 1";
+    Ok(table.execute(sql, &[table_name.into()])? > 0)
+}
+
+/// An error if the table has records with scopes: without its scope field all of them would be
+/// inside every list, and nobody would be told.
+pub fn require_no_scopes(table_name: &str) -> Result<()> {
+    let table = Table::open(&TABLE, Access::Write)?;
+    if !table.has(column::SCOPE_FIELD - 1) {
+        return Ok(());
+    }
+    let sql = "select from sync_ext.synced_table where table_name = $1 and scope_field is not null";
+    let is_scoped = table.execute(sql, &[table_name.into()])? > 0;
+    if is_scoped && has_records(&table, table_name)? {
+        return Err(SyncError::ScopesLeft);
+    }
+    Ok(())
 }
 
 /// An error if the scope field of the table has become its pk field.
@@ -254,6 +274,18 @@ pub fn set_scope_field(table_name: &str, field: Option<&str>) -> Result<()> {
     let table = Table::open(&TABLE, Access::Write)?;
     if !table.has(column::SCOPE_FIELD - 1) {
         return Err(without_scopes());
+    }
+    let sql = "select from sync_ext.synced_table as s \
+               where s.table_name = $1 and s.relation is not null and $2 is not null \
+                 and not exists (select from pg_catalog.json_each_text(s.fields) as f \
+                   join pg_catalog.pg_attribute as a \
+                     on a.attrelid = s.relation and a.attname = f.value \
+                   join pg_catalog.pg_type as t on t.oid = a.atttypid \
+                   where f.key = $2 \
+                     and (t.typcategory = 'E' or t.typname in ('text', 'varchar', 'uuid')))";
+    if let (Some(name), true) = (field, table.execute(sql, &[table_name.into(), field.into()])? > 0)
+    {
+        return Err(AttachError::ScopeType { column: format!("It is the field \"{name}\"") }.into());
     }
     let sql = "update sync_ext.synced_table set scope_field = $2 where table_name = $1";
     if table.execute(sql, &[table_name.into(), field.into()])? == 0 {

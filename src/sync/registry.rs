@@ -121,6 +121,7 @@ pub fn unregister(table_name: Option<&str>) -> Result<()> {
     Caller::require_trusted()?;
     match table_name {
         Some(table_name) => {
+            store::registry::require_no_scopes(table_name)?;
             attach::release(table_name)?;
             store::registry::unregister(table_name)
         }

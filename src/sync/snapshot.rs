@@ -115,10 +115,10 @@ fn state_of(
     let list = proof.map(|read| read.following.map(|following| following.list));
     let why = if have.is_some() && scopes.is_none() {
         "With have, scopes must be given."
-    } else if list.is_some_and(|list| list != have.map(|have| Following::of(have, 0).list)) {
-        "The proof is not one of this list."
     } else if proof.is_some() && have.is_none() {
         "With proof, have must be given."
+    } else if list.is_some_and(|list| list != have.map(|have| Following::of(have, 0).list)) {
+        "The proof is not one of this list."
     } else {
         return Ok(proof);
     };
@@ -204,7 +204,7 @@ fn fill(
                         range = records.of_tables_after(&table, view);
                         continue;
                     }
-                    // It had a scope when its table was unregistered.
+                    // The scope field of its table is being taken away.
                     if record.scope().is_some() {
                         continue;
                     }

@@ -63,7 +63,9 @@ impl CaptureError {
                 format!("The statement gives record {pk} of table \"{table}\" to another user.")
             }
             CaptureError::Scope { table, pk } => {
-                format!("In record {pk} of table \"{table}\" it has more than 256 bytes.")
+                format!(
+                    "In record {pk} of table \"{table}\" it must be a text of at most 256 bytes."
+                )
             }
             CaptureError::TooManyRows { max } => {
                 format!("sync_ext.max_captured_rows allows {max}.")

@@ -211,7 +211,7 @@ impl Push<'_> {
         let next = self.next_version()?;
         let touched = &mut self.touched[record];
         let field = allowed.scope_field.as_deref();
-        // The scope may be the owner that is filled in.
+        // The owner may be the scope.
         let said = match &filled {
             Some(Detail::Filled { payload, .. }) => &scope_said(Some(payload), field),
             _ => &allowed.said.scope,
