@@ -105,6 +105,11 @@ impl Server {
         scopes.map(|scopes| (scopes.clone(), epoch))
     }
 
+    pub(crate) fn has_records(&self, table: &str) -> bool {
+        let of_table = |state: &Workspace| state.records.keys().any(|key| key.0 == table);
+        self.workspaces.values().any(of_table)
+    }
+
     /// Of a table that is registered: NULL leaves it as it is.
     pub(crate) fn choose_scope_field(
         &self,

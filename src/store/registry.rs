@@ -251,11 +251,14 @@ pub fn require_no_scopes(table_name: &str) -> Result<()> {
         return Ok(());
     }
     let sql = "select from sync_ext.synced_table where table_name = $1 and scope_field is not null";
-    let is_scoped = table.execute(sql, &[table_name.into()])? > 0;
-    if is_scoped && has_records(&table, table_name)? {
-        return Err(SyncError::ScopesLeft);
+    if table.execute(sql, &[table_name.into()])? == 0 {
+        return Ok(());
     }
-    Ok(())
+    table.execute("lock table sync_ext.record in share mode", &[])?;
+    match has_records(&table, table_name)? {
+        true => Err(SyncError::ScopesLeft),
+        false => Ok(()),
+    }
 }
 
 /// An error if the scope field of the table has become its pk field.

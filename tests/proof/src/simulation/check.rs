@@ -44,7 +44,29 @@ impl World<'_> {
             self.tally.add("ops merged before they were sent", peer.squashed);
             self.tally.add("patches whose base was nowhere", peer.device.baseless);
         }
+        self.check_scopes()?;
         self.check_winners()
+    }
+
+    /// A live record is in the scope that its payload names, whoever wrote it and whenever the
+    /// field was chosen.
+    fn check_scopes(&self) -> Result<()> {
+        for state in self.model.workspaces.values() {
+            for (key, record) in state.records.iter().filter(|(_, record)| !record.is_deleted) {
+                let Some(field) = self.model.tables[&key.0].scope_field.as_deref() else {
+                    continue;
+                };
+                let payload = state.winner(record).and_then(Entry::record).unwrap_or_default();
+                let payload: Value = serde_json::from_str(payload)?;
+                let scope = payload[field].as_str().unwrap_or_default();
+                ensure!(
+                    record.scope.as_deref() == Some(scope),
+                    "{key:?} {payload} is in {:?}",
+                    record.scope
+                );
+            }
+        }
+        Ok(())
     }
 
     fn drain(&mut self, number: usize) -> Result<()> {
