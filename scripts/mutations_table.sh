@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Prints tests/mutations/README.md as the headers of the patches have it;
-# --check fails if the file says anything else.
+# --check fails if the file says anything else, or a patch does not fit the sources.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -26,6 +26,10 @@ TEXT
 if [ "${1:-}" = --check ]; then
   table | cmp -s - tests/mutations/README.md ||
     { echo 'error: tests/mutations/README.md is out of date: make mutations-table' >&2; exit 1; }
+  for patch in tests/mutations/*/*.patch; do
+    patch --dry-run --silent --force -p1 --fuzz=0 <"$patch" >/dev/null ||
+      { echo "error: $patch does not fit the sources" >&2; exit 1; }
+  done
 else
   table
 fi
