@@ -167,6 +167,12 @@ export class Backend {
     for (const user of users) await this.setRole(workspace, user, 'editor');
   }
 
+  /** Somebody writes these by SQL. */
+  async put(workspace: string, table: string, pks: string[], value: number): Promise<void> {
+    const put = `select sync_put($1, $2, pk, json_build_object('id', pk, 'a', $4::int)) from unnest($3::text[]) pk`;
+    await this.query(put, [workspace, table, pks, value]);
+  }
+
   async dropWorkspace(workspace: string): Promise<void> {
     await this.query('delete from lists where workspace_id = $1', [workspace]);
     await this.query('select sync_drop_workspace($1)', [workspace]);
@@ -177,13 +183,17 @@ export class Backend {
     else await this.query('select sync_set_member($1, $2, $3)', [workspace, user, role]);
   }
 
-  /** Purges all that nobody needs, and who of these devices was away for long does not count. */
-  async purge(workspace: string, sleepers: string[]): Promise<number> {
+  /** All of the log is old enough to be purged. */
+  async age(workspace: string): Promise<void> {
     const aged = `
       update sync_ext.change_log c set created_at = c.created_at - interval '40 days'
         from sync_ext.workspace w
         where w.workspace_id = $1 and c.workspace_key = w.workspace_key and c.created_at > now() - interval '1 day'`;
     await this.query(aged, [workspace]);
+  }
+
+  /** Purges what is old and nobody needs, and who of these devices was away for long does not count. */
+  async purge(workspace: string, sleepers: string[]): Promise<number> {
     const asleep = `update sync_ext.device_cursor set updated_at = now() - interval '100 days' where device_id = any ($1)`;
     await this.query(asleep, [sleepers]);
     const [row] = await this.query<{ gc: { changesDeleted: number; tombstonesDeleted: number } }>(

@@ -10,10 +10,10 @@ import type { World } from './world.ts';
 /** When histories begin. */
 const BEGINNING = Date.UTC(2026, 0, 1);
 /** In no locale's order but that of bytes, one beyond the units of UTF-16. */
-const PKS = ['a', 'B', 'é', '𝒳'];
+export const PKS = ['a', 'B', 'é', '𝒳'];
 
-/** The tables of each version of the app's database. */
-export const VERSIONS = [TABLES.filter((name) => name !== 'cards'), TABLES];
+/** The tables that each version of the app has synced. The first one keeps cards for itself. */
+const SYNCED = [TABLES.filter((name) => name !== 'cards'), TABLES];
 
 interface Page {
   tab: Tab;
@@ -51,7 +51,7 @@ export class Client implements Peer {
   }
 
   get tables(): string[] {
-    return VERSIONS[this.version - 1]!;
+    return SYNCED[this.version - 1]!;
   }
 
   /** The fields of a table that its app shows; undefined: all. */
@@ -77,7 +77,7 @@ export class Client implements Peer {
       pageLimit: setup.pageLimit,
       ...(setup.isFiltered && { filter: this.tables }),
     };
-    return { sync, versions: VERSIONS.slice(0, this.version) };
+    return { sync, tables: TABLES, version: this.version };
   }
 
   open(number: number): void {
@@ -125,12 +125,8 @@ export class Client implements Peer {
   edit(number: number, edit: Edit): void {
     const page = this.page(number);
     if (!page) return;
-    const writes = edit.writes.map((write) => ({
-      ...write,
-      table: this.tables.includes(write.table) ? write.table : 'notes',
-    }));
     const rowOf = (write: Write) => this.rowOf(write);
-    this.#world.expect(page.app.edit({ ...edit, writes }, rowOf), page.tab);
+    this.#world.expect(page.app.edit(edit, rowOf), page.tab);
   }
 
   rowOf({ kind, table, pk, fields, value }: Write): Row {

@@ -33,7 +33,9 @@ export type Resolution = 'keepMine' | 'keepTheirs' | 'merge';
 export type Call = 'push' | 'pull' | 'snapshot' | 'cursor' | 'live' | 'any';
 export type FaultKind =
   | 'lostRequest' | 'lostReply' | 'slowRequest' | 'slowReply' | 'twice'
-  | 'unavailable' | 'badGateway' | 'unauthorized' | 'cut';
+  | 'unavailable' | 'badGateway' | 'unauthorized' | 'cut'
+  /** All that may be purged is, past what the reply tells of. */
+  | 'purge';
 
 export interface Fault {
   kind: FaultKind;
@@ -81,6 +83,8 @@ export interface ClientSetup {
 
 export interface History {
   seed: number;
+  /** There are records before anybody comes. */
+  isFilled: boolean;
   clients: ClientSetup[];
   steps: Step[];
 }
@@ -91,8 +95,9 @@ export function historyOf(seed: number, length: number): History {
   const random = new Random(seed);
   const clients = Array.from({ length: random.between(3, 5) }, () => clientOf(random));
   const temper = temperOf(random);
+  const isFilled = random.chance(0.3);
   const steps = Array.from({ length }, () => ({ wait: waitOf(random), action: actionOf(random, temper) }));
-  return { seed, clients, steps };
+  return { seed, isFilled, clients, steps };
 }
 
 function clientOf(random: Random): ClientSetup {
@@ -142,7 +147,7 @@ function temperOf(random: Random): Temper {
       [often(0.5, 4), 'cutStreams'],
       [often(0.4, 3), 'wrongClock'],
       [often(0.2, 2), 'evict'],
-      [often(0.3, 2), 'upgrade'],
+      [often(0.4, 4), 'upgrade'],
       [often(0.25, 3), 'role'],
       [often(0.4, 5), 'purge'],
       [often(0.1, 2), 'killServer'],
@@ -192,7 +197,7 @@ function actionOf(random: Random, temper: Temper): Action {
     case 'role':
       return { kind, client, role: random.pick(['viewer', 'none']), time: random.between(10, 20_000) };
     case 'purge':
-      return { kind, sleepers: random.below(32) };
+      return { kind, sleepers: random.chance(0.5) ? 31 : random.below(32) };
     case 'killServer':
     case 'killGateway':
       return { kind, time: random.pick([0, 500, 10_000]) };
@@ -232,12 +237,15 @@ function writeOf(random: Random, { tables, crowd }: Temper): Write {
 }
 
 function faultOf(random: Random): Fault {
+  const kind = random.weighted<FaultKind>([
+    [3, 'lostRequest'], [5, 'lostReply'], [2, 'slowRequest'], [4, 'slowReply'], [2, 'twice'],
+    [1, 'unavailable'], [1, 'badGateway'], [1, 'unauthorized'], [1, 'cut'], [4, 'purge'],
+  ]);
   return {
-    kind: random.weighted<FaultKind>([
-      [3, 'lostRequest'], [5, 'lostReply'], [2, 'slowRequest'], [4, 'slowReply'], [2, 'twice'],
-      [1, 'unavailable'], [1, 'badGateway'], [1, 'unauthorized'], [1, 'cut'],
-    ]),
-    on: random.weighted<Call>([[5, 'push'], [4, 'pull'], [1, 'snapshot'], [1, 'cursor'], [1, 'live'], [4, 'any']]),
+    kind,
+    on: random.weighted<Call>(kind === 'purge'
+      ? [[3, 'snapshot'], [1, 'pull']]
+      : [[5, 'push'], [4, 'pull'], [1, 'snapshot'], [1, 'cursor'], [1, 'live'], [4, 'any']]),
     delay: random.pick([50, 500, 3000, 20_000, 70_000]),
     isSilent: random.chance(0.3),
   };

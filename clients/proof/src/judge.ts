@@ -1,7 +1,8 @@
 import type { Payload } from '../../typescript/src/index.ts';
 import { DATABASE } from './names.ts';
+import { keyOf } from './stored.ts';
 import { order, same } from './view.ts';
-import { isRowOf, keyOf } from './watch.ts';
+import { isRowOf } from './watch.ts';
 import type { World } from './world.ts';
 
 /** What must be true when all is quiet: every device shows what the server has, and no edit is

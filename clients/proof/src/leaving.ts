@@ -1,6 +1,6 @@
 import type { PushResult } from '../../typescript/src/index.ts';
-import { type Key, type Stored, keyOf, news } from './watch.ts';
-import { NOTHING, type Pending, holds, same, seen } from './view.ts';
+import { type Key, type Stored, keyOf, news } from './stored.ts';
+import { type Known, NOTHING, type Pending, holds, order, same, seen } from './view.ts';
 
 export interface Leaving {
   entry: Pending;
@@ -32,8 +32,17 @@ export function classify(leaving: Leaving): Reason | undefined {
     if (holds(known, entry.op)) return 'held';
     if (passed) return 'passed';
   }
-  if (results.some(({ success, retry }) => !success && !retry) && isTold) return 'refused';
+  const refusals = results.filter(({ success, retry }) => !success && !retry);
+  const isMissing = refusals.every(({ errorCode }) => errorCode === 'BASE_MISSING');
+  if (refusals.length > 0 && isTold && !(isMissing && hasBase(leaving, known))) return 'refused';
   return results.some((result) => isMoot(leaving, result)) ? 'moot' : undefined;
+}
+
+/** Whether what a patch edits is here: the server may have it now, or will. */
+function hasBase({ entry, key, now }: Leaving, { register }: Known): boolean {
+  const { base } = entry.op;
+  return order(register, base) === 0
+    || now.pending.some(({ op }) => keyOf(op) === key && op.operation === 'put' && order(op.stamp, base) === 0);
 }
 
 /** Whether an op was refused because somebody else had done the same. */

@@ -36,7 +36,7 @@ export interface Listener<P extends Peer> {
   /** The server has sent an event of a stream. */
   arrived(event: string, data: string): void;
   /** It reaches the tab. */
-  event(peer: P, event: string, data: string): void;
+  event(peer: P, request: Request, event: string, data: string): void;
 }
 
 /** The newest version that a stream has brought, and should. */
@@ -62,6 +62,8 @@ export class Network<P extends Peer> implements Outside {
   time!: Time;
   /** Where the gateway is, if it runs. */
   url: () => string | undefined = () => undefined;
+  /** Purges all that the server has not to keep. */
+  purge: () => Promise<void> = async () => {};
 
   constructor(listener: Listener<P>, following: Following) {
     this.#listener = listener;
@@ -157,6 +159,7 @@ export class Network<P extends Peer> implements Outside {
     if (request.name === 'live') return await this.#stream(peer, tab, request, signal);
 
     const answer = await this.#exchange(peer, request);
+    if (fault?.kind === 'purge') await this.outside(this.purge());
     if (fault?.kind === 'twice') {
       await this.time.after(this, Math.min(fault.delay, 3000));
       if (journey === this.#journey) void this.#exchange(peer, request).catch(() => {});
@@ -188,7 +191,8 @@ export class Network<P extends Peer> implements Outside {
     return { status: response.status, text: await response.text(), ...(retryAfter > 0 && { retryAfter }) };
   }
 
-  async #stream(peer: P, tab: Tab, { path }: Request, signal: AbortSignal): Promise<Response> {
+  async #stream(peer: P, tab: Tab, request: Request, signal: AbortSignal): Promise<Response> {
+    const { path } = request;
     const url = this.url();
     if (!url) throw failure('connection refused');
     const stream = new Stream(peer, tab, {
@@ -200,7 +204,7 @@ export class Network<P extends Peer> implements Outside {
         this.#changed();
       },
       deliver: (event, data) => {
-        if (!tab.isDead) this.#listener.event(peer, event, data);
+        if (!tab.isDead) this.#listener.event(peer, request, event, data);
       },
       ended: () => this.#streams.delete(stream),
     });

@@ -2,35 +2,15 @@
  * What must hold of each client at any time: looked at when a transaction of its database is
  * complete, and when it calls. It knows of the client no more than what it stores and sends.
  */
-import type { Conflict, Op, Payload, PushResult } from '../../typescript/src/index.ts';
-import type { State } from '../../typescript/src/store/store.ts';
+import type { Op, Payload, PushResult } from '../../typescript/src/index.ts';
 import type { Change, PullReply, PushReply, SnapshotItem, SnapshotReply } from '../../typescript/src/wire.ts';
 import type { Client } from './client.ts';
 import { classify } from './leaving.ts';
 import type { Answer, Listener, Request } from './network.ts';
 import { DATABASE } from './names.ts';
+import { EMPTY, type Key, type Stored, ageOf, byRecord, keyOf, news, placeOf, readStored } from './stored.ts';
 import type { Tally } from './tally.ts';
 import { type Known, NOTHING, type Pending, highestClock, order, same, seen } from './view.ts';
-
-export type Key = string;
-export const keyOf = ({ tableName, pk }: { tableName: string; pk: string }): Key => `${tableName}\0${pk}`;
-
-/** A client's database after a transaction. */
-export interface Stored {
-  state: State | undefined;
-  known: Map<Key, Known>;
-  pending: Pending[];
-  /** By id. */
-  conflicts: Map<string, Conflict>;
-}
-
-/** The conflicts about a record that a transaction has told, or told more of. */
-export function news(was: Stored, now: Stored, key: Key): Conflict[] {
-  return [...now.conflicts].filter(([id, conflict]) => keyOf(conflict) === key && was.conflicts.get(id) !== conflict)
-    .map(([, conflict]) => conflict);
-}
-
-const EMPTY: Stored = { state: undefined, known: new Map(), pending: [], conflicts: new Map() };
 
 /** An op that left an outbox because the server has it, as the client thinks, and nothing else
  * shows. */
@@ -52,11 +32,16 @@ export interface Taken {
 export class Told {
   last: Stored = EMPTY;
   readonly results = new Map<string, PushResult[]>();
-  readonly pages: PullReply[] = [];
+  readonly pages: (PullReply & { asked: string | undefined })[] = [];
   readonly snapshots: SnapshotReply[] = [];
   /** By device and record, the highest revision of an own op. */
   readonly highest = new Map<string, Op['stamp']>();
+  /** Calls since something last came of them. */
+  vain = 0;
 }
+
+/** So many calls in a row of which nothing comes never end. */
+const VAIN = 500;
 
 /** What a client may be told by an error. */
 const ERRORS = new Set([
@@ -78,6 +63,8 @@ export class Watch implements Listener<Client> {
   readonly #wired = new Map<string, string>();
   /** What the server told of a record at a version. */
   readonly #contents = new Map<string, Payload | null>();
+  /** Before or after which snapshot a call was made. */
+  readonly #asked = new WeakMap<Request, string>();
   readonly #tally: Tally;
   readonly #era: () => number;
   head = 0;
@@ -108,15 +95,19 @@ export class Watch implements Listener<Client> {
     if (!ERRORS.has(code)) this.fail(client, `the client says ${code}: ${message}`);
   }
 
-  sent(client: Client, { name, body, path }: Request): void {
+  sent(client: Client, request: Request): void {
+    const { name, body, path } = request;
     this.trace?.(`${client.user} > ${name} ${body ?? path}`);
-    const { last } = this.told(client);
+    const told = this.told(client);
+    const { last } = told;
+    if (++told.vain === VAIN) this.fail(client, `makes ${VAIN} calls of which nothing comes, the last a ${name}`);
     if (name === 'cursor') {
       const { version } = JSON.parse(body!) as { version: number };
       if (version > Math.max(last.state!.cursor, 0) && last.state!.generation === 0) {
         this.fail(client, `acknowledges ${version} above its cursor ${last.state!.cursor}`);
       }
     }
+    this.#asked.set(request, ageOf(last));
     if (name !== 'push') return;
     const ops = JSON.parse(body!) as Op[];
     this.#tally.add('pushes');
@@ -181,7 +172,8 @@ export class Watch implements Listener<Client> {
     this.#contents.set(id, kind === 'row' ? payload! : null);
   }
 
-  delivered(client: Client, { name, body }: Request, { status, text }: Answer): void {
+  delivered(client: Client, request: Request, { status, text }: Answer): void {
+    const { name, body } = request;
     this.trace?.(`${client.user} < ${name} ${status} ${text}`);
     const told = this.told(client);
     if (name === 'push') {
@@ -198,7 +190,7 @@ export class Watch implements Listener<Client> {
       }
     }
     if (status !== 200) return;
-    if (name === 'pull') this.#tell(told, JSON.parse(text) as PullReply);
+    if (name === 'pull') this.#tell(told, request, JSON.parse(text) as PullReply);
     if (name === 'snapshot') told.snapshots.push(JSON.parse(text) as SnapshotReply);
     if (name !== 'push') this.#tally.add(`${name}s`);
   }
@@ -207,15 +199,15 @@ export class Watch implements Listener<Client> {
     if (event !== 'refused') this.#keepPage(JSON.parse(data) as PullReply);
   }
 
-  event(client: Client, event: string, data: string): void {
+  event(client: Client, request: Request, event: string, data: string): void {
     this.trace?.(`${client.user} < ${event} ${data}`);
     this.#tally.add(`events ${event}`);
-    if (event !== 'refused') this.#tell(this.told(client), JSON.parse(data) as PullReply);
+    if (event !== 'refused') this.#tell(this.told(client), request, JSON.parse(data) as PullReply);
   }
 
-  #tell(told: Told, reply: PullReply): void {
+  #tell(told: Told, request: Request, reply: PullReply): void {
     if (reply.requiresSnapshot) this.#tally.add(`snapshots required ${reply.reason}`);
-    told.pages.push(reply);
+    told.pages.push({ ...reply, asked: this.#asked.get(request) });
   }
 
   /** A transaction of its database is complete. */
@@ -223,10 +215,11 @@ export class Watch implements Listener<Client> {
     this.#tally.add('transactions');
     const told = this.told(client);
     const was = told.last;
-    const now = this.read(client);
+    const now = readStored(client);
     told.last = now;
     this.trace?.(`${client.user} stores ${JSON.stringify({ state: now.state, pending: now.pending, known: [...now.known] })}`);
     const isOther = was.state?.deviceId !== now.state?.deviceId;
+    if (isOther || placeOf(was) !== placeOf(now)) told.vain = 0;
     this.#checkRows(client, now);
     this.#checkContents(client, now);
     const before = isOther ? EMPTY : was;
@@ -236,31 +229,6 @@ export class Watch implements Listener<Client> {
     this.#checkLeaving(client, told, was, now);
     for (const [id, { kind }] of now.conflicts) if (!was.conflicts.has(id)) this.#tally.add(`conflicts ${kind}`);
     if (was.state && was.state.generation !== now.state?.generation) this.#checkSwap(client, was, now);
-  }
-
-  read({ origin }: Client): Stored {
-    const known = new Map<Key, Known>();
-    const rows = new Map<string, Map<string, Payload>>();
-    type StoredSynced = Known & { key: Key; payload?: Payload | null };
-    const chunks = origin.read<{ values: StoredSynced[] }>(DATABASE, '_sync_synced');
-    for (const { key, ...synced } of [...chunks.values()].flatMap(({ values }) => values)) {
-      if (known.has(key)) throw new Error(`two are synced of ${key}`);
-      const [table, pk] = key.split('\0') as [string, string];
-      let payload: Payload | null | undefined = synced.payload;
-      if (payload === undefined) {
-        if (!rows.has(table)) rows.set(table, origin.read(DATABASE, table));
-        payload = rows.get(table)!.get(pk);
-      }
-      known.set(key, payload === undefined ? { ...NOTHING, clock: synced.clock } : { ...synced, payload, fields: synced.fields ?? {} });
-    }
-    const outbox = origin.read<{ values: Pending[] }>(DATABASE, '_sync_outbox');
-    return {
-      state: origin.read<State>(DATABASE, '_sync_state').get('state'),
-      known,
-      // The keys are numbers, read in their order.
-      pending: [...outbox.values()].flatMap(({ values }) => values),
-      conflicts: origin.read(DATABASE, '_sync_conflict'),
-    };
   }
 
   /** The app sees what is synced with the outbox over it. */
@@ -301,7 +269,7 @@ export class Watch implements Listener<Client> {
       for (const entry of entries) {
         const { op: { stamp } } = entry;
         const isNew = !before.has(stamp.opId);
-        if (isNew) this.#checkStamp(client, told, key, stamp, now);
+        if (isNew) this.#checkStamp(client, told, key, stamp, was, now);
         const clock = highestClock(now.known.get(key) ?? NOTHING, earlier);
         if (isNew && stamp.clock <= clock) this.fail(client, `makes an op of ${key} with the clock ${stamp.clock}, knowing ${clock}`);
         earlier.push(entry);
@@ -309,11 +277,13 @@ export class Watch implements Listener<Client> {
     }
   }
 
-  #checkStamp(client: Client, told: Told, key: Key, stamp: Op['stamp'], { state }: Stored): void {
+  #checkStamp(client: Client, told: Told, key: Key, stamp: Op['stamp'], was: Stored, { state }: Stored): void {
     this.#tally.add('ops made');
     if (this.#ops.has(stamp.opId)) this.fail(client, `makes two ops with the id ${stamp.opId}`);
     this.#ops.set(stamp.opId, client);
     if (stamp.deviceId !== state?.deviceId) this.fail(client, `makes an op of the device ${stamp.deviceId}`);
+    const left = was.state?.hlc;
+    if (left && stamp.hlc <= left) this.fail(client, `makes an op with ${stamp.hlc}, after one with ${left} has left`);
     const mine = `${stamp.deviceId}\0${key}`;
     const highest = told.highest.get(mine);
     if (highest && order(highest, stamp) >= 0 && highest.clock <= stamp.clock) {
@@ -335,13 +305,18 @@ export class Watch implements Listener<Client> {
         if (next < version) this.fail(client, `${key} goes back from ${version} to ${next}`);
       }
     }
+    // What was asked for before a snapshot says nothing after it.
+    const pages = told.pages.filter(({ asked }) => asked === ageOf(was));
+    if (!old.snapshot && state.snapshot && !isReset && !pages.some(({ requiresSnapshot }) => requiresSnapshot)) {
+      this.fail(client, 'begins a snapshot that nobody requires');
+    }
     if (isReset || (old.cursor === state.cursor && old.proof === state.proof)) return;
     if (isSwap) {
       const last = told.snapshots.some(({ highWatermark, proof }) => highWatermark === state.cursor && proof === state.proof);
       if (!last) this.fail(client, `takes the cursor ${state.cursor} from no snapshot`);
       return;
     }
-    const page = told.pages.findLast(({ nextCursor, proof }) => nextCursor === state.cursor && proof === state.proof);
+    const page = pages.findLast(({ nextCursor, proof }) => nextCursor === state.cursor && proof === state.proof);
     if (!page) return this.fail(client, `takes the cursor ${state.cursor} from no page`);
     for (const change of page.changes.filter(isTold)) {
       const version = now.known.get(keyOf(change))?.version ?? 0;
@@ -386,16 +361,6 @@ export class Watch implements Listener<Client> {
       else this.taken.push({ client, key, old, proof: now.state!.proof });
     }
   }
-}
-
-function byRecord(pending: readonly Pending[]): Map<Key, Pending[]> {
-  const byKey = new Map<Key, Pending[]>();
-  for (const entry of pending) {
-    const key = keyOf(entry.op);
-    if (byKey.has(key)) byKey.get(key)!.push(entry);
-    else byKey.set(key, [entry]);
-  }
-  return byKey;
 }
 
 /** Whether a change says what its record has become. */

@@ -1,7 +1,7 @@
 import type vm from 'node:vm';
 import { type Backend, type Logged } from './backend.ts';
 import type { Tab } from './browser.ts';
-import { Client, pkOf } from './client.ts';
+import { Client, PKS, pkOf } from './client.ts';
 import type { Action, History, Step } from './history.ts';
 import { judge } from './judge.ts';
 import { Network } from './network.ts';
@@ -44,6 +44,7 @@ export class World {
     this.watch = new Watch(this.tally, () => this.eras.length - 1);
     this.network = new Network(this.watch, { head: () => (this.#isServerUp && this.#exists ? this.watch.head : 0) });
     this.network.url = () => this.backend.url;
+    this.network.purge = () => this.#overtake();
     this.time = new Time(this.network);
     this.network.time = this.time;
     this.clients = history.clients.map((setup, i) => new Client(i, setup, this, program));
@@ -56,6 +57,11 @@ export class World {
   /** Plays the history, and judges how it ends. */
   async play(): Promise<void> {
     await this.backend.createWorkspace(this.workspace, this.clients.map(({ user }) => user));
+    if (this.history.isFilled) {
+      const pks = PKS.flatMap((pk) => [pk, `${pk}1`]);
+      await this.backend.put(this.workspace, 'notes', pks, 0);
+      this.watch.head = pks.length;
+    }
     try {
       for (const client of this.clients) client.pages.forEach((_, i) => client.open(i));
       for (const step of this.history.steps) {
@@ -219,10 +225,20 @@ export class World {
 
   async #purge(sleepers: number): Promise<void> {
     if (!this.#exists) return;
+    await this.backend.age(this.workspace);
+    // What comes now is too young to be purged.
     await this.note();
     const devices = this.clients.filter((_, i) => (sleepers >> i) % 2 === 1)
       .map((client) => this.watch.told(client).last.state?.deviceId ?? '');
     this.tally.add('entries purged', await this.backend.purge(this.workspace, devices));
+  }
+
+  /** Somebody writes what is purged at once, whoever has still to hear of it. */
+  async #overtake(): Promise<void> {
+    if (!this.#exists || !this.#isServerUp) return;
+    for (const value of [1, 2]) await this.backend.put(this.workspace, 'notes', [this.pkOf('notes', 0)], value);
+    this.watch.head = Math.max(this.watch.head, await this.backend.head(this.workspace));
+    await this.#purge(31);
   }
 
   async #killServer(time: number): Promise<void> {

@@ -58,6 +58,27 @@ describe('the storage', () => {
     expect(await rows(ann)).toEqual(await world.records(workspace));
   });
 
+  test('when the browser has removed it under two tabs begins anew in both', async ({ world, workspace }) => {
+    await world.fill(workspace, 3);
+    const tabs = [await world.tab('ann', workspace), await world.tab('ann', workspace)];
+    for (const tab of tabs) {
+      await hasStatus(tab, { phase: 'live', error: null });
+      await tab.page.evaluate(() => app.watch());
+    }
+    await (await world.browser('ann')).clear(world.front.url);
+    for (const [i, tab] of tabs.entries()) {
+      await put(tab, { id: `by tab ${i}`, title: 'nuts' });
+      await isPushed(tab);
+      await eventually(async () => (await world.records(workspace)).length, 4 + i);
+    }
+    const all = await world.records(workspace);
+    for (const tab of tabs) {
+      await hasStatus(tab, { phase: 'live', error: null, conflicts: 0 });
+      await eventually(() => tab.page.evaluate(() => app.seen.at(-1)!), all);
+    }
+    await eventually(() => world.front.streams('ann'), 1);
+  });
+
   test('gets the version of a new app, beside which the old one works on', async ({ world, workspace }) => {
     const old = await world.tab('ann', workspace);
     await put(old, { id: 'a', title: 'milk', done: true });

@@ -76,7 +76,7 @@ export class Device {
     const tables = Object.keys(fields);
     return await this.#store.transaction(async (tx) => {
       const old = await tx.state();
-      const state = !old || old.isClosed ? this.#newState() : old;
+      const state = !old || old.isClosed ? this.#newState(!!old) : old;
       if (state.workspace !== workspace) {
         throw new SyncError('OTHER_WORKSPACE', `the store holds the workspace ${state.workspace}`);
       }
@@ -104,19 +104,27 @@ export class Device {
   }
 
   /** The state, made if there is none: before the first start, or if the browser has thrown the
-   * records away. */
+   * records away. Then another tab may have been first. */
   async state(tx: Tx, state?: State): Promise<State> {
+    const { workspace, user, fields } = this.#options;
     state ??= await tx.state();
-    if (state && this.#deviceId && (state.isClosed || state.deviceId !== this.#deviceId)) {
-      throw new SyncError('LOGGED_OUT', 'the user has logged out');
+    if (state && this.#deviceId) {
+      const isOther = state.deviceId !== this.#deviceId
+        && (state.isNext || state.workspace !== workspace || state.user !== user);
+      if (state.isClosed || isOther) throw new SyncError('LOGGED_OUT', 'logged out');
+      this.#deviceId = state.deviceId;
     }
     if (state && !state.isClosed) return state;
     const made = this.#newState();
-    if (this.#deviceId) this.#deviceId = made.deviceId;
+    if (this.#deviceId) {
+      this.#deviceId = made.deviceId;
+      // No rows are left that could be edits.
+      Object.assign(made, { tables: Object.keys(fields), fields });
+    }
     return made;
   }
 
-  #newState(): State {
+  #newState(isNext = false): State {
     const { workspace, user, filter } = this.#options;
     return {
       workspace,
@@ -135,6 +143,7 @@ export class Device {
       generation: 0,
       snapshot: null,
       historyLost: false,
+      isNext,
     };
   }
 

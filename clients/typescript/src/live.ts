@@ -83,9 +83,12 @@ class Stream {
     this.#reopen();
   }
 
-  /** Returns how many are left. */
-  remove({ workspace }: Follower): number {
-    if (this.#followers.delete(workspace) || this.#followers.size === 0) this.#reopen();
+  /** Returns how many are left. Its place may be another one's since it has left. */
+  remove(follower: Follower): number {
+    if (this.#followers.get(follower.workspace) === follower) {
+      this.#followers.delete(follower.workspace);
+      this.#reopen();
+    }
     return this.#followers.size;
   }
 
@@ -151,6 +154,7 @@ class Stream {
       } else if (!await follower?.receive(reply, positions.get(workspaceId)!)) {
         this.#followers.delete(workspaceId);
       }
+      if (this.#followers.size === 0) return;
     }
   }
 }

@@ -302,8 +302,11 @@ export class Sync {
     this.#set({ phase: 'storage', error: { code: 'BLOCKED', message } });
   }
 
-  /** For a store: its database was closed. If the browser has removed it, it begins anew. */
+  /** For a store: its database was closed, perhaps because the browser has removed it. Then, and
+   * when a stream does not go on, it pulls and opens another one. */
   closed(): void {
+    this.#isFollowing = false;
+    this.#isConnected = false;
     this.#pullAt = 0;
     this.#wakeUnlessResting();
   }
@@ -387,9 +390,7 @@ export class Sync {
     this.#set({ isLeader: true });
     globalThis.addEventListener?.('online', () => this.retry(), { signal });
     let unfollow: (() => void) | undefined;
-    this.#isFollowing = false;
-    this.#isConnected = false;
-    this.#pullAt = 0;
+    this.closed();
     for (let failures = 0; !signal.aborted;) {
       let wait: number;
       const began = performance.now();
@@ -469,12 +470,6 @@ export class Sync {
   }
 
   #follower(signal: AbortSignal): Follower {
-    const leave = () => {
-      this.#isFollowing = false;
-      this.#isConnected = false;
-      this.#pullAt = 0;
-      this.#wakeUnlessResting();
-    };
     return {
       workspace: this.#options.workspace,
       filter: this.#filter,
@@ -485,7 +480,7 @@ export class Sync {
           this.#fail(error);
           return false;
         });
-        if (!goesOn) leave();
+        if (!goesOn) this.closed();
         // What waited for something on the server may pass now.
         else if (this.#isBlocked && reply.changes.length > 0) this.#wakeUnlessResting();
         // What is settled is pending no more.
@@ -493,7 +488,7 @@ export class Sync {
         return goesOn;
       },
       refused: (error) => {
-        leave();
+        this.closed();
         this.#fail(error);
       },
       connected: (isConnected, error) => {

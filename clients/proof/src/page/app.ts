@@ -9,16 +9,17 @@ export type Row = Payload & { id: string };
 
 export interface AppOptions {
   sync: SyncOptions;
-  /** The tables that each version of the database has. */
-  versions: string[][];
+  /** Of the database, in each version of it. */
+  tables: string[];
+  version: number;
 }
 
 export type App = ReturnType<typeof open>;
 
-function open({ sync: options, versions }: AppOptions) {
+function open({ sync: options, tables, version }: AppOptions) {
   const db = new Dexie(DATABASE);
-  for (const [i, tables] of versions.entries()) {
-    db.version(i + 1).stores(Object.fromEntries(tables.map((name) => [name, 'id, a'])));
+  for (let i = 1; i <= version; i++) {
+    db.version(i).stores(Object.fromEntries(tables.map((name) => [name, 'id, a'])));
   }
   const sync = syncTables(db, options);
   return {

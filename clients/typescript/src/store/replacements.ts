@@ -2,7 +2,7 @@ import type { Entry } from '../rules/view.ts';
 
 /** How a record's part of the outbox becomes another one: what is put in the place of the entry
  * with an opId, nothing if it leaves; an entry whose own opId is new there is added at the end. One
- * that is new takes the place of an old one that leaves, if there is one. */
+ * that is new takes the place of the last old one if that leaves: it must not pass one that stays. */
 export function replacements(old: readonly Entry[], entries: readonly Entry[]): [opId: string, by?: Entry][] {
   const idOf = ({ op }: Entry) => op.stamp.opId;
   const left = new Map(old.map((entry) => [idOf(entry), entry]));
@@ -11,12 +11,11 @@ export function replacements(old: readonly Entry[], entries: readonly Entry[]): 
   for (const entry of entries) {
     const id = idOf(entry);
     const before = left.get(id);
-    if (!before) added.push(entry);
+    if (!left.delete(id)) added.push(entry);
     else if (before !== entry) places.push([id, entry]);
-    left.delete(id);
   }
-  const freed = [...left.keys()];
-  for (const entry of added) places.push([freed.pop() ?? idOf(entry), entry]);
-  for (const id of freed) places.push([id]);
+  const last = old.at(-1);
+  for (const entry of added) places.push([idOf(last && left.delete(idOf(last)) ? last : entry), entry]);
+  for (const id of left.keys()) places.push([id]);
   return places;
 }

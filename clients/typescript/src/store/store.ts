@@ -36,6 +36,8 @@ export interface State {
   deviceId: string;
   /** The user has logged out: the next one is another device. */
   isClosed?: boolean;
+  /** A user had logged out before it was made. */
+  isNext?: boolean;
   /** The tables that are pulled; null: all. Cursor and proof belong to it. */
   filter: string[] | null;
   /** The tables whose records the app sees. */

@@ -2,6 +2,7 @@ import { beforeEach, describe, expect, test } from 'vitest';
 import { SyncError } from '../../src/error.ts';
 import { MemoryStore } from '../../src/store/memory.ts';
 import type { Store } from '../../src/store/store.ts';
+import { App } from '../support/app.ts';
 import { TestDevice, failure, never } from '../support/device.ts';
 import { FakeServer } from '../support/server.ts';
 
@@ -216,6 +217,46 @@ test('a_device_whose_store_was_cleared_is_another_one', async () => {
   expect(await again.rows('notes')).toEqual({ a: { n: 1 } });
 });
 
+describe('after the browser has thrown the records away', () => {
+  const evict = () => store.transaction((tx) => tx.clear(['notes', 'files']));
+
+  test('each_tab_goes_on_with_the_device_that_the_first_one_makes', async () => {
+    const [one, two] = [await open(), await open()];
+    await one.write('notes', 'a', { n: 1 });
+    await one.settle();
+    const before = await one.state();
+    await evict();
+    await one.sync();
+    await two.write('notes', 'b', { n: 2 });
+    expect((await two.outbox()).map(({ stamp }) => stamp.deviceId)).toEqual([(await one.state()).deviceId]);
+    await two.settle();
+    await one.write('notes', 'c', { n: 3 });
+    await one.settle();
+    expect(server.rows('notes')).toEqual({ a: { n: 1 }, b: { n: 2 }, c: { n: 3 } });
+    for (const tab of [one, two]) expect(await tab.rows('notes')).toEqual(server.rows('notes'));
+    expect((await one.state()).deviceId).not.toBe(before.deviceId);
+  });
+
+  test.each([{ user: 'bob' }, { workspace: 'other' }])('a_tab_does_not_go_on_with_what_is_of_%j', async (other) => {
+    const phone = await open({ user: 'ann' });
+    await evict();
+    await open({ user: 'ann', ...other });
+    expect((await failure(phone.write('notes', 'a', { n: 1 }))).code).toBe('LOGGED_OUT');
+  });
+
+  test('what_a_tab_has_got_anew_is_no_edit_at_the_next_start', async () => {
+    const other = await TestDevice.open(server);
+    await other.write('notes', 'a', { n: 1, isHidden: true });
+    await other.push();
+    const phone = await App.open({ server, tables: { notes: { fields: ['id', 'n'] } } });
+    await phone.store.transaction((tx) => tx.clear(['notes']));
+    await phone.device.sync();
+    expect(await phone.notes.toArray()).toEqual([{ id: 'a', n: 1 }]);
+    await phone.device.device.open();
+    expect(await phone.ops()).toEqual([]);
+  });
+});
+
 describe('a user who has logged out', () => {
   const logout = () => store.transaction(async (tx) => {
     const state = (await tx.state())!;
@@ -244,6 +285,13 @@ describe('a user who has logged out', () => {
     const state = await next.state();
     expect([state.user, state.workspace, state.isClosed, state.cursor]).toEqual(['bob', 'other', undefined, 0]);
     expect(state.deviceId).not.toBe(deviceId);
+    expect((await failure(phone.write('notes', 'a', { n: 1 }))).code).toBe('LOGGED_OUT');
+  });
+
+  test('is_not_taken_for_the_next_one_who_has_no_name_either', async () => {
+    const phone = await open();
+    await logout();
+    await open();
     expect((await failure(phone.write('notes', 'a', { n: 1 }))).code).toBe('LOGGED_OUT');
   });
 });
