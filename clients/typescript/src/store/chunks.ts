@@ -113,7 +113,7 @@ export class Chunks<T> {
     }
   }
 
-  async write(): Promise<void> {
+  write(): IDBRequest[] {
     const { size } = this.#layout;
     const requests: IDBRequest[] = [];
     const emptied: number[] = [];
@@ -132,7 +132,7 @@ export class Chunks<T> {
     if (this.#added[0]) this.#isWhole = false;
     this.#touched.clear();
     this.#added = [];
-    await results(requests);
+    return requests;
   }
 
   #fill(chunk: Chunk<T>): Chunk<T> {

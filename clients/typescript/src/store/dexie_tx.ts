@@ -155,7 +155,7 @@ export class DexieTx implements Tx {
     }
     // They are written once more when they are answered, and when they leave: better together.
     this.#outbox.join();
-    await this.#outbox.write();
+    await results(this.#outbox.write());
   }
 
   async counts(): Promise<{ pending: number; blocked: number }> {
@@ -181,11 +181,10 @@ export class DexieTx implements Tx {
         this.#synced.put(key, isRow ? { key, ...rest } : { key, ...rest, payload: kept });
       }
     }
-    await all([
-      this.#synced.write(),
-      this.#outbox.write(),
-      this.#write(shown),
-    ]);
+    const requests = [...this.#synced.write(), ...this.#outbox.write()];
+    if (this.#core) await all([results(requests), this.#write(shown)]);
+    // A capture does not wait: one that fails aborts its transaction, which Dexie would prevent.
+    else for (const request of requests) request.onerror = (event) => event.stopPropagation();
   }
 
   async show(keys: readonly Key[]): Promise<void> {

@@ -1,6 +1,6 @@
 import 'fake-indexeddb/auto';
 import Dexie, { liveQuery } from 'dexie';
-import { beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { keyOf } from '../../src/store/store.ts';
 import { App } from '../support/app.ts';
 
@@ -195,6 +195,21 @@ describe('a transaction of the app', () => {
     expect(await app.notes.toArray()).toEqual([note('a')]);
     expect(await app.device.state()).toEqual(before);
     expect(await app.syncedPayload('a')).toEqual(note('a'));
+  });
+
+  test('whose_op_cannot_be_stored_fails', async () => {
+    await app.notes.put(note('a'));
+    const [stored] = await app.stored('_sync_outbox') as { seq: number }[];
+    const { add } = IDBObjectStore.prototype;
+    const failing = vi.spyOn(IDBObjectStore.prototype, 'add').mockImplementation(function (this: IDBObjectStore, value) {
+      return add.call(this, { ...value, seq: stored!.seq });
+    });
+    const error = { name: 'AbortError', inner: { name: 'ConstraintError' } };
+    await expect(app.notes.put(note('b'))).rejects.toMatchObject(error);
+    await expect(app.db.transaction('rw', app.notes, () => app.notes.put(note('b')))).rejects.toMatchObject(error);
+    failing.mockRestore();
+    expect(await app.notes.toArray()).toEqual([note('a')]);
+    expect(await app.ops()).toEqual([['put', 'a', note('a')]]);
   });
 
   test('with_another_within_is_one', async () => {
