@@ -377,7 +377,7 @@ export class Sync {
       const { received, stored } = detail as DeviceEvents['progress'];
       this.#set({ progress: { records: received, share: stored > 0 ? stored / received : null } });
     }
-    if (event === 'conflict') this.#count();
+    if (event === 'conflict' || event === 'scopes') this.#count();
     // The stream is of the old ones.
     if (event === 'scopes') this.closed();
     if (event === 'captured') this.#events.emit(event, detail as SyncEvents[E]);
