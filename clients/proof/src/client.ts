@@ -15,6 +15,13 @@ export const PKS = ['a', 'B', 'é', '𝒳'];
 /** The tables that each version of the app has synced. The first one keeps cards for itself. */
 const SYNCED = [TABLES.filter((name) => name !== 'cards'), TABLES];
 
+/** What the first version writes before anything is synced. */
+const CARDS: Edit = {
+  writes: [{ kind: 'bulkPut', table: 'cards', pk: 0, fields: 7, value: 1 }],
+  isTransaction: false,
+  isAborted: false,
+};
+
 interface Page {
   tab: Tab;
   app: App;
@@ -112,6 +119,7 @@ export class Client implements Peer {
       if (!tab.isDead) world.watch.failed(this, code, message);
     });
     this.start(number);
+    if (this.#opened === 1 && this.version === 1) this.edit(number, CARDS);
   }
 
   start(number: number): void {

@@ -103,7 +103,13 @@ export function historyOf(seed: number, length: number): History {
   const clients = Array.from({ length: random.between(3, 5) }, () => clientOf(random));
   const temper = temperOf(random);
   const isFilled = random.chance(0.3);
-  const steps = Array.from({ length }, () => ({ wait: waitOf(random), action: actionOf(random, temper) }));
+  const isRestored = temper.weights.some(([, kind]) => kind === 'restore');
+  const steps: Step[] = Array.from({ length }, () => ({ wait: waitOf(random), action: actionOf(random, temper) }));
+  // What was backed up long before takes much with it.
+  if (isRestored) {
+    steps[length >> 2] = { wait: 0, action: { kind: 'backup' } };
+    steps[(3 * length) >> 2] = { wait: 0, action: { kind: 'restore' } };
+  }
   return { seed, isFilled, clients, steps };
 }
 

@@ -106,9 +106,18 @@ export class World {
     else await this.time.advance(wait);
     const isOfServer = ['role', 'purge', 'backup', 'restore', 'drop', 'backend'].includes(action.kind);
     if (!isOfServer) return await this.#act(action);
+    if (action.kind === 'restore' && this.#backup) await this.#untilAnswered();
     // What is on its way to the server belongs to one side of it.
     await this.time.settle();
     if (this.#isServerUp) await this.network.outside(this.#act(action));
+  }
+
+  /** A restore is worst for who was answered, and has not pulled since. */
+  async #untilAnswered(): Promise<void> {
+    const isAnswered = () => this.clients.some((client) => (
+      this.watch.told(client).last.pending.some(({ answered }) => answered !== undefined)
+    ));
+    for (let i = 0; i < 100 && !isAnswered(); i++) await this.time.advance(5);
   }
 
   async #act(action: Action): Promise<void> {
