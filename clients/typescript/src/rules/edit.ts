@@ -43,10 +43,11 @@ export function edit(
   const stamp = () => stampBy(author, seen.clock);
   const changed = value && rules.patches ? changedFields(seen, value) : null;
   if (changed) {
+    const merged = isAsking ? null : mergePatch(entries.at(-1), changed, seen, stamp);
+    if (merged) return { dropped: entries.slice(-1), added: merged };
     const op: Op = { ...key, operation: 'patch', payload: changed, base: seen.register!, stamp: stamp() };
     if (isAsking) op.expected = holders(seen, changed);
-    const merged = isAsking ? null : mergePatch(entries.at(-1), op, seen);
-    return { dropped: merged ? entries.slice(-1) : [], added: merged ?? { op, sent: false } };
+    return { dropped: [], added: { op, sent: false } };
   }
   const kept = isAsking ? entries.length : entries.findLastIndex((entry) => !isFree(entry)) + 1;
   const dropped = entries.slice(kept);
@@ -98,16 +99,15 @@ function isFree({ sent, op }: Entry): boolean {
   return !sent && op.expected === undefined;
 }
 
-/** A patch merged into the record's last entry, which is its base or has the same. */
-function mergePatch(last: Entry | undefined, op: Op, seen: View): Entry | null {
+/** The record's last entry with a patch merged into it, if it is the patch's base or has the same.
+ * Only where it takes the patch's place it takes its stamp. */
+function mergePatch(last: Entry | undefined, changed: Payload, seen: View, stamp: () => Stamp): Entry | null {
   if (!last || !isFree(last)) return null;
-  if (last.op.operation === 'put' && isSame(last.op.stamp, op.base)) {
-    return { ...last, op: { ...last.op, payload: { ...last.op.payload, ...op.payload } } };
-  }
-  if (last.op.operation === 'patch' && isSame(last.op.base, op.base)) {
-    const revision = revisionOf(last.op.stamp);
-    const visible = pick(last.op.payload!, (name) => isSame(holderOf(seen.fields, name), revision));
-    return { ...last, op: { ...op, payload: { ...visible, ...op.payload } } };
-  }
-  return null;
+  const { op } = last;
+  const isPut = op.operation === 'put';
+  if (!isSame(isPut ? op.stamp : op.base, seen.register)) return null;
+  if (isPut) return { ...last, op: { ...op, payload: { ...op.payload, ...changed } } };
+  const revision = revisionOf(op.stamp);
+  const visible = pick(op.payload!, (name) => isSame(holderOf(seen.fields, name), revision));
+  return { ...last, op: { ...op, payload: { ...visible, ...changed }, stamp: stamp() } };
 }

@@ -4,7 +4,6 @@ import { isName, pick, toPayload } from '../rules/json.ts';
 import { see } from '../rules/view.ts';
 import type { Payload } from '../wire.ts';
 import { DexieTx, FEW, OWN, STORES, type ShownTables } from './dexie_tx.ts';
-import { all } from './requests.ts';
 import { type Key, type Known, type Part, type State, type Store, type Tx, keyOf, partsOf } from './store.ts';
 
 export type { ShownTable } from './dexie_tx.ts';
@@ -114,7 +113,9 @@ export class DexieStore implements Store {
       keyOf(table.name, isDelete && typeof pk !== 'string' ? '' : checkPk(table.name, pk))
     ));
     const write = (keys: Key[], payloads?: Payload[]): Promise<DBCoreMutateResponse> => {
-      const record = (response: DBCoreMutateResponse, state: State | undefined, known: Known[]) => {
+      if (keys.length === 0) return table.mutate(request);
+      const state = tx.askState();
+      const record = (response: DBCoreMutateResponse, known: Known[]) => {
         const written = keys.map((key, i) => [key, payloads ? payloads[i]! : null] as const);
         const values = new Map(written.filter((_, i) => !response.failures[i]));
         const changed = known.filter(({ key }) => values.has(key));
@@ -122,19 +123,18 @@ export class DexieStore implements Store {
           const payload = values.get(was.key);
           if (payload) values.set(was.key, fromRow(table, was, tx.appRows.get(was.key), payload));
         }
-        return Dexie.Promise.resolve(capture.capture(tx, state, changed, values)).then(() => response);
+        return Dexie.Promise.resolve(capture.capture(tx, state.result, changed, values)).then(() => response);
       };
       const unique = [...new Set(keys)];
-      if (keys.length === 0 || keys.length > FEW) {
-        return all([tx.state(), tx.known(unique)]).then(([state, known]) => (
-          table.mutate(request).then((response) => record(response, state, known))
+      if (keys.length > FEW) {
+        return Dexie.Promise.resolve(tx.known(unique)).then((known) => (
+          table.mutate(request).then((response) => record(response, known))
         ));
       }
       // The requests of a few reads are made before that of the write, so they read what was
       // there before it, are done before it, and nobody waits for them.
       const { known } = tx.ask(unique);
-      const state = tx.askState();
-      return table.mutate(request).then((response) => record(response, state.result, known()));
+      return table.mutate(request).then((response) => record(response, known()));
     };
     const { primaryKey } = table.schema;
     if (request.type === 'deleteRange') {

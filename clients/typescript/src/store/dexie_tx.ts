@@ -165,15 +165,14 @@ export class DexieTx implements Tx {
 
   async save(changes: readonly Changed[]): Promise<void> {
     const shown: Shown[] = [];
-    for (const { was, synced, entries } of changes) {
+    for (const { was, synced, entries = was.entries } of changes) {
       const { key } = was;
       const { tableName, pk } = partsOf(key);
       const now = synced === undefined ? was.synced : (synced ?? undefined);
-      for (const [opId, by] of replacements(was.entries, entries ?? was.entries)) this.#outbox.put(opId, by);
-      const { payload } = see(now, entries ?? was.entries);
-      const isShown = this.#tables.has(tableName);
+      for (const [opId, by] of replacements(was.entries, entries)) this.#outbox.put(opId, by);
+      const { payload } = see(now, entries);
       if (this.#core && !isEqual(payload, see(was.synced, was.entries).payload)) shown.push({ key, payload });
-      const isRow = isShown && payload !== null && payload === now?.payload
+      const isRow = this.#tables.has(tableName) && payload !== null && payload === now?.payload
         && this.#toRow(tableName, pk, payload) === payload;
       if (synced === null) this.#synced.put(key);
       else if (now && (synced || (this.#inRow.has(key) && !isRow))) {
