@@ -127,7 +127,7 @@ function clientOf(random: Random): ClientSetup {
       [2, () => random.between(-5, 5) * 1000],
       [1, () => random.between(-1000, 1000) * 86_400_000],
     ])(),
-    scopes: random.chance(0.5) ? null : listOf(random),
+    scopes: random.chance(0.35) ? null : listOf(random),
   };
 }
 
@@ -173,7 +173,7 @@ function temperOf(random: Random): Temper {
       ...(random.chance(0.3) ? [[3, 'backup'], [3, 'restore']] as [number, Kind][] : []),
       [often(0.15, 2), 'drop'],
       [3, 'backend'],
-      [often(0.6, 6), 'scopes'],
+      [often(0.6, 8), 'scopes'],
     ],
   };
 }
@@ -226,7 +226,7 @@ function actionOf(random: Random, temper: Temper): Action {
     case 'drop':
       return { kind, time: random.pick([0, 100, 5000]) };
     case 'scopes':
-      return { kind, client, tab, list: random.chance(0.15) ? null : listOf(random) };
+      return { kind, client, tab, list: random.chance(0.1) ? null : listOf(random) };
     case 'backend':
       return {
         kind,

@@ -440,7 +440,7 @@ export class Device {
   /** What most rounds never need is loaded when it is. */
   async #finishSnapshot(signal: AbortSignal): Promise<void> {
     const { finishSnapshot } = await import('./snapshot.ts').catch((cause) => {
-      throw new SyncError('NETWORK', 'a part of the program cannot be loaded', { cause });
+      throw new SyncError('NETWORK', 'no answer', { cause });
     });
     await finishSnapshot(this, signal);
   }

@@ -355,7 +355,7 @@ export class Sync {
 
   #set(change: Partial<Status>): void {
     const old = this.status.value;
-    const isNews = Object.entries(change).some(([name, value]) => old[name as keyof Status] !== value);
+    const isNews = Object.entries(change).some(([name, value]) => !isEqual(old[name as 'phase'], value as string));
     if (!isNews) return;
     this.status.set({ ...old, ...change });
     this.#events.emit('status', this.status.value);
@@ -408,7 +408,7 @@ export class Sync {
     this.#openIds = ids;
     const failed = open.filter(({ kind }) => kind === 'refused').length;
     const scopes = { followed: state?.scopes ?? null, wished: state?.wished ?? null };
-    this.#set({ pending, blocked, conflicts: open.length, failed, ...(!isEqual(scopes, { ...this.scopes }) && { scopes }) });
+    this.#set({ pending, blocked, conflicts: open.length, failed, scopes });
   }
 
   /** One call, or event, at a time. */
