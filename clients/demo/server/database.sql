@@ -22,7 +22,8 @@ create index on todos (workspace_id, list_id);
 -- Devices may read and write them, field by field.
 select sync_attach_table('lists', patches => true), sync_attach_table('todos', patches => true);
 -- They follow some projects, or all.
-select sync_register_table('lists', scope_field => 'project'), sync_register_table('todos', scope_field => 'project');
+call sync_set_scope_field('lists', 'project');
+call sync_set_scope_field('todos', 'project');
 
 -- The gateway's role, which acts for the user that each request names.
 create role gateway login;
