@@ -66,8 +66,8 @@ export class Device {
   /** Of the state that was opened. */
   #deviceId: string | undefined;
   #clock: Clock | undefined;
-  /** What was answered is pushed again. */
-  isAgain = false;
+  /** There is more to do: what was answered is pushed again, or other scopes are wished for. */
+  hasMore = false;
 
   constructor(store: Store, server: Server, options: DeviceOptions) {
     this.#store = store;
@@ -209,10 +209,10 @@ export class Device {
   /** Pushes what waits now, each op once, and what is made again of it. */
   async push(signal: AbortSignal): Promise<void> {
     const tried = new Set<string>();
-    this.isAgain = false;
     for (let isMore = true; isMore;) {
       let ops: Op[] = [];
       const call = await this.change(async (tx, state) => {
+        this.hasMore = !isEqual(state.scopes, state.wished);
         if (state.snapshot) return false;
         const ready = inTurn(await tx.outbox()).filter(({ stamp }) => !tried.has(stamp.opId));
         ops = cut(ready, this.options.pushLimit);
@@ -320,7 +320,7 @@ export class Device {
       hasMore = reply.hasMore || !!snapshot;
       if (!reply.requiresSnapshot) this.#tellPulled(reply);
     }
-    if (this.isAgain) await this.push(signal);
+    if (this.hasMore) await this.push(signal);
   }
 
   /** Wishes for other scopes, which the next pull follows. */
@@ -417,7 +417,7 @@ export class Device {
     const changes: Changed[] = [];
     for (const was of await tx.known([...open.keys()])) {
       const { entries, dropped } = settle(was.synced, was.entries, state.cursor, head);
-      this.isAgain ||= entries.some((entry) => !isUnsettled(entry));
+      this.hasMore ||= entries.some((entry) => !isUnsettled(entry));
       if (dropped.length > 0) {
         const patched = Object.fromEntries(dropped.flatMap(({ op }) => Object.entries(op.payload!)));
         const error = { code: 'BASE_MISSING', message: 'the server has no such record' };

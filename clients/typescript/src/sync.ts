@@ -463,7 +463,7 @@ export class Sync {
     if (pulls) this.#set({ phase: 'syncing' });
     try {
       await this.#device.push(signal);
-      if (pulls) {
+      if (pulls || this.#device.hasMore) {
         // Somebody may want another one meanwhile.
         this.#pullAt = Infinity;
         await this.#device.pull(signal);
@@ -516,7 +516,7 @@ export class Sync {
         });
         if (!goesOn) this.closed();
         // What waited for something on the server may pass now.
-        else if (this.#device.isAgain || (this.#isBlocked && reply.changes.length > 0)) this.#wakeUnlessResting();
+        else if (this.#device.hasMore || (this.#isBlocked && reply.changes.length > 0)) this.#wakeUnlessResting();
         // What is settled is pending no more.
         this.#count();
         return goesOn;

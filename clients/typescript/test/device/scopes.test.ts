@@ -232,6 +232,15 @@ describe('another list', () => {
     expect(await seen(later)).toEqual({ y: 'b', v: 'b', w: 'b' });
   });
 
+  test('that_a_tab_wished_for_and_died_is_seen_by_the_next_push', async () => {
+    await (await open(null, phone.store)).device.wish(['b']);
+    await phone.push();
+    expect(phone.device.hasMore).toBe(true);
+    await phone.pull();
+    await phone.push();
+    expect(phone.device.hasMore).toBe(false);
+  });
+
   test('waits_for_the_end_of_the_pages_of_the_old_one', async () => {
     await write({ x: 'a', x1: 'a', x2: 'a', x3: 'a', x4: 'a' });
     server.next('pull', async (answer) => {
@@ -245,6 +254,16 @@ describe('another list', () => {
     const asked = calls().map(([name, scopes]) => `${name} ${scopes}`);
     expect(asked).toEqual(['pull a', 'pull a', 'pull a', 'snapshot b', 'snapshot b', 'pull b']);
     expect(await seen(phone)).toEqual({ y: 'b', v: 'b', w: 'b' });
+  });
+
+  test('without_a_scope_that_a_record_came_back_to_on_a_page_to_come', async () => {
+    phone = await open(['b', 'c'], undefined, { pageLimit: 1 });
+    await phone.sync();
+    // Its leave is not told, since it is inside again.
+    for (const notes of [{ y: 'd' }, { b1: 'b' }, { b2: 'b' }, { y: 'c' }]) await write(notes);
+    await phone.device.wish(['b']);
+    await phone.pull();
+    expect(await seen(phone)).toEqual({ v: 'b', w: 'b', b1: 'b', b2: 'b' });
   });
 
   test('does_not_move_the_cursor', async () => {
@@ -327,6 +346,12 @@ describe('another list', () => {
   test('comes_with_the_snapshot_that_a_pull_wants', async () => {
     server.setScopeField('notes', 'of');
     await phone.device.wish(['', 'b']);
+    server.next('snapshot', () => {
+      throw new SyncError('NETWORK', 'no answer');
+    });
+    await failure(phone.pull());
+    // Nothing was lost: a standby that lags is one.
+    expect((await phone.state()).historyLost).toBe(false);
     await phone.pull();
     expect(await phone.state()).toMatchObject({ scopes: ['', 'b'], historyLost: false });
     expect(await seen(phone)).toEqual({ x: 'a', y: 'b', z: 'c', v: 'b', w: 'b' });
