@@ -43,8 +43,8 @@ export const BUGS: Bug[] = [
   {
     name: 'a_capture_reads_after_the_write',
     file: 'store/dexie.ts',
-    text: 'record(response, state.result, known()));',
-    by: 'all([tx.state(), tx.known(unique)]).then(([state, known]) => record(response, state, known)));',
+    text: 'record(response, known()));',
+    by: 'tx.known(unique).then((known) => record(response, known)));',
   },
   { name: 'waiting_patches_are_dropped', file: 'rules/answer.ts', text: '(hasBase ? left : dropped)', by: 'dropped' },
   { name: 'waiting_patches_wait_for_ever', file: 'rules/answer.ts', text: '} else if (entry.waits) {', by: '} else if (false) {' },
