@@ -4,6 +4,7 @@ import { Network } from './network.ts';
 
 export interface List {
   id: string;
+  project: string;
   title: string;
   created_at: string;
 }
@@ -11,6 +12,7 @@ export interface List {
 export interface Todo {
   id: string;
   list_id: string;
+  project: string;
   title: string;
   done: boolean;
   created_at: string;
@@ -25,6 +27,9 @@ class Database extends Dexie {
     this.version(1).stores({ lists: 'id', todos: 'id, list_id' });
   }
 }
+
+/** Bob begins without the second one. */
+export const PROJECTS = ['Home', 'Office'];
 
 /** A user's device: a database of its own, kept in step with the workspace. */
 export class Device {
@@ -43,6 +48,7 @@ export class Device {
       user,
       headers: () => ({ 'x-user-id': user }),
       fetch: this.network.fetch,
+      scopes: user === 'bob' ? ['Home'] : PROJECTS,
       tables: {
         lists: { patches: true },
         // Of two edits of the same field, the second one is not stored: its user decides.
@@ -52,13 +58,19 @@ export class Device {
     this.network.isOnline.subscribe(() => this.sync.retry());
   }
 
-  async addList(title: string): Promise<string> {
-    return await this.db.lists.add({ id: crypto.randomUUID(), title, created_at: new Date().toISOString() });
+  /** Follows a project or no longer; offline, as soon as the server can be reached. */
+  async follow(project: string, isFollowed: boolean): Promise<void> {
+    const others = this.sync.scopes.wished!.filter((other) => other !== project);
+    await this.sync.setScopes(isFollowed ? [...others, project] : others);
   }
 
-  async addTodo(list_id: string, title: string): Promise<void> {
+  async addList(title: string, project: string): Promise<string> {
+    return await this.db.lists.add({ id: crypto.randomUUID(), project, title, created_at: new Date().toISOString() });
+  }
+
+  async addTodo({ id: list_id, project }: List, title: string): Promise<void> {
     const created_at = new Date().toISOString();
-    await this.db.todos.add({ id: crypto.randomUUID(), list_id, title, done: false, created_at });
+    await this.db.todos.add({ id: crypto.randomUUID(), list_id, project, title, done: false, created_at });
   }
 }
 

@@ -1,8 +1,8 @@
 import { useLiveQuery } from 'dexie-react-hooks';
 import { type FormEvent, useState, useSyncExternalStore } from 'react';
-import { useConflicts } from 'sync-ext/react';
+import { useConflicts, useSyncStatus } from 'sync-ext/react';
 import { ConflictSheet } from './conflict.tsx';
-import type { Device, List } from './device.ts';
+import { type Device, type List, PROJECTS } from './device.ts';
 import { Todos } from './todos.tsx';
 
 /** A user's device. */
@@ -17,6 +17,7 @@ export function Pane({ device }: { device: Device }) {
   const [chosen, choose] = useState<string>();
   const list = lists.find(({ id }) => id === chosen) ?? lists[0];
   const [conflict] = useConflicts(sync);
+  const { scopes } = useSyncStatus(sync);
 
   return (
     <section className={`pane ${user} ${isOnline ? '' : 'offline'}`} aria-label={name}>
@@ -26,6 +27,17 @@ export function Pane({ device }: { device: Device }) {
           <h2>{name}</h2>
           <sync-status sync={sync} />
         </div>
+        {PROJECTS.slice(1).map((project) => (
+          <label key={project} className="project">
+            <input
+              type="checkbox"
+              role="switch"
+              checked={scopes.wished?.includes(project) ?? true}
+              onChange={(event) => void device.follow(project, event.target.checked)}
+            />
+            <span>{project}</span>
+          </label>
+        ))}
         <label className="switch">
           <input
             type="checkbox"
@@ -36,7 +48,7 @@ export function Pane({ device }: { device: Device }) {
           <span>{isOnline ? 'Online' : 'Offline'}</span>
         </label>
       </header>
-      <Lists device={device} lists={lists} chosen={list?.id} choose={choose} />
+      <Lists device={device} lists={lists} chosen={list} choose={choose} />
       {list && <Todos device={device} list={list} />}
       {conflict && <ConflictSheet key={conflict.id} conflict={conflict} device={device} lists={lists} />}
     </section>
@@ -46,7 +58,7 @@ export function Pane({ device }: { device: Device }) {
 interface ListsProps {
   device: Device;
   lists: List[];
-  chosen: string | undefined;
+  chosen: List | undefined;
   choose(id: string): void;
 }
 
@@ -63,13 +75,13 @@ function Lists({ device, lists, chosen, choose }: ListsProps) {
     event.preventDefault();
     const title = String(new FormData(event.currentTarget).get('title')).trim();
     setAdding(false);
-    if (title) choose(await device.addList(title));
+    if (title) choose(await device.addList(title, chosen?.project ?? PROJECTS[0]!));
   };
 
   return (
     <nav aria-label="Lists">
-      {lists.map(({ id, title }) => (
-        <button key={id} aria-current={id === chosen} onClick={() => choose(id)}>
+      {lists.map(({ id, title, project }) => (
+        <button key={id} className={project} aria-current={id === chosen?.id} title={`Of the project ${project}`} onClick={() => choose(id)}>
           {title} <small>{open?.[id] ?? 0}</small>
         </button>
       ))}

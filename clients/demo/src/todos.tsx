@@ -17,7 +17,7 @@ export function Todos({ device, list }: { device: Device; list: List }) {
     const form = event.currentTarget;
     const title = String(new FormData(form).get('title')).trim();
     form.reset();
-    if (title) void device.addTodo(list.id, title);
+    if (title) void device.addTodo(list, title);
   };
 
   return (

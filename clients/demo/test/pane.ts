@@ -2,6 +2,7 @@ import type { Locator, Page } from 'playwright-core';
 
 interface Stored {
   id: string;
+  project: string;
 }
 
 /** A device as its user sees and uses it. */
@@ -73,13 +74,19 @@ export class Pane {
   }
 
   async goOffline(): Promise<void> {
-    await this.#root.getByRole('switch').uncheck();
+    await this.#root.getByRole('switch', { name: 'Online' }).uncheck();
     await this.#root.locator('sync-status[phase=waiting]').waitFor();
   }
 
   async goOnline(): Promise<void> {
-    await this.#root.getByRole('switch').check();
+    await this.#root.getByRole('switch', { name: 'Offline' }).check();
     await this.#root.locator('sync-status[phase=live]').waitFor();
+  }
+
+  /** Follows a project, or no longer. */
+  async follow(project: string, isFollowed = true): Promise<void> {
+    await this.#root.locator('.project').filter({ hasText: project }).click();
+    await this.#root.getByRole('switch', { name: project, checked: isFollowed }).waitFor();
   }
 
   /** What the conflict's dialog shows. */
@@ -121,7 +128,7 @@ export class Pane {
         headers: { 'content-type': 'application/json', 'x-user-id': user },
         body: '{}',
       });
-      const { items } = await response.json() as { items: { kind: string; payload: { id: string } }[] };
+      const { items } = await response.json() as { items: { kind: string; payload: Stored }[] };
       return items.filter(({ kind }) => kind === 'row').map(({ payload }) => payload);
     }, this.#user);
   }

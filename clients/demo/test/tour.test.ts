@@ -11,6 +11,8 @@ describe.skipIf(!executablePath)('a tour of the demo', () => {
   let ann: Pane;
   let bob: Pane;
   const errors: string[] = [];
+  /** The projects that Bob follows. */
+  let bobs = ['Home'];
 
   beforeAll(async () => {
     server = await preview({ preview: { port: 0 }, logLevel: 'error' });
@@ -36,7 +38,7 @@ describe.skipIf(!executablePath)('a tour of the demo', () => {
       expect([await ann.status(), await bob.status()]).toEqual(['Up to date', 'Up to date']);
       const onServer = await ann.onServer();
       expect(await ann.stored()).toEqual(onServer);
-      expect(await bob.stored()).toEqual(onServer);
+      expect(await bob.stored()).toEqual(onServer.filter(({ project }) => bobs.includes(project)));
     }, { timeout: 20_000 });
   }
 
@@ -55,6 +57,39 @@ describe.skipIf(!executablePath)('a tour of the demo', () => {
     await bob.choose('Groceries');
     await ann.remove('Tomatoes');
     await expect.poll(() => bob.todos()).not.toContain('Tomatoes');
+    await isEqual();
+  });
+
+  test('a project is followed from now on, no longer, and as soon as the server can be reached', async () => {
+    expect(await ann.lists()).toContain('Launch 3');
+    expect(await bob.lists()).not.toContain('Launch 3');
+    await bob.follow('Office');
+    await expect.poll(() => bob.lists()).toContain('Launch 3');
+    bobs = ['Home', 'Office'];
+    await isEqual();
+    await bob.choose('Launch');
+    await ann.choose('Launch');
+    await ann.add('Thank everybody');
+    await expect.poll(() => bob.todos()).toContain('Thank everybody');
+    await bob.follow('Office', false);
+    await expect.poll(() => bob.lists()).not.toContain('Launch 4');
+    bobs = ['Home'];
+    await isEqual();
+    await bob.goOffline();
+    await bob.follow('Office');
+    await ann.add('Sleep');
+    expect(await bob.lists()).not.toContain('Launch 5');
+    await bob.goOnline();
+    await expect.poll(() => bob.lists()).toContain('Launch 5');
+    await bob.goOffline();
+    await bob.choose('Launch');
+    await bob.add('Clean up');
+    await bob.follow('Office', false);
+    await bob.goOnline();
+    await expect.poll(() => bob.lists()).not.toContain('Launch 5');
+    await expect.poll(() => ann.todos()).toContain('Clean up');
+    await ann.choose('Groceries');
+    await bob.choose('Groceries');
     await isEqual();
   });
 

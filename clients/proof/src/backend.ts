@@ -11,6 +11,7 @@ export interface Logged {
   applied: boolean;
   clock: number;
   hlc: string;
+  scope: string | null;
 }
 
 export interface LiveRecord {
@@ -29,7 +30,7 @@ export const OWNER = 'boss';
  */
 const SCHEMA = `
   create extension sync_ext;
-  select sync_register_table('notes', patches => true), sync_register_table('files'),
+  select sync_register_table('notes', patches => true, scope_field => 'in'), sync_register_table('files', scope_field => 'in'),
     sync_register_table('cards', patches => true);
   create table lists (
     id text primary key, workspace_id text not null, title text not null, unique (workspace_id, id));
@@ -205,7 +206,7 @@ export class Backend {
   async log(workspace: string): Promise<Logged[]> {
     const rows = await this.query<Logged>(`
       select server_version::int as version, op_id as "opId", table_name as "tableName", pk, operation, applied,
-             clock::float8 as clock, hlc
+             clock::float8 as clock, hlc, scope
         from sync_ext.change_log join sync_ext.workspace using (workspace_key)
         where workspace_id = $1 order by server_version`, [workspace]);
     return rows;

@@ -1,7 +1,7 @@
 import type vm from 'node:vm';
 import type { Op, Payload, SyncOptions, TableOptions } from '../../typescript/src/index.ts';
 import { Origin, Tab } from './browser.ts';
-import { type ClientSetup, type Edit, type Fault, TABLES, type Write } from './history.ts';
+import { type ClientSetup, type Edit, type Fault, SCOPED, TABLES, type Write } from './history.ts';
 import type { Peer } from './network.ts';
 import type { App, AppOptions, Row } from './page/app.ts';
 import { Random } from './random.ts';
@@ -43,6 +43,8 @@ export class Client implements Peer {
   pages: (Page | undefined)[] = [];
   /** Ops that the user is taking back. */
   readonly discarding = new Set<string>();
+  /** The lists of scopes that its user has wished for. */
+  readonly wishes = new Set<string>();
   #opened = 0;
 
   constructor(number: number, setup: ClientSetup, world: World, program: vm.Script) {
@@ -63,7 +65,7 @@ export class Client implements Peer {
 
   /** The fields of a table that its app shows; undefined: all. */
   fieldsOf(table: string): string[] | undefined {
-    return this.version === 1 && table === 'notes' ? ['id', 'a', 'b'] : undefined;
+    return this.version === 1 && table === 'notes' ? ['id', 'a', 'b', 'in'] : undefined;
   }
 
   #options(): AppOptions {
@@ -83,6 +85,7 @@ export class Client implements Peer {
       pushLimit: setup.pushLimit,
       pageLimit: setup.pageLimit,
       ...(setup.isFiltered && { filter: this.tables }),
+      ...(setup.scopes && { scopes: setup.scopes }),
     };
     return { sync, tables: TABLES, version: this.version };
   }
@@ -154,6 +157,8 @@ export class Client implements Peer {
       row = {
         ...(has(1) && { a: value }),
         ...(has(2) && { b: `text ${value}` }),
+        // An update may move it, a put may leave out where it is.
+        ...(SCOPED.includes(table) && has(2) && value % 4 > 0 && { in: `p${value % 3}` }),
         ...(has(4) && !this.fieldsOf(table) && { c: [value, { deep: value % 2 === 0 }] }),
       };
     }
@@ -176,6 +181,15 @@ export class Client implements Peer {
       this.discarding.add(other.stamp.opId);
     }
     await page.app.sync.discard(op);
+  }
+
+  async follow(number: number, list: string[] | null): Promise<void> {
+    const page = this.page(number);
+    if (!page) return;
+    const text = JSON.stringify(list?.toSorted() ?? null);
+    this.wishes.add(text);
+    await page.app.sync.setScopes(list);
+    if (!page.tab.isDead) this.#world.watch.promised(this, text);
   }
 
   async evict(): Promise<void> {

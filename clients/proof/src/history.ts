@@ -63,6 +63,8 @@ export type Action =
   | { kind: 'killServer' | 'killGateway'; time: number }
   | { kind: 'backup' | 'restore' }
   | { kind: 'drop'; time: number }
+  /** Other scopes are wished for; null: all. */
+  | { kind: 'scopes'; client: number; tab: number; list: string[] | null }
   | { kind: 'backend'; write: 'insert' | 'update' | 'delete' | 'put'; pk: number; value: number };
 
 export interface ClientSetup {
@@ -79,6 +81,8 @@ export interface ClientSetup {
   pageLimit: number;
   /** Milliseconds by which its clock is wrong. */
   offset: number;
+  /** The scopes that it follows from its first start on; null: all. */
+  scopes: string[] | null;
 }
 
 export interface History {
@@ -90,6 +94,9 @@ export interface History {
 }
 
 export const TABLES = ['notes', 'files', 'cards', 'lists', 'todos'];
+/** Those whose records have scopes, in the field `in`. */
+export const SCOPED = ['notes', 'files'];
+const SCOPES = ['', 'p0', 'p1', 'p2'];
 
 export function historyOf(seed: number, length: number): History {
   const random = new Random(seed);
@@ -120,7 +127,12 @@ function clientOf(random: Random): ClientSetup {
       [2, () => random.between(-5, 5) * 1000],
       [1, () => random.between(-1000, 1000) * 86_400_000],
     ])(),
+    scopes: random.chance(0.35) ? null : listOf(random),
   };
+}
+
+function listOf(random: Random): string[] {
+  return SCOPES.filter(() => random.chance(0.5));
 }
 
 type Kind = Action['kind'];
@@ -161,6 +173,7 @@ function temperOf(random: Random): Temper {
       ...(random.chance(0.3) ? [[3, 'backup'], [3, 'restore']] as [number, Kind][] : []),
       [often(0.15, 2), 'drop'],
       [3, 'backend'],
+      [often(0.6, 8), 'scopes'],
     ],
   };
 }
@@ -212,6 +225,8 @@ function actionOf(random: Random, temper: Temper): Action {
       return { kind };
     case 'drop':
       return { kind, time: random.pick([0, 100, 5000]) };
+    case 'scopes':
+      return { kind, client, tab, list: random.chance(0.1) ? null : listOf(random) };
     case 'backend':
       return {
         kind,

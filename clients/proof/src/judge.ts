@@ -1,6 +1,6 @@
 import type { Payload } from '../../typescript/src/index.ts';
 import { DATABASE } from './names.ts';
-import { keyOf } from './stored.ts';
+import { isInside, keyOf } from './stored.ts';
 import { order, same } from './view.ts';
 import { isRowOf } from './watch.ts';
 import type { World } from './world.ts';
@@ -22,9 +22,11 @@ async function judgeRecords({ backend, workspace, clients, watch }: World): Prom
   const records = await backend.records(workspace);
   const failures: string[] = [];
   for (const client of clients) {
-    const { known } = watch.told(client).last;
+    const { known, state } = watch.told(client).last;
     const tables = client.tables;
-    const live = records.filter(({ tableName }) => tables.includes(tableName));
+    const live = records.filter((record) => (
+      tables.includes(record.tableName) && isInside(keyOf(record), record.payload as Payload, state?.scopes)
+    ));
     for (const table of tables) {
       const rows = client.origin.read<Payload>(DATABASE, table);
       for (const pk of rows.keys()) {
@@ -62,12 +64,15 @@ function judgeOps({ watch, eras }: World): string[] {
   });
 }
 
-/** Own edits that a snapshot had not, and nobody was told of, were deleted by somebody. */
+/** Own edits that a snapshot had not, and nobody was told of, were deleted by somebody, or taken to
+ * another scope. */
 function judgeTaken({ watch, eras }: World): string[] {
-  return watch.taken.flatMap(({ client, key, old, proof }) => {
+  return watch.taken.flatMap(({ client, key, old, scopes, proof }) => {
     const followed = [...watch.eras.get(proof ?? '') ?? []];
     const isDeleted = followed.some((era) => [...eras[era]!.values()].some((entry) => (
-      keyOf(entry) === key && entry.operation === 'delete' && order(entry, old.register) >= 0
+      keyOf(entry) === key && (entry.operation === 'delete'
+        ? order(entry, old.register) >= 0
+        : entry.scope !== null && !!scopes && !scopes.includes(entry.scope))
     )));
     return isDeleted ? [] : [`${client.user}: an own edit of ${key} is taken, and nobody is told`];
   });

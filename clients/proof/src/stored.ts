@@ -2,6 +2,7 @@
 import type { Conflict, Payload } from '../../typescript/src/index.ts';
 import type { State } from '../../typescript/src/store/store.ts';
 import type { Client } from './client.ts';
+import { SCOPED } from './history.ts';
 import { DATABASE } from './names.ts';
 import { type Known, NOTHING, type Pending } from './view.ts';
 
@@ -48,6 +49,11 @@ export function readStored({ origin }: Client): Stored {
     pending: [...outbox.values()].flatMap(({ values }) => values),
     conflicts: origin.read(DATABASE, '_sync_conflict'),
   };
+}
+
+/** Whether a record is inside the scopes that a client follows. */
+export function isInside(key: Key, payload: Payload | null, scopes: string[] | null | undefined): boolean {
+  return !scopes || !SCOPED.includes(key.split('\0')[0]!) || scopes.includes(String(payload?.['in'] ?? ''));
 }
 
 /** It changes with each snapshot that is stored. */

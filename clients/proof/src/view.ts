@@ -8,6 +8,9 @@ export interface Known {
   payload: Payload | null;
   fields: { [name: string]: Revision };
   clock: number;
+  scope?: string;
+  /** It is the mark of a record that went outside. */
+  left?: string;
 }
 
 /** An op in the outbox. */
@@ -58,6 +61,7 @@ export function highestClock(known: Known, pending: readonly Pending[]): number 
 
 /** Whether a server in that state holds an op, or what beats it. */
 export function holds(known: Known, op: Op): boolean {
+  if (known.left === op.stamp.opId) return true;
   if (op.operation !== 'patch') return order(known.register, op.stamp) >= 0;
   const side = order(known.register, op.base);
   return side > 0

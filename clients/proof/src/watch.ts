@@ -8,7 +8,7 @@ import type { Client } from './client.ts';
 import { classify } from './leaving.ts';
 import type { Answer, Listener, Request } from './network.ts';
 import { DATABASE } from './names.ts';
-import { EMPTY, type Key, type Stored, ageOf, byRecord, keyOf, news, placeOf, readStored } from './stored.ts';
+import { EMPTY, type Key, type Stored, ageOf, byRecord, isInside, keyOf, news, placeOf, readStored } from './stored.ts';
 import type { Tally } from './tally.ts';
 import { type Known, NOTHING, type Pending, highestClock, order, same, seen } from './view.ts';
 
@@ -25,6 +25,7 @@ export interface Taken {
   client: Client;
   key: Key;
   old: Known;
+  scopes: string[] | null;
   proof: string | null;
 }
 
@@ -36,6 +37,8 @@ export class Told {
   readonly snapshots: SnapshotReply[] = [];
   /** By device and record, the highest revision of an own op. */
   readonly highest = new Map<string, Op['stamp']>();
+  /** The lists of scopes that it has wished for. */
+  readonly wished = new Set<string>();
   /** Calls since something last came of them. */
   vain = 0;
 }
@@ -45,7 +48,7 @@ const VAIN = 500;
 
 /** What a client may be told by an error. */
 const ERRORS = new Set([
-  'NETWORK', 'HTTP', 'STREAM', 'LATE', '42501', '08001', '08006', '57P01', 'SX001', 'SX003', '22023', '28000', '57014',
+  'NETWORK', 'HTTP', 'STREAM', 'LATE', '42501', '08001', '08006', '57P01', 'SX001', 'SX002', 'SX003', '22023', '28000', '57014',
   'AbortError', 'DatabaseClosedError', 'InvalidStateError', 'TransactionInactiveError',
 ]);
 
@@ -88,6 +91,11 @@ export class Watch implements Listener<Client> {
 
   evicted(client: Client): void {
     this.told(client).last = EMPTY;
+  }
+
+  /** Its user was told that a wish is stored. */
+  promised(client: Client, list: string): void {
+    if (!this.told(client).wished.has(list)) this.fail(client, `has not stored that its user wants ${list}`);
   }
 
   failed(client: Client, code: string, message: string): void {
@@ -161,7 +169,7 @@ export class Watch implements Listener<Client> {
   }
 
   #keepChange(change: Change): void {
-    if (!isTold(change)) return;
+    if (!isTold(change) || change.op === 'leave') return;
     const { op, payload, serverVersion, stamp } = change;
     this.#contents.set(`${keyOf(change)}\0${serverVersion}\0${stamp.opId}`, op === 'delete' ? null : payload!);
   }
@@ -222,6 +230,7 @@ export class Watch implements Listener<Client> {
     if (isOther || placeOf(was) !== placeOf(now)) told.vain = 0;
     this.#checkRows(client, now);
     this.#checkContents(client, now);
+    this.#checkScopes(client, told, now);
     const before = isOther ? EMPTY : was;
     this.#checkNew(client, told, before, now);
     if (isOther) return;
@@ -253,13 +262,30 @@ export class Watch implements Listener<Client> {
 
   /** What is synced is what the server told. */
   #checkContents(client: Client, { known }: Stored): void {
-    for (const [key, { version, newest, register, payload }] of known) {
-      if (!register) continue;
+    for (const [key, { version, newest, register, payload, left }] of known) {
+      if (!register || left) continue;
       const told = this.#contents.get(`${key}\0${version}\0${newest}`);
       if (told === undefined || !same(told, payload)) {
         this.fail(client, `has ${key} at ${version} as ${JSON.stringify(payload)}, the server said ${JSON.stringify(told)}`);
       }
     }
+  }
+
+  /** It has nothing outside the scopes that it follows, and these are what its user wanted. */
+  #checkScopes(client: Client, told: Told, { state, known, pending }: Stored): void {
+    if (!state) return;
+    const byKey = byRecord(pending);
+    for (const [key, { payload, scope, left }] of known) {
+      if (left && payload) this.fail(client, `has ${key}, which has left`);
+      if (left && !byKey.has(key)) this.#tally.add('marks without use');
+      if (!state.scopes || left) continue;
+      const isOutside = payload ? !isInside(key, payload, state.scopes) : scope !== undefined && !state.scopes.includes(scope);
+      if (isOutside) this.fail(client, `has ${key} ${JSON.stringify(payload)}, outside ${state.scopes}`);
+    }
+    const wish = JSON.stringify(state.wished);
+    const first = JSON.stringify(client.setup.scopes?.toSorted() ?? null);
+    if (wish !== first && !client.wishes.has(wish)) this.fail(client, `wishes for ${wish}, as nobody does`);
+    told.wished.add(wish);
   }
 
   #checkNew(client: Client, told: Told, was: Stored, now: Stored): void {
@@ -302,25 +328,51 @@ export class Watch implements Listener<Client> {
       if (state.cursor < old.cursor) this.fail(client, `its cursor goes back from ${old.cursor} to ${state.cursor}`);
       for (const [key, { version }] of was.known) {
         const next = now.known.get(key)?.version ?? 0;
-        if (next < version) this.fail(client, `${key} goes back from ${version} to ${next}`);
+        if (next < version && !this.#hasLeft(told, was, now, key)) this.fail(client, `${key} goes back from ${version} to ${next}`);
       }
     }
     // What was asked for before a snapshot says nothing after it.
     const pages = told.pages.filter(({ asked }) => asked === ageOf(was));
-    if (!old.snapshot && state.snapshot && !isReset && !pages.some(({ requiresSnapshot }) => requiresSnapshot)) {
+    const isWished = !same(state.scopes, state.wished);
+    if (!old.snapshot && state.snapshot && !isReset && !isWished && !pages.some(({ requiresSnapshot }) => requiresSnapshot)) {
       this.fail(client, 'begins a snapshot that nobody requires');
     }
     if (isReset || (old.cursor === state.cursor && old.proof === state.proof)) return;
     if (isSwap) {
-      const last = told.snapshots.some(({ highWatermark, proof }) => highWatermark === state.cursor && proof === state.proof);
+      const isPart = old.snapshot?.isPart === true;
+      if (isPart) this.#checkPart(client, was, now);
+      const last = told.snapshots.some(({ highWatermark, proof }) => (
+        (isPart ? old.cursor : highWatermark) === state.cursor && proof === state.proof
+      ));
       if (!last) this.fail(client, `takes the cursor ${state.cursor} from no snapshot`);
       return;
     }
     const page = pages.findLast(({ nextCursor, proof }) => nextCursor === state.cursor && proof === state.proof);
     if (!page) return this.fail(client, `takes the cursor ${state.cursor} from no page`);
     for (const change of page.changes.filter(isTold)) {
-      const version = now.known.get(keyOf(change))?.version ?? 0;
+      const key = keyOf(change);
+      const version = now.known.get(key)?.version ?? 0;
+      if (this.#hasLeft(told, was, now, key)) continue;
       if (version < change.serverVersion) this.fail(client, `passes ${change.serverVersion} with ${keyOf(change)} at ${version}`);
+    }
+  }
+
+  /** Whether a record is gone because it went outside: its mark stays as long as it has ops. */
+  #hasLeft(told: Told, was: Stored, now: Stored, key: Key): boolean {
+    if (now.known.has(key) || byRecord(now.pending).has(key)) return false;
+    if (was.known.get(key)?.left) return true;
+    return told.pages.some(({ asked, changes }) => (
+      asked === ageOf(was) && changes.some((change) => change.op === 'leave' && keyOf(change) === key)
+    ));
+  }
+
+  /** Another list of scopes leaves what both have as it was. */
+  #checkPart(client: Client, was: Stored, now: Stored): void {
+    this.#tally.add('lists changed');
+    for (const [key, { version, payload, scope, left }] of was.known) {
+      const next = now.known.get(key)?.version ?? 0;
+      const stays = payload ? isInside(key, payload, now.state!.scopes) : scope === undefined && !left;
+      if (stays && next < version) this.fail(client, `${key} goes back from ${version} to ${next}, though it is inside ${now.state!.scopes}`);
     }
   }
 
@@ -351,6 +403,7 @@ export class Watch implements Listener<Client> {
     for (const [key, old] of was.known) {
       const next = now.known.get(key) ?? NOTHING;
       const side = order(next.register, old.register);
+      if (!isInside(key, old.payload, now.state!.scopes)) continue;
       const isTaken = (old.register && isOwn(old.register.hlc) && side < 0)
         || Object.entries(old.fields).some(([name, holder]) => isOwn(holder.hlc)
           && (side < 0 || (side === 0 && order(next.fields[name], holder) < 0)));
@@ -358,14 +411,14 @@ export class Watch implements Listener<Client> {
       if (news(was, now, key).some(({ kind }) => kind === 'restored')) continue;
       if (next.register) this.fail(client, `an own edit of ${key} is taken, and nobody is told`);
       // Perhaps it is a grave.
-      else this.taken.push({ client, key, old, proof: now.state!.proof });
+      else this.taken.push({ client, key, old, scopes: now.state!.scopes, proof: now.state!.proof });
     }
   }
 }
 
 /** Whether a change says what its record has become. */
 function isTold({ applied, op, payload }: Change): boolean {
-  return applied && (op === 'delete' || payload !== undefined);
+  return applied && (op === 'delete' || op === 'leave' || payload !== undefined);
 }
 
 export function isRowOf(row: Payload | undefined, payload: Payload, pk: string, fields: string[] | undefined): boolean {

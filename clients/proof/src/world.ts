@@ -6,6 +6,7 @@ import type { Action, History, Step } from './history.ts';
 import { judge } from './judge.ts';
 import { Network } from './network.ts';
 import { Tally } from './tally.ts';
+import { same } from './view.ts';
 import { Time, turn } from './time.ts';
 import { Watch } from './watch.ts';
 
@@ -133,6 +134,9 @@ export class World {
       }
       case 'discard':
         if (page) this.expect(client.discard(number, (_, i, { length }) => i === action.which % length), page.tab);
+        return;
+      case 'scopes':
+        if (page) this.expect(client.follow(number, action.list), page.tab);
         return;
       case 'retry':
         return page?.app.sync.retry();
@@ -358,6 +362,7 @@ export class World {
         pending.length > 0 && `${pending.length} pending ${JSON.stringify(pending[0])}`,
         state?.cursor !== head && `cursor ${state?.cursor} of ${head}`,
         state?.snapshot && 'a snapshot',
+        state && !same(state.scopes, state.wished) && `the scopes ${JSON.stringify([state.scopes, state.wished])}`,
         state && cursors.get(state.deviceId) !== state.cursor && `acknowledged ${cursors.get(state.deviceId)} of ${state.cursor}`,
       ].filter(Boolean);
       const phases = client.pages.map((page) => page && `${page.app.sync.status.value.phase} ${page.app.sync.status.value.error?.message ?? ''}`);

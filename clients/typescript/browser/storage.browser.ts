@@ -64,6 +64,7 @@ describe('the storage', () => {
     for (const tab of tabs) {
       await hasStatus(tab, { phase: 'live', error: null });
       await tab.page.evaluate(() => app.watch());
+      await eventually(() => tab.page.evaluate(() => app.seen.at(-1)?.length), 3);
     }
     await (await world.browser('ann')).clear(world.front.url);
     for (const [i, tab] of tabs.entries()) {

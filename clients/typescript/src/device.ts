@@ -1,13 +1,13 @@
 import { SyncError, remedyOf } from './error.ts';
-import { answer, apply, type Finding, isTaken, settle, syncedOf } from './rules/answer.ts';
+import { answer, apply, type Finding, settle } from './rules/answer.ts';
 import { Clock, newId } from './rules/author.ts';
 import { type EditRules, edit } from './rules/edit.ts';
-import { groupBy } from './rules/group.ts';
+import { STORED_AT_ONCE, groupBy, inParts } from './rules/group.ts';
 import { isEqual, toPayload } from './rules/json.ts';
-import { type Entry, type Synced, see } from './rules/view.ts';
+import { type Entry, see } from './rules/view.ts';
 import type { Server } from './server.ts';
-import { type Changed, type Conflict, type Key, type Known, type Part, type Staged, type State, type Store, type Tx, keyOf, partsOf } from './store/store.ts';
-import type { Op, Payload, PullReply, PushReply, PushResult, SnapshotReply } from './wire.ts';
+import { type Changed, type Conflict, type Key, type Known, NOTHING, type Part, type State, type Store, type Tx, keyOf, partsOf } from './store/store.ts';
+import type { Op, Payload, PullReply, PushReply, PushResult } from './wire.ts';
 
 /** What a device tells of its work. */
 export interface DeviceEvents {
@@ -20,12 +20,22 @@ export interface DeviceEvents {
   conflict: Conflict;
   /** Of a snapshot: how many records have arrived, and how many of them the app sees. */
   progress: { received: number; stored: number; isOver: boolean };
+  /** Other scopes are followed now. */
+  scopes: Scopes;
+}
+
+/** The scopes that are followed, and those that are to be; null: all. */
+export interface Scopes {
+  followed: string[] | null;
+  wished: string[] | null;
 }
 
 export interface DeviceOptions {
   workspace: string;
   user: string | null;
   filter: string[] | null;
+  /** Of the first start. */
+  scopes: string[] | null;
   /** The tables that the app sees, and which of their fields. */
   fields: State['fields'];
   rulesOf(tableName: string): EditRules;
@@ -38,13 +48,8 @@ export interface DeviceOptions {
 
 /** A push is cut where its ops would be larger. */
 const PUSH_LENGTH = 1_000_000;
-/** So many records are stored at once, so that the page's own work is not kept waiting. */
-const STORED_AT_ONCE = 150;
 /** An idle device acknowledges after this time, so that it counts as active. */
 const HEARTBEAT = 12 * 3600 * 1000;
-
-/** Of a snapshot, before its first page. */
-const NOTHING: Staged = { pages: 0, records: 0, nextPageToken: null, isWhole: false, highWatermark: 0, proof: null };
 
 /**
  * One workspace on one device: the algorithm of the client guide, in steps that leave the store
@@ -55,24 +60,26 @@ const NOTHING: Staged = { pages: 0, records: 0, nextPageToken: null, isWhole: fa
 export class Device {
   readonly #store: Store;
   readonly #server: Server;
-  readonly #options: DeviceOptions;
+  readonly options: DeviceOptions;
   /** Halved while a reply is too large. */
   #pageLimit: number;
   /** Of the state that was opened. */
   #deviceId: string | undefined;
   #clock: Clock | undefined;
+  /** There is more to do: what was answered is pushed again, or other scopes are wished for. */
+  hasMore = false;
 
   constructor(store: Store, server: Server, options: DeviceOptions) {
     this.#store = store;
     this.#server = server;
-    this.#options = options;
+    this.options = options;
     this.#pageLimit = options.pageLimit;
   }
 
   /** Makes the device, or meets the one that the store has. Rows that were there before become
    * ops, records that the app did not know become visible. */
   async open(): Promise<State> {
-    const { workspace, user, filter, fields } = this.#options;
+    const { workspace, user, filter, fields } = this.options;
     const tables = Object.keys(fields);
     return await this.#store.transaction(async (tx) => {
       const old = await tx.state();
@@ -95,7 +102,7 @@ export class Device {
       }
       Object.assign(state, { tables, fields: { ...before, ...fields } });
       await tx.setState(state);
-      for (const { op } of await tx.outbox()) this.#author(state).observe(op.stamp.hlc);
+      for (const { op } of await tx.outbox()) this.author(state).observe(op.stamp.hlc);
       for (const table of added) await this.#recordRows(tx, state, table, Object.hasOwn(before, table));
       const keys = (await tx.syncedKeys()).filter((key) => shown.includes(partsOf(key).tableName));
       for (const some of inParts(keys)) await tx.show(some);
@@ -106,7 +113,7 @@ export class Device {
   /** The state, made if there is none: before the first start, or if the browser has thrown the
    * records away. Then another tab may have been first. */
   async state(tx: Tx, state?: State): Promise<State> {
-    const { workspace, user, fields } = this.#options;
+    const { workspace, user, fields } = this.options;
     state ??= await tx.state();
     if (state && this.#deviceId) {
       const isOther = state.deviceId !== this.#deviceId
@@ -125,12 +132,14 @@ export class Device {
   }
 
   #newState(isNext = false): State {
-    const { workspace, user, filter } = this.#options;
+    const { workspace, user, filter, scopes } = this.options;
     return {
       workspace,
       user,
-      deviceId: newId(this.#options.now()),
+      deviceId: newId(this.options.now()),
       filter,
+      scopes,
+      wished: scopes,
       tables: [],
       fields: {},
       cursor: 0,
@@ -160,7 +169,7 @@ export class Device {
         } catch (error) {
           const message = (error as Error).message;
           const finding: Finding = { kind: 'refused', mine: null, error: { code: 'INVALID_RECORD', message } };
-          await this.#find(tx, keyOf(tableName, pk), keyOf(tableName, pk), finding);
+          await this.find(tx, keyOf(tableName, pk), keyOf(tableName, pk), finding);
         }
       }
       const known = await tx.known([...values.keys()]);
@@ -173,10 +182,10 @@ export class Device {
   async record(tx: Tx, state: State, known: Known[], values: ReadonlyMap<Key, Payload | null>): Promise<void> {
     const changes: Changed[] = [];
     const ops: Op[] = [];
-    const author = this.#author(state);
+    const author = this.author(state);
     for (const was of known) {
       const parts = partsOf(was.key);
-      const rules = this.#options.rulesOf(parts.tableName);
+      const rules = this.options.rulesOf(parts.tableName);
       const edited = edit(parts, values.get(was.key)!, was.synced, was.entries, rules, author);
       if (!edited) continue;
       const entries = was.entries.filter((entry) => !edited.dropped.includes(entry));
@@ -188,11 +197,11 @@ export class Device {
     }
     if (changes.length === 0) return;
     await tx.save(changes);
-    this.#options.tell('captured', { ops });
+    this.options.tell('captured', { ops });
   }
 
-  #author({ deviceId, hlc }: State): Clock {
-    if (this.#clock?.deviceId !== deviceId) this.#clock = new Clock(deviceId, null, this.#options.now);
+  author({ deviceId, hlc }: State): Clock {
+    if (this.#clock?.deviceId !== deviceId) this.#clock = new Clock(deviceId, null, this.options.now);
     if (hlc) this.#clock.observe(hlc);
     return this.#clock;
   }
@@ -202,10 +211,11 @@ export class Device {
     const tried = new Set<string>();
     for (let isMore = true; isMore;) {
       let ops: Op[] = [];
-      const call = await this.#change(async (tx, state) => {
+      const call = await this.change(async (tx, state) => {
+        this.hasMore = !isEqual(state.scopes, state.wished);
         if (state.snapshot) return false;
         const ready = inTurn(await tx.outbox()).filter(({ stamp }) => !tried.has(stamp.opId));
-        ops = cut(ready, this.#options.pushLimit);
+        ops = cut(ready, this.options.pushLimit);
         isMore = ops.length < ready.length;
         await tx.markSent(ops);
         state.calls++;
@@ -219,11 +229,11 @@ export class Device {
 
   /** Returns whether ops were made again. */
   async #send(ops: Op[], signal: AbortSignal, begun?: State): Promise<boolean> {
-    this.#options.tell('push', { ops });
+    this.options.tell('push', { ops });
     let results: PushResult[];
-    const call = begun ?? await this.#begin();
+    const call = begun ?? await this.begin();
     try {
-      const reply = await this.#server.call<PushReply>(this.#options.workspace, 'push', ops, signal);
+      const reply = await this.#server.call<PushReply>(this.options.workspace, 'push', ops, signal);
       results = reply.results;
       if (results?.length !== ops.length) throw new SyncError('MALFORMED', 'no reply to this push');
     } catch (error) {
@@ -238,17 +248,17 @@ export class Device {
       results = [{ opId: ops[0]!.stamp.opId, success: false, errorCode: code, error: text }];
     }
     let isAgain = false;
-    await this.#answered(call, async (tx, state) => {
+    await this.answered(call, async (tx, state) => {
       const changes = await this.#settleResults(tx, state, ops, results);
       isAgain = changes.some(({ entries }) => entries!.some(({ sent }) => !sent));
     });
-    this.#options.tell('pushed', { ops, results });
+    this.options.tell('pushed', { ops, results });
     return isAgain;
   }
 
   async #settleResults(tx: Tx, state: State, ops: Op[], results: PushResult[]): Promise<Changed[]> {
     const byKey = groupBy(ops.map((op, i) => ({ op, result: results[i]! })), keyOfEntry);
-    const author = this.#author(state);
+    const author = this.author(state);
     const changes: Changed[] = [];
     for (const was of await tx.known([...byKey.keys()])) {
       let { synced, entries } = was;
@@ -258,7 +268,7 @@ export class Device {
       for (const { op, result } of all) {
         const { finding, ...answered } = answer({ synced, entries }, op, result, was, state.cursor, author);
         ({ synced, entries } = answered);
-        if (finding) await this.#find(tx, was.key, op.stamp.opId, { ...finding, theirs: theirs ?? finding.theirs }, op);
+        if (finding) await this.find(tx, was.key, op.stamp.opId, { ...finding, theirs: theirs ?? finding.theirs }, op);
       }
       changes.push(synced === was.synced ? { was, entries } : { was, synced: synced!, entries });
     }
@@ -271,10 +281,14 @@ export class Device {
     for (const { op: { stamp } } of changes.flatMap(({ was }) => was.entries)) {
       if (!state.hlc || stamp.hlc > state.hlc) state.hlc = stamp.hlc;
     }
-    await tx.save(changes);
+    // A mark is of use as long as there are ops.
+    await tx.save(changes.map((change) => {
+      const { was, synced = was.synced, entries = was.entries } = change;
+      return synced?.left && !entries[0] ? { ...change, synced: null } : change;
+    }));
   }
 
-  async #find(tx: Tx, key: Key, id: string, finding: Finding, op?: Op): Promise<void> {
+  async find(tx: Tx, key: Key, id: string, finding: Finding, op?: Op): Promise<void> {
     const { tableName, pk } = partsOf(key);
     const patch = op?.operation === 'patch' && op.payload;
     if (patch) finding.fields ??= Object.keys(patch);
@@ -287,36 +301,49 @@ export class Device {
         finding.fields = known.fields && [...new Set([...known.fields, ...finding.fields!])];
       }
     }
-    const conflict: Conflict = { id, tableName, pk, ...finding, at: this.#options.now() };
+    const conflict: Conflict = { id, tableName, pk, ...finding, at: this.options.now() };
     await tx.putConflict(conflict);
-    this.#options.tell('conflict', conflict);
+    this.options.tell('conflict', conflict);
   }
 
   /** Pulls up to the head. */
   async pull(signal: AbortSignal): Promise<void> {
     for (let hasMore = true; hasMore;) {
-      const call = await this.#begin();
+      const call = await this.begin();
       if (call.snapshot) {
         await this.#finishSnapshot(signal);
         continue;
       }
-      const { cursor, proof, filter: tables } = call;
-      const reply = await this.#page<PullReply>('pull', { cursor, proof, tables, latest: true }, signal);
-      await this.#answered(call, (tx, state) => this.#applyPage(tx, state, reply));
-      hasMore = reply.hasMore || reply.requiresSnapshot;
+      const { cursor, proof, filter: tables, scopes } = call;
+      const reply = await this.page<PullReply>('pull', { cursor, proof, tables, scopes, latest: true }, signal);
+      const { snapshot } = await this.answered(call, (tx, state) => this.#applyPage(tx, state, reply));
+      hasMore = reply.hasMore || !!snapshot;
       if (!reply.requiresSnapshot) this.#tellPulled(reply);
     }
+    if (this.hasMore) await this.push(signal);
+  }
+
+  /** Wishes for other scopes, which the next pull follows. */
+  async wish(scopes: string[] | null): Promise<void> {
+    await this.change(async (tx, state) => {
+      if (isEqual(scopes, state.wished)) return false;
+      state.wished = scopes;
+      state.answered = ++state.calls;
+      // What has arrived is of another list.
+      if (state.snapshot) state.snapshot = state.snapshot.isPart ? null : NOTHING;
+      return await tx.unstage();
+    });
   }
 
   /** A call that is answered with a page, a smaller one if the server cannot send it. */
-  async #page<Reply>(name: string, body: object, signal: AbortSignal): Promise<Reply> {
+  async page<Reply>(name: string, body: object, signal: AbortSignal): Promise<Reply> {
     const pageLimit = this.#pageLimit;
     try {
-      return await this.#server.call<Reply>(this.#options.workspace, name, { ...body, pageLimit }, signal);
+      return await this.#server.call<Reply>(this.options.workspace, name, { ...body, pageLimit }, signal);
     } catch (error) {
       if (remedyOf(error) !== 'content' || pageLimit === 1) throw error;
       this.#pageLimit = Math.floor(pageLimit / 2);
-      return await this.#page(name, body, signal);
+      return await this.page(name, body, signal);
     }
   }
 
@@ -325,27 +352,28 @@ export class Device {
   async receive(reply: PullReply, opened: Pick<State, 'deviceId' | 'generation'>): Promise<boolean> {
     let goesOn = false;
     let isNews = false;
-    await this.#change(async (tx, state) => {
+    await this.change(async (tx, state) => {
       if (state.deviceId !== opened.deviceId || state.generation !== opened.generation || state.snapshot) return false;
       goesOn = !reply.requiresSnapshot;
       isNews = goesOn && reply.nextCursor > state.cursor;
       if (goesOn && !isNews) return false;
       // It counts as a call that has just been answered.
       state.answered = ++state.calls;
-      return await this.#applyPage(tx, state, reply);
+      await this.#applyPage(tx, state, reply);
+      goesOn = !state.snapshot;
     });
     if (isNews) this.#tellPulled(reply);
     return goesOn;
   }
 
   #tellPulled({ changes, nextCursor: cursor, serverVersion: head }: PullReply): void {
-    if (changes.length > 0) this.#options.tell('pulled', { changes: changes.length, cursor, head });
+    if (changes.length > 0) this.options.tell('pulled', { changes: changes.length, cursor, head });
   }
 
   async #applyPage(tx: Tx, state: State, page: PullReply): Promise<void> {
     if (page.requiresSnapshot) {
       state.snapshot = NOTHING;
-      state.historyLost ||= page.reason !== 'cursor_expired';
+      state.historyLost ||= page.reason !== 'cursor_expired' && page.reason !== 'scopes_changed';
       return;
     }
     const byKey = groupBy(page.changes, ({ tableName, pk }) => keyOf(tableName, pk));
@@ -360,32 +388,36 @@ export class Device {
             && change.stamp.deviceId !== state.deviceId && this.#isOwn(state, before)) {
             const [mine, theirs] = [before.payload, synced.payload];
             if (!isEqual(mine, theirs) && isEqual(see(synced, was.entries).payload, theirs)) {
-              await this.#find(tx, was.key, change.overwrote, { kind: 'overwritten', mine, theirs });
+              await this.find(tx, was.key, change.overwrote, { kind: 'overwritten', mine, theirs });
             }
           }
         }
         changes.push({ was, synced: synced! });
       }
-      await tx.save(changes);
+      await this.#save(tx, state, changes);
     }
     state.cursor = page.nextCursor;
     state.proof = page.proof;
-    if (!page.hasMore) await this.#settle(tx, state, page.serverVersion);
+    if (page.hasMore) return;
+    await this.settle(tx, state, page.serverVersion);
+    const { scopes, wished } = state;
+    if (!isEqual(scopes, wished)) state.snapshot = { ...NOTHING, isPart: !!(scopes && wished) };
   }
 
   /** Whether this device made a record's newest entry. */
   #isOwn(state: State, { newest, register, fields }: NonNullable<Known['synced']>): boolean {
     const made = [register, ...Object.values(fields ?? {})].find((revision) => revision?.opId === newest);
-    return !!made && this.#author(state).isOwn(made.hlc);
+    return !!made && this.author(state).isOwn(made.hlc);
   }
 
   /** After the last page: what the server holds for good leaves the outbox. */
-  async #settle(tx: Tx, state: State, head: number): Promise<void> {
+  async settle(tx: Tx, state: State, head: number): Promise<void> {
     state.isComplete = true;
     const open = groupBy((await tx.outbox()).filter(isUnsettled), keyOfEntry);
     const changes: Changed[] = [];
     for (const was of await tx.known([...open.keys()])) {
       const { entries, dropped } = settle(was.synced, was.entries, state.cursor, head);
+      this.hasMore ||= entries.some((entry) => !isUnsettled(entry));
       if (dropped.length > 0) {
         const patched = Object.fromEntries(dropped.flatMap(({ op }) => Object.entries(op.payload!)));
         const error = { code: 'BASE_MISSING', message: 'the server has no such record' };
@@ -398,114 +430,29 @@ export class Device {
         };
         // They go with the put that they edit: what became of it is what there is to say.
         const { id, mine, ...finding } = (await conflictsOf(tx, was.key)).at(-1) ?? missing;
-        await this.#find(tx, was.key, id, { ...finding, mine: { ...mine, ...patched } });
+        await this.find(tx, was.key, id, { ...finding, mine: { ...mine, ...patched } });
       }
       changes.push({ was, entries });
     }
     await this.#save(tx, state, changes);
   }
 
+  /** What most rounds never need is loaded when it is. */
   async #finishSnapshot(signal: AbortSignal): Promise<void> {
-    for (;;) {
-      const call = await this.#begin();
-      const { snapshot, filter: tables } = call;
-      if (!snapshot) return;
-      if (snapshot.isWhole) {
-        await this.#swap();
-        continue;
-      }
-      try {
-        const { items, nextPageToken, highWatermark, proof } = await this.#page<SnapshotReply>(
-          'snapshot', { pageToken: snapshot.nextPageToken, tables }, signal,
-        );
-        const records = snapshot.records + items.length;
-        await this.#answered(call, async (tx, state) => {
-          await tx.stage(snapshot.pages, items);
-          const isWhole = nextPageToken === null;
-          state.snapshot = { pages: snapshot.pages + 1, records, nextPageToken, isWhole, highWatermark, proof };
-        }, ['state', 'staged']);
-        this.#options.tell('progress', { received: records, stored: 0, isOver: false });
-      } catch (error) {
-        const isOver = remedyOf(error) === 'snapshot' || ((error as SyncError).code === '22023' && snapshot.pages > 0);
-        if (!isOver) throw error;
-        await this.#answered(call, async (tx, state) => {
-          await tx.unstage();
-          state.snapshot = NOTHING;
-        });
-      }
-    }
-  }
-
-  /** Replaces all that is synced by a whole snapshot, in one transaction. */
-  async #swap(): Promise<void> {
-    await this.#change(async (tx, state) => {
-      const { snapshot } = state;
-      if (!snapshot?.isWhole) return false;
-      state.snapshot = null;
-      state.answered = ++state.calls;
-      // One below the cursor comes from a standby that lags: the pull tells, which follows.
-      if (snapshot.highWatermark >= state.cursor || state.historyLost) {
-        await this.#replaceSynced(tx, state, snapshot);
-        state.cursor = snapshot.highWatermark;
-        state.proof = snapshot.proof;
-        // What was acknowledged the server may have lost too.
-        if (state.historyLost) state.acknowledged = { version: 0, at: 0 };
-        state.historyLost = false;
-        state.generation++;
-        await this.#settle(tx, state, snapshot.highWatermark);
-      }
-      return await tx.unstage();
+    const { finishSnapshot } = await import('./snapshot.ts').catch((cause) => {
+      throw new SyncError('NETWORK', 'no answer', { cause });
     });
-  }
-
-  async #replaceSynced(tx: Tx, state: State, { pages, records }: Staged): Promise<void> {
-    const isOwn = (hlc: string) => this.#author(state).isOwn(hlc);
-    const left = new Set(await tx.syncedKeys());
-    // No promise where there is nothing to tell: of many waits for nothing Dexie loses its transaction.
-    const taken = ({ key, synced: old }: Known, now?: Synced): Promise<void> | undefined => {
-      // Without a loss, a record that is not listed was deleted, and the delete purged.
-      if (!old || !(state.historyLost || now) || !isTaken(old, now, isOwn)) return;
-      const [mine, theirs] = [old.payload, now?.payload ?? null];
-      if (!isEqual(mine, theirs)) return this.#find(tx, key, old.newest!, { kind: 'restored', mine, theirs });
-    };
-    let stored = 0;
-    for (let page = 0; page < pages; page++) {
-      for (const items of inParts(await tx.staged(page))) {
-        const changes: Changed[] = [];
-        const all = await tx.known(items.map(({ tableName, pk }) => keyOf(tableName, pk)));
-        for (const [i, was] of all.entries()) {
-          left.delete(was.key);
-          const synced = syncedOf(items[i]!);
-          const isSame = was.synced?.version === synced.version && was.synced.newest === synced.newest;
-          if (isSame) continue;
-          const told = taken(was, synced);
-          if (told) await told;
-          changes.push({ was, synced });
-        }
-        await tx.save(changes);
-        stored += items.length;
-        this.#options.tell('progress', { received: records, stored, isOver: false });
-      }
-    }
-    for (const keys of inParts([...left])) {
-      const gone = await tx.known(keys);
-      for (const was of gone) {
-        const told = taken(was);
-        if (told) await told;
-      }
-      await tx.save(gone.map((was) => ({ was, synced: null })));
-    }
-    this.#options.tell('progress', { received: records, stored, isOver: true });
+    await finishSnapshot(this, signal);
   }
 
   /** Tells the server that what lies before the cursor is stored here. */
   async acknowledge(signal: AbortSignal): Promise<void> {
-    const { workspace, now } = this.#options;
+    const { workspace, now } = this.options;
     const { deviceId, cursor: version, isComplete, snapshot, acknowledged } = await this.read();
     const isDue = version > acknowledged.version || Math.abs(now() - acknowledged.at) > HEARTBEAT;
     if (!isComplete || snapshot || version === 0 || !isDue) return;
     await this.#server.call(workspace, 'cursor', { deviceId, version }, signal);
-    await this.#change(async (_, state) => {
+    await this.change(async (_, state) => {
       state.acknowledged = { version, at: now() };
       return state.deviceId === deviceId;
     }, ['state']);
@@ -516,7 +463,7 @@ export class Device {
   }
 
   /** Stores what the body makes of the state, unless it returns false. Returns that state. */
-  async #change(body: (tx: Tx, state: State) => Promise<unknown>, parts?: Part[]): Promise<State> {
+  async change(body: (tx: Tx, state: State) => Promise<unknown>, parts?: Part[]): Promise<State> {
     return await this.#store.transaction(async (tx) => {
       const state = await this.state(tx);
       if (await body(tx, state) !== false) await tx.setState(state);
@@ -525,14 +472,14 @@ export class Device {
   }
 
   /** A call begins: the state from which it does, with the call's number in `calls`. */
-  async #begin(): Promise<State> {
-    return await this.#change(async (_, state) => ++state.calls, ['state']);
+  async begin(): Promise<State> {
+    return await this.change(async (_, state) => ++state.calls, ['state']);
   }
 
   /** Stores what a call's reply says, unless that of a later one was stored, or one that has moved
    * on from where this one began. */
-  async #answered(begun: State, body: (tx: Tx, state: State) => Promise<void>, parts?: Part[]): Promise<void> {
-    await this.#change(async (tx, state) => {
+  async answered(begun: State, body: (tx: Tx, state: State) => Promise<void>, parts?: Part[]): Promise<State> {
+    return await this.change(async (tx, state) => {
       if (state.answered > begun.calls || placeOf(state) !== placeOf(begun)) {
         throw new SyncError('LATE', 'another tab was first');
       }
@@ -571,8 +518,4 @@ function cut(ops: Op[], limit: number): Op[] {
   const fitting = ops.slice(0, limit);
   const end = fitting.findIndex((op) => (length += JSON.stringify(op).length) > PUSH_LENGTH);
   return end < 0 ? fitting : fitting.slice(0, Math.max(end, 1));
-}
-
-function* inParts<T>(items: T[]): Iterable<T[]> {
-  for (let i = 0; i < items.length; i += STORED_AT_ONCE) yield items.slice(i, i + STORED_AT_ONCE);
 }

@@ -2,6 +2,7 @@ import type { Dexie } from 'dexie';
 import { DexieStore } from './store/dexie.ts';
 import { Sync, type SyncOptions } from './sync.ts';
 
+export type { Scopes } from './device.ts';
 export { SyncError } from './error.ts';
 export { Observable } from './observable.ts';
 export type { Conflict, Run, Store, Tx } from './store/store.ts';

@@ -20,7 +20,7 @@ export interface Follower {
   connected(isConnected: boolean, error?: SyncError): void;
 }
 
-export type Position = Pick<State, 'cursor' | 'proof' | 'deviceId' | 'generation'>;
+export type Position = Pick<State, 'cursor' | 'proof' | 'scopes' | 'deviceId' | 'generation'>;
 
 /** The gateway ends a stream with more. */
 const WORKSPACES = 100;
@@ -138,6 +138,7 @@ class Stream {
       query.append('workspace', follower.workspace);
       query.append('cursor', String(position.cursor));
       if (position.proof) query.append('proof', position.proof);
+      if (position.scopes) query.append('scopes', JSON.stringify(position.scopes));
     }
     for (const table of followers[0]!.filter ?? []) query.append('tables', table);
     query.append('latest', 'true');

@@ -1,8 +1,9 @@
 import { pauseAfter } from './backoff.ts';
-import { Device, type DeviceEvents, isUnsettled } from './device.ts';
+import { Device, type DeviceEvents, type Scopes, isUnsettled } from './device.ts';
 import { SyncError, remedyOf } from './error.ts';
 import { type Follower, type Live, liveOf, sleep } from './live.ts';
 import { Emitter, Observable } from './observable.ts';
+import { isEqual } from './rules/json.ts';
 import { type Entry, see } from './rules/view.ts';
 import { Server, type ServerOptions } from './server.ts';
 import { type Conflict, type Key, type Known, type Run, type State, type Store, type Tx, keyOf } from './store/store.ts';
@@ -27,6 +28,9 @@ export interface SyncOptions extends ServerOptions {
   user?: string;
   /** The server's tables that are pulled; by default all, also those that the app does not know. */
   filter?: string[];
+  /** The scopes that are followed from the first start on; by default all. Later `setScopes`
+   * changes them. */
+  scopes?: string[];
   /** Whether changes of others are told at once, by a stream; default true. */
   live?: boolean;
   /** Milliseconds between two pulls without a stream; default 30,000. */
@@ -60,6 +64,8 @@ export interface Status {
   lastSynced: number | null;
   /** While the first records arrive, or all anew: how many have, and which share it is. */
   progress: { records: number; share: number | null } | null;
+  /** The scopes that are followed, and those that are to be as soon as the server can be reached. */
+  scopes: Scopes;
   error: { code: string; message: string } | null;
 }
 
@@ -106,6 +112,7 @@ export class Sync {
     failed: 0,
     lastSynced: null,
     progress: null,
+    scopes: { followed: null, wished: null },
     error: null,
   });
   /** The conflicts that nobody has resolved; one list as long as they stay the same. */
@@ -138,7 +145,7 @@ export class Sync {
   #run: Run = { at: 0, took: 0, pushed: 0, pulled: 0 };
 
   constructor(options: SyncOptions, makeStore: (sync: Sync) => Store) {
-    const { tables, workspace, user = null, filter, pushLimit = 500, pageLimit = 1000 } = options;
+    const { tables, workspace, user = null, filter, scopes, pushLimit = 500, pageLimit = 1000 } = options;
     this.#options = options;
     this.tables = new Map(Array.isArray(tables) ? tables.map((name) => [name, {}]) : Object.entries(tables));
     this.#filter = filter?.toSorted() ?? null;
@@ -148,6 +155,7 @@ export class Sync {
       workspace,
       user,
       filter: this.#filter,
+      scopes: scopes?.toSorted() ?? null,
       fields: Object.fromEntries([...this.tables].map(([name, { fields = null }]) => [name, fields])),
       rulesOf: (name) => this.tables.get(name) ?? {},
       tell: (event, detail) => this.#tell(event, detail),
@@ -175,6 +183,7 @@ export class Sync {
     try {
       const { isComplete } = await this.#device.open();
       this.#isFirst = !isComplete;
+      await this.#look();
     } catch (error) {
       // It may have been stopped meanwhile, and even started again.
       if (this.#tabs !== tabs) return;
@@ -184,7 +193,6 @@ export class Sync {
     }
     if (this.#tabs !== tabs) return;
     tabs.start();
-    this.#count();
   }
 
   /** Ends all calls. What the app writes is kept, and pushed after the next start. */
@@ -192,6 +200,20 @@ export class Sync {
     this.#tabs?.stop();
     this.#tabs = undefined;
     this.#set({ isLeader: false, online: false, phase: 'stopped' });
+  }
+
+  /** The scopes that are followed, and those that are to be. */
+  get scopes(): Scopes {
+    return this.status.value.scopes;
+  }
+
+  /** Follows other scopes, null for all. Resolves once the wish is stored: from then on it will be
+   * carried out, by whichever tab and after any restart, when the server can be reached. The last
+   * wish counts. The event `scopes` tells that it is carried out. */
+  async setScopes(scopes: string[] | null): Promise<void> {
+    await this.#device.wish(scopes?.toSorted() ?? null);
+    await this.#look();
+    this.retry();
   }
 
   /** Synchronizes now, also after a refusal. */
@@ -202,6 +224,7 @@ export class Sync {
 
   #retry(): void {
     this.#isResting = false;
+    this.#pullAt = 0;
     this.#live.retry();
     this.#wake();
   }
@@ -319,17 +342,20 @@ export class Sync {
     if (message.type === 'captured') this.#wakeUnlessResting();
     else if (message.type === 'retry') this.#retry();
     else if (message.type === 'logout') this.stop();
-    else if (message.type === 'event') this.#events.emit(message.name as 'run', message.detail as Run);
+    else if (message.type === 'event') {
+      if (message.name === 'scopes') this.closed();
+      this.#events.emit(message.name as 'run', message.detail as Run);
+    }
     else if (message.type === 'leader' && !this.#tabs?.isLeader) {
-      const { pending, blocked, conflicts, failed } = this.status.value;
-      this.#set({ ...message.status as Status, pending, blocked, conflicts, failed, isLeader: false });
+      const { pending, blocked, conflicts, failed, scopes } = this.status.value;
+      this.#set({ ...message.status as Status, pending, blocked, conflicts, failed, scopes, isLeader: false });
     }
     this.#count();
   }
 
   #set(change: Partial<Status>): void {
     const old = this.status.value;
-    const isNews = Object.entries(change).some(([name, value]) => old[name as keyof Status] !== value);
+    const isNews = Object.entries(change).some(([name, value]) => !isEqual(old[name as 'phase'], value as string));
     if (!isNews) return;
     this.status.set({ ...old, ...change });
     this.#events.emit('status', this.status.value);
@@ -351,7 +377,9 @@ export class Sync {
       const { received, stored } = detail as DeviceEvents['progress'];
       this.#set({ progress: { records: received, share: stored > 0 ? stored / received : null } });
     }
-    if (event === 'conflict') this.#count();
+    if (event === 'conflict' || event === 'scopes') this.#count();
+    // The stream is of the old ones.
+    if (event === 'scopes') this.closed();
     if (event === 'captured') this.#events.emit(event, detail as SyncEvents[E]);
     else this.#emit(event, detail as SyncEvents[E]);
   }
@@ -362,20 +390,25 @@ export class Sync {
     this.#tabs?.send({ type: 'event', name, detail });
   }
 
-  /** Counts soon what is pending, once for many changes. */
+  /** Looks soon, once for many changes. */
   #count(): void {
-    this.#counting ??= setTimeout(() => {
-      this.#counting = undefined;
-      this.#store.read(async (tx) => [await tx.counts(), await tx.conflicts()] as const, ['outbox', 'conflict']).then(([{ pending, blocked }, open]) => {
-        const { queueLimit = 10_000 } = this.#options;
-        if (pending >= queueLimit && this.status.value.pending < queueLimit) this.#events.emit('queueFull', { pending });
-        const ids = open.map(({ id, at }) => id + at).join();
-        if (ids !== this.#openIds) this.openConflicts.set(this.#open(open));
-        this.#openIds = ids;
-        const failed = open.filter(({ kind }) => kind === 'refused').length;
-        this.#set({ pending, blocked, conflicts: open.length, failed });
-      }, (error) => this.#fail(error));
-    }, COUNT_AFTER);
+    this.#counting ??= setTimeout(() => void this.#look().catch((error) => this.#fail(error)), COUNT_AFTER);
+  }
+
+  /** Looks at what the store has to tell: what is pending, what is followed. */
+  async #look(): Promise<void> {
+    this.#counting = undefined;
+    const [{ pending, blocked }, open, state] = await this.#store.read(async (tx) => (
+      [await tx.counts(), await tx.conflicts(), await tx.state()] as const
+    ), ['state', 'outbox', 'conflict']);
+    const { queueLimit = 10_000 } = this.#options;
+    if (pending >= queueLimit && this.status.value.pending < queueLimit) this.#events.emit('queueFull', { pending });
+    const ids = open.map(({ id, at }) => id + at).join();
+    if (ids !== this.#openIds) this.openConflicts.set(this.#open(open));
+    this.#openIds = ids;
+    const failed = open.filter(({ kind }) => kind === 'refused').length;
+    const scopes = { followed: state?.scopes ?? null, wished: state?.wished ?? null };
+    this.#set({ pending, blocked, conflicts: open.length, failed, scopes });
   }
 
   /** One call, or event, at a time. */
@@ -430,10 +463,11 @@ export class Sync {
     if (pulls) this.#set({ phase: 'syncing' });
     try {
       await this.#device.push(signal);
-      if (pulls) {
+      if (pulls || this.#device.hasMore) {
+        // Somebody may want another one meanwhile.
+        this.#pullAt = Infinity;
         await this.#device.pull(signal);
         this.#isFirst = false;
-        this.#pullAt = Infinity;
       }
       if (performance.now() >= this.#acknowledgeAt) {
         this.#acknowledgeAt = performance.now() + EVERY;
@@ -482,7 +516,7 @@ export class Sync {
         });
         if (!goesOn) this.closed();
         // What waited for something on the server may pass now.
-        else if (this.#isBlocked && reply.changes.length > 0) this.#wakeUnlessResting();
+        else if (this.#device.hasMore || (this.#isBlocked && reply.changes.length > 0)) this.#wakeUnlessResting();
         // What is settled is pending no more.
         this.#count();
         return goesOn;

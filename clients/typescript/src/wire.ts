@@ -67,16 +67,19 @@ export interface Change {
   serverVersion: number;
   tableName: string;
   pk: string;
-  op: 'put' | 'delete' | 'patch';
+  /** `leave`: it went outside the scopes that are followed. */
+  op: 'put' | 'delete' | 'patch' | 'leave';
   applied: boolean;
   payload?: Payload;
   base?: Revision;
   fields?: Fields;
+  /** Where the table has a scope field, and scopes are followed. */
+  scope?: string;
   overwrote?: string;
   stamp: Stamp;
 }
 
-export type Reason = 'cursor_expired' | 'history_diverged' | 'cursor_ahead' | 'unknown_workspace';
+export type Reason = 'cursor_expired' | 'history_diverged' | 'cursor_ahead' | 'unknown_workspace' | 'scopes_changed';
 
 export interface PullReply {
   changes: Change[];
@@ -97,6 +100,7 @@ export interface SnapshotItem {
   fields?: Fields;
   /** Of the newest entry, where a patch is newer than the revision. */
   opId?: string;
+  scope?: string;
   serverVersion: number;
 }
 

@@ -42,7 +42,7 @@ function follower(workspace: string, goesOn = true): Follower & { received: numb
     workspace,
     filter: null,
     received: 0,
-    position: async () => ({ cursor: 0, proof: null, deviceId: 'd', generation: 0 }),
+    position: async () => ({ cursor: 0, proof: null, scopes: null, deviceId: 'd', generation: 0 }),
     async receive() {
       this.received++;
       return goesOn;

@@ -23,6 +23,7 @@ async function open(name: string) {
     workspace: 'w',
     user: null,
     filter: null,
+    scopes: null,
     fields: { todos: null },
     rulesOf: () => ({ patches: false, conflicts: 'merge' }),
     tell() {},

@@ -34,7 +34,11 @@ export interface AdapterOptions {
 
 export const providerId = 'sync-ext';
 
-/** `scope.projectId` is ignored: sync_ext follows whole workspaces. */
+/**
+ * `scope.projectId` is ignored. The app's client knows no change that says that a record left a
+ * scope. Told as a delete, it would hide the record for good, also where it comes back at the same
+ * revision; and the client keeps no proof with which another list could be asked for.
+ */
 export class SyncExtGatewayAdapter implements SyncGatewayAdapter {
   readonly id = providerId;
   readonly capabilities = {

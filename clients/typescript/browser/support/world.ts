@@ -25,7 +25,7 @@ export class World {
   /** Pages are scripts by name, beside the app. */
   static async start(pages: { [name: string]: string } = {}): Promise<World> {
     const cluster = await Cluster.start();
-    const database = await cluster.createDatabase(`select sync_register_table('todos', patches => true)`);
+    const database = await cluster.createDatabase(`select sync_register_table('todos', patches => true, scope_field => 'list')`);
     const gateway = await cluster.startGateway(database, { env: { GATEWAY_HEARTBEAT: '2' } });
     const texts = new Map<string, string>();
     for (const [name, path] of Object.entries({ app: join(folder, 'app.ts'), ...pages })) {

@@ -1,9 +1,9 @@
-import type { Change, Op, Payload, PushResult, SnapshotItem } from '../wire.ts';
+import type { Change, Fields, Op, Payload, PushResult } from '../wire.ts';
 import type { Conflict, Known } from '../store/store.ts';
 import { type Author, makeAgain } from './edit.ts';
 import { isEqual } from './json.ts';
-import { compare, isSame, revisionOf } from './revision.ts';
-import { type Entry, type Synced, UNKNOWN, holderOf, isHeld, see } from './view.ts';
+import { isSame, revisionOf } from './revision.ts';
+import { type Entry, type Synced, UNKNOWN, isHeld, see } from './view.ts';
 
 /** A conflict without what its record and the time say. */
 export type Finding = Pick<Conflict, 'kind' | 'mine' | 'theirs' | 'fields' | 'error'>;
@@ -79,29 +79,30 @@ export function knowClock(synced: Synced = UNKNOWN, clock: number): Synced {
 
 /** What is synced of a record after a change that was pulled. */
 export function apply(synced: Synced | undefined, change: Change): Synced {
-  const { op, applied, payload, fields, stamp, serverVersion: version } = change;
+  const { op, applied, base, payload, fields, scope, stamp, serverVersion: version } = change;
   const known = knowClock(synced, stamp.clock);
+  const now: Synced = { version, register: revisionOf(base ?? stamp), newest: stamp.opId, payload: payload ?? null, clock: known.clock };
+  if (op === 'leave') return version > known.version ? markOf(now) : known;
+  if (op === 'delete') now.payload = null;
   // A patch that was superseded in its own call has no payload; what superseded it follows.
-  if (!applied || version <= known.version || (op !== 'delete' && !payload)) return known;
-  return {
-    version,
-    register: revisionOf(op === 'patch' ? change.base! : stamp),
-    newest: stamp.opId,
-    payload: op === 'delete' ? null : payload!,
-    clock: known.clock,
-    ...(fields && { fields }),
-  };
+  else if (!payload) return known;
+  return applied && isNews(known, version) ? withParts(now, fields, scope) : known;
 }
 
-export function syncedOf({ kind, payload, revision, fields, opId, serverVersion }: SnapshotItem): Synced {
-  return {
-    version: serverVersion,
-    register: revision,
-    newest: opId ?? revision.opId,
-    payload: kind === 'row' ? payload! : null,
-    clock: revision.clock,
-    ...(fields && { fields }),
-  };
+/** Whether what a change or row of that version says is newer than what is synced: a mark says
+ * less than either. */
+export function isNews({ version, left }: Synced = UNKNOWN, other: number): boolean {
+  return other > version || (other === version && !!left);
+}
+
+/** What stays of a record that is outside the scopes that are followed. */
+export function markOf({ version, register, newest: left, clock }: Synced): Synced {
+  return { version, register, newest: null, payload: null, clock, left: left! };
+}
+
+/** With what not all records have. */
+export function withParts(synced: Synced, fields?: Fields, scope?: string): Synced {
+  return { ...synced, ...(fields && { fields }), ...(scope !== undefined && { scope }) };
 }
 
 /** The entries of a record that stay after a complete pull or snapshot up to the cursor. */
@@ -117,7 +118,7 @@ export function settle(
     const { op, answered } = entry;
     if (answered !== undefined && isHeld(op, synced)) continue;
     if (answered !== undefined && (answered <= cursor || head < answered)) {
-      // It was lost in a restore: pushed again, as the same op.
+      // It was lost in a restore, or is of a record outside: pushed again, as the same op.
       const { answered: _, stored: __, ...again } = entry;
       left.push(again);
     } else if (entry.waits) {
@@ -130,14 +131,4 @@ export function settle(
     }
   }
   return { entries: left, dropped };
-}
-
-/** Whether an own edit that was synced is not in what a restored server has. */
-export function isTaken(old: Synced, now: Synced | undefined, isOwn: (hlc: string) => boolean): boolean {
-  const order = compare(now?.register, old.register);
-  if (old.register && isOwn(old.register.hlc) && order < 0) return true;
-  return Object.entries(old.fields ?? {}).some(
-    ([name, holder]) => isOwn(holder.hlc) && order <= 0
-      && (order < 0 || compare(holderOf(now!.fields, name), holder) < 0),
-  );
 }

@@ -52,7 +52,7 @@ export function edit(
   const kept = isAsking ? entries.length : entries.findLastIndex((entry) => !isFree(entry)) + 1;
   const dropped = entries.slice(kept);
   const before = see(synced, entries.slice(0, kept));
-  const isUnknown = before.register === null;
+  const isUnknown = before.newest === null;
   if (value === null && isUnknown) return { dropped, added: null };
   const op: Op = { ...key, operation: value ? 'put' : 'delete', stamp: stamp() };
   if (value) op.payload = value;

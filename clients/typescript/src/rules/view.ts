@@ -7,13 +7,18 @@ export interface Synced {
   version: number;
   /** Its put or delete of the highest revision; null if only a clock is known. */
   register: Revision | null;
-  /** The opId of its newest entry. */
+  /** The opId of its newest entry; null if the record is not known. */
   newest: string | null;
   /** null: deleted. */
   payload: Payload | null;
   fields?: Fields;
   /** The highest clock known of it. */
   clock: number;
+  /** Where its table has scopes. */
+  scope?: string;
+  /** It is a mark: the record is outside the scopes that are followed. The opId of the op by which
+   * it left, or its newest entry's. */
+  left?: string;
 }
 
 /** An op that waits in the outbox until the server holds it for good. */
@@ -85,6 +90,7 @@ function lay({ op, stored, answered }: Entry, view: View, version: number): void
 
 /** Whether what is synced holds an op, or ops that beat it. */
 export function isHeld(op: Op, synced: Synced | undefined): boolean {
+  if (synced?.left === op.stamp.opId) return true;
   if (op.operation !== 'patch') return compare(synced?.register, op.stamp) >= 0;
   const order = compare(synced?.register, op.base);
   return order > 0 || (order === 0

@@ -56,7 +56,7 @@ export class Feed {
     this.#unfollow = this.#live.follow({
       workspace: this.#workspace,
       filter: this.#tables,
-      position: async () => ({ ...this.#place!, deviceId: '', generation: 0 }),
+      position: async () => ({ ...this.#place!, scopes: null, deviceId: '', generation: 0 }),
       receive: async (reply) => this.#receive(reply),
       refused: () => this.#leave(),
       connected: (isConnected: boolean, _error?: SyncError) => {

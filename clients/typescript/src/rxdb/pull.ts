@@ -1,6 +1,7 @@
 import { type RxStorageInstance, type RxStorageInstanceReplicationState, getChangedDocumentsSince, setCheckpoint } from 'rxdb';
 import { SyncError } from '../error.ts';
-import { apply, syncedOf } from '../rules/answer.ts';
+import { apply } from '../rules/answer.ts';
+import { syncedOf } from '../rules/snapshot.ts';
 import { type Synced, see } from '../rules/view.ts';
 import type { Change, PullReply, Reason, SnapshotReply } from '../wire.ts';
 import { type Doc, type Documents, type SyncField, newestOf } from './document.ts';

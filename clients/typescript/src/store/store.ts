@@ -40,6 +40,10 @@ export interface State {
   isNext?: boolean;
   /** The tables that are pulled; null: all. Cursor and proof belong to it. */
   filter: string[] | null;
+  /** The scopes that are followed; null: all. Cursor and proof belong to them too. */
+  scopes: string[] | null;
+  /** Those that are to be followed; as a rule the same. */
+  wished: string[] | null;
   /** The tables whose records the app sees. */
   tables: string[];
   /** The fields that it saw of these and of former ones; null: all. */
@@ -64,6 +68,8 @@ export interface State {
 
 /** What has arrived of a snapshot. */
 export interface Staged {
+  /** It lists what the wished scopes have beyond those that are followed. */
+  isPart?: boolean;
   pages: number;
   records: number;
   nextPageToken: string | null;
@@ -71,6 +77,9 @@ export interface Staged {
   highWatermark: number;
   proof: string | null;
 }
+
+/** Of a snapshot, before its first page. */
+export const NOTHING: Staged = { pages: 0, records: 0, nextPageToken: null, isWhole: false, highWatermark: 0, proof: null };
 
 /** An edit that did not come through as its user wanted it. */
 export interface Conflict {

@@ -49,6 +49,19 @@ export const records: Claims = {
     equal((await store.read((tx) => tx.rows('notes', null, 99))).map(({ pk }) => pk), pks.toSorted());
   },
 
+  async keeps_scopes_and_marks({ store }) {
+    const mark: Synced = { ...synced('b', 2), newest: null, payload: null, left: 's2' };
+    await store.transaction(async (tx) => {
+      await tx.setState(newState({ scopes: ['p'], wished: null }));
+      const [here, left] = await tx.known([keyOf('notes', 'a'), keyOf('notes', 'b')]);
+      await tx.save([{ was: here!, synced: { ...synced('a', 1), scope: 'p' } }, { was: left!, synced: mark, entries: [put('b', 1)] }]);
+    });
+    const [here, left] = await store.read((tx) => tx.known([keyOf('notes', 'a'), keyOf('notes', 'b')]));
+    equal([here!.synced!.scope, left!.synced], ['p', mark]);
+    const { scopes, wished } = (await store.read((tx) => tx.state()))!;
+    equal([scopes, wished], [['p'], null]);
+  },
+
   async keeps_payloads_as_they_are({ store }) {
     const payload = JSON.parse('{"__proto__": {"a": 1}, "constructor": [], "n": 1e300, "t": "\\u0000\\ud83d\\ude00", "d": [[[{}]]], "e": null}') as Payload;
     await store.transaction(async (tx) => {

@@ -98,7 +98,7 @@ export function run(at: number): Run {
 
 export function newState(more: Partial<State> = {}): State {
   return {
-    workspace: 'w', user: null, deviceId: 'd', filter: null, tables: TABLES, fields: { notes: null, files: null }, cursor: 0, proof: null, isComplete: false,
+    workspace: 'w', user: null, deviceId: 'd', filter: null, scopes: null, wished: null, tables: TABLES, fields: { notes: null, files: null }, cursor: 0, proof: null, isComplete: false,
     acknowledged: { version: 0, at: 0 }, hlc: null, calls: 0, answered: 0, generation: 0, snapshot: null, historyLost: false,
     ...more,
   };

@@ -34,8 +34,8 @@ describe('a pull', () => {
     server.calls.length = 0;
     await phone.pull();
     expect(server.calls.map(({ body }) => body)).toEqual([
-      { cursor: 0, proof: null, tables: null, latest: true, pageLimit: 2 },
-      { cursor: 2, proof: '3:3', tables: null, latest: true, pageLimit: 2 },
+      { cursor: 0, proof: null, tables: null, scopes: null, latest: true, pageLimit: 2 },
+      { cursor: 2, proof: '3:3', tables: null, scopes: null, latest: true, pageLimit: 2 },
     ]);
     expect(await phone.state()).toMatchObject({ cursor: 3, proof: '3:3', isComplete: true, snapshot: null });
     expect(phone.events('pulled')).toEqual([{ changes: 2, cursor: 2, head: 3 }, { changes: 1, cursor: 3, head: 3 }]);

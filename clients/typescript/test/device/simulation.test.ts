@@ -23,6 +23,9 @@ type Step =
   | { do: 'restore'; by: number }
   | { do: 'gc' | 'catch up' }
   | { do: 'lag'; by: number }
+  | { do: 'wish'; who: number; list: string[] | null }
+  /** Another field has the scope. */
+  | { do: 'epoch' }
   | { do: 'refuse'; what: 'nothing' | 'puts' | 'patches' | 'for now' };
 
 const who = fc.nat(2);
@@ -39,6 +42,14 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   weighed(2, fc.record({ do: fc.constantFrom('gc' as const, 'catch up' as const) })),
   weighed(1, fc.record({ do: fc.constant('lag' as const), by: fc.integer({ min: 1, max: 3 }) })),
   weighed(1, fc.record({ do: fc.constant('refuse' as const), what: fc.constantFrom('nothing' as const, 'puts' as const, 'patches' as const, 'for now' as const) })),
+);
+
+/** Where records have scopes, by the field a: devices follow lists, and change them. */
+const list = fc.option(fc.uniqueArray(fc.constantFrom('', '0', '1', '2', '3'), { maxLength: 3 }), { freq: 8 });
+const scopedStep: fc.Arbitrary<Step> = fc.oneof(
+  weighed(30, step),
+  weighed(5, fc.record({ do: fc.constant('wish' as const), who, list })),
+  weighed(1, fc.record({ do: fc.constant('epoch' as const) })),
 );
 
 /** Three devices: one that merges, one of puts alone, one that edits on condition. */
@@ -100,8 +111,15 @@ class World {
       case 'gc':
         server.gc();
         break;
+      case 'wish':
+        await device.device.wish(step.list?.toSorted() ?? null);
+        break;
+      case 'epoch':
+        server.standby = undefined;
+        server.setScopeField('notes', server.scopeFields.notes === 'a' ? 'b' : 'a');
+        break;
       case 'lag':
-        server.standby = server.at(Math.max(0, server.head - step.by));
+        server.standby = server.at(Math.max(Math.min(server.epochHead, server.head), server.head - step.by));
         break;
       case 'catch up':
         server.standby = undefined;
@@ -131,8 +149,8 @@ class World {
   /** An event of a stream that was opened where the device is. */
   async hear(device: TestDevice): Promise<void> {
     const opened = await device.state();
-    const { cursor, proof, filter: tables } = opened;
-    const reply = await this.server.call<PullReply>('w', 'pull', { cursor, proof, tables, latest: true, pageLimit: 2 });
+    const { cursor, proof, filter: tables, scopes } = opened;
+    const reply = await this.server.call<PullReply>('w', 'pull', { cursor, proof, tables, scopes, latest: true, pageLimit: 2 });
     await device.device.receive(reply, opened);
   }
 
@@ -171,20 +189,24 @@ class World {
     server.refuse = () => undefined;
     for (let round = 0; round < 3; round++) {
       for (const device of this.devices) {
+        // A snapshot from before a restore looks like one of a standby that lags.
+        await this.act(device, 'sync');
         await device.settle();
         await this.check(undefined);
       }
     }
     for (const device of this.devices) {
       expect(await device.outbox()).toEqual([]);
-      expect(await device.rows('notes')).toEqual(server.rows('notes'));
+      const { scopes, wished } = await device.state();
+      expect(scopes).toEqual(wished);
+      expect(await device.rows('notes')).toEqual(server.rows('notes', scopes));
       const { cursor, historyLost, snapshot, deviceId } = await device.state();
       expect({ cursor, historyLost, snapshot }).toEqual({ cursor: server.head, historyLost: false, snapshot: null });
       if (cursor > 0) expect(server.cursors.get(deviceId)).toBeLessThanOrEqual(cursor);
       for (const pk of ['x', 'y']) {
         const record = server.records.get(keyOf('notes', pk));
         const { synced } = await device.known('notes', pk);
-        if (!record?.payload) expect(synced?.payload ?? null).toBeNull();
+        if (!record?.payload || (scopes && record.scope !== null && !scopes.includes(record.scope))) expect(synced?.payload ?? null).toBeNull();
         else {
           const { register, payload, fields, newest, version } = record;
           expect(synced).toMatchObject({ register, payload, newest, version });
@@ -203,8 +225,9 @@ function newDatabase(): Store {
   return new DexieStore(db, new Map([['notes', {}]]), { capture: async () => {}, captured: () => {}, blocked: () => {}, closed: () => {} });
 }
 
-async function play(steps: Step[], makeStore: () => Store = () => new MemoryStore()): Promise<void> {
+async function play(steps: Step[], makeStore: () => Store = () => new MemoryStore(), isScoped = false): Promise<void> {
   const world = new World(makeStore);
+  if (isScoped) world.server.scopeFields = { notes: 'a' };
   for (const who of RULES.keys()) world.devices.push(await world.open(who));
   for (const step of steps) {
     await world.run(step);
@@ -222,6 +245,18 @@ test('whatever_happens_all_devices_come_to_see_what_the_server_has_and_nothing_i
 
 test('the_same_in_databases', async () => {
   await fc.assert(fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 40, size: 'max' }), (steps) => play(steps, newDatabase)), {
+    numRuns: Number(process.env.SYNC_EXT_RUNS ?? 10),
+  });
+}, 600_000);
+
+test('each_device_comes_to_see_exactly_what_is_inside_its_list_of_scopes', async () => {
+  await fc.assert(fc.asyncProperty(fc.array(scopedStep, { minLength: 5, maxLength: 40, size: 'max' }), (steps) => play(steps, undefined, true)), {
+    numRuns: Number(process.env.SYNC_EXT_RUNS ?? 100),
+  });
+}, 600_000);
+
+test('the_same_with_scopes_in_databases', async () => {
+  await fc.assert(fc.asyncProperty(fc.array(scopedStep, { minLength: 5, maxLength: 40, size: 'max' }), (steps) => play(steps, newDatabase, true)), {
     numRuns: Number(process.env.SYNC_EXT_RUNS ?? 10),
   });
 }, 600_000);

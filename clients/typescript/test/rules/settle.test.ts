@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { apply, isTaken, knowClock, settle, syncedOf } from '../../src/rules/answer.ts';
+import { apply, knowClock, settle } from '../../src/rules/answer.ts';
+import { isTaken, syncedOf } from '../../src/rules/snapshot.ts';
 import { isHeld, type Synced } from '../../src/rules/view.ts';
 import type { Change } from '../../src/wire.ts';
 import { record } from '../support/arbitrary.ts';

@@ -25,6 +25,7 @@ export class TestDevice {
       workspace: 'w',
       user: null,
       filter: null,
+      scopes: null,
       fields: Object.fromEntries(tables.map((name) => [name, null])),
       rulesOf: () => ({ patches: true, conflicts: 'merge' }),
       tell: (event, detail) => this.told.push({ event, detail } as Told),

@@ -12,6 +12,8 @@ export interface ServerRecord {
   fields: Fields;
   version: number;
   newest: string;
+  /** null: it has none. */
+  scope: string | null;
 }
 
 interface Logged {
@@ -22,6 +24,8 @@ interface Logged {
   payload: Payload | null;
   fields: Fields;
   overwrote?: string;
+  scope: string | null;
+  leftScope: string | null;
   /** The head when GC purged it; Infinity: it did not. */
   purgedAt: number;
 }
@@ -54,6 +58,11 @@ export class FakeServer extends Server {
   /** Answers reads as long as it is there. */
   standby: FakeServer | undefined;
   isStandby = false;
+  /** By table. */
+  scopeFields: { [table: string]: string } = {};
+  scopeEpoch = 0;
+  /** The head when it began: a standby below it has not heard of it. */
+  epochHead = 0;
   readonly #handlers: { name: string; handler: Handler }[] = [];
   #serial = 0;
 
@@ -176,7 +185,7 @@ export class FakeServer extends Server {
       const isCondition = refusal.errorCode!.endsWith('_CONFLICT');
       return { opId, success: false, ...refusal, ...(isCondition && { current: asked }) };
     }
-    const entry: Logged = { op, serial: ++this.#serial, applied: false, payload: null, fields: {}, purgedAt: Infinity };
+    const entry: Logged = { op, serial: ++this.#serial, applied: false, payload: null, fields: {}, scope: null, leftScope: null, purgedAt: Infinity };
     this.log.push(entry);
     this.stored.push(op);
     const { lost, isCreated } = this.#apply(entry, this.head);
@@ -202,8 +211,23 @@ export class FakeServer extends Server {
     return holds ? undefined : { errorCode: 'FIELD_CONFLICT', error: 'changed' };
   }
 
-  /** Step 6 of a push. */
+  /** Step 6 of a push, and where the record is then. */
   #apply(entry: Logged, version: number): { lost: string[]; isCreated: boolean } {
+    const { tableName, pk } = entry.op;
+    const key = keyOf(tableName, pk);
+    const before = this.records.get(key)?.scope ?? null;
+    const applied = this.#merge(entry, version);
+    const record = this.records.get(key);
+    entry.scope = before;
+    if (!entry.applied || !record) return applied;
+    const field = this.scopeFields[tableName];
+    if (field !== undefined && record.payload) entry.scope = String(record.payload[field] ?? '');
+    if (before !== null && before !== entry.scope) entry.leftScope = before;
+    record.scope = entry.scope;
+    return applied;
+  }
+
+  #merge(entry: Logged, version: number): { lost: string[]; isCreated: boolean } {
     const { op } = entry;
     const key = keyOf(op.tableName, op.pk);
     const record = this.records.get(key);
@@ -214,7 +238,7 @@ export class FakeServer extends Server {
       if (!entry.applied) return { lost, isCreated: false };
       entry.payload = op.operation === 'put' ? this.rowOf(op.payload!) : null;
       if (op.parent && record && op.parent !== record.newest) entry.overwrote = record.newest;
-      this.records.set(key, { register: revisionOf(op.stamp), payload: entry.payload, fields: {}, version, newest });
+      this.records.set(key, { register: revisionOf(op.stamp), payload: entry.payload, fields: {}, version, newest, scope: record?.scope ?? null });
       return { lost, isCreated: op.operation === 'put' && !record?.payload };
     }
     if (!record?.payload || !isSame(op.base, record.register)) return { lost, isCreated: false };
@@ -230,74 +254,106 @@ export class FakeServer extends Server {
     return { lost, isCreated: false };
   }
 
-  #proof(version = this.head): string | null {
-    return version > 0 ? `${version}:${this.log[version - 1]!.serial}` : null;
+  #proof(list: string, version = this.head): string | null {
+    return version > 0 ? `${version}:${this.log[version - 1]!.serial}${list}` : null;
+  }
+
+  /** What a proof says of a list of scopes. */
+  #listOf(scopes: string[] | null | undefined): string {
+    return scopes ? `|${JSON.stringify([...new Set(scopes)].sort())}|${this.scopeEpoch}` : '';
+  }
+
+  #isInside(tableName: string, scope: string | null, scopes: string[] | null | undefined): boolean {
+    return !scopes || (scope === null ? this.scopeFields[tableName] === undefined : scopes.includes(scope));
   }
 
   /** Why a proof fails; undefined if it does not. */
-  #failure(cursor: number, proof: string | null): PullReply['reason'] {
-    const [version = 0, serial = 0] = proof?.split(':').map(Number) ?? [];
+  #failure(cursor: number, proof: string | null, list = ''): PullReply['reason'] {
+    const [version = 0, serial = 0] = proof?.split('|')[0]!.split(':').map(Number) ?? [];
     if (this.head === 0 && (cursor > 0 || proof)) return 'unknown_workspace';
     const entry = this.log[version - 1];
     if (proof && entry?.serial !== serial) return 'history_diverged';
     if (cursor > this.head) return 'cursor_ahead';
-    return cursor < this.horizon || isPurged(entry) ? 'cursor_expired' : undefined;
+    if (cursor < this.horizon || isPurged(entry)) return 'cursor_expired';
+    return proof && !proof.endsWith(`${serial}${list}`) ? 'scopes_changed' : undefined;
   }
 
-  #pull({ cursor, proof, tables, latest, pageLimit }: any): PullReply {
+  #pull({ cursor, proof, tables, latest, pageLimit, scopes }: any): PullReply {
     const head = this.head;
+    const list = this.#listOf(scopes);
     const known = Number(proof?.split(':')[0] ?? 0);
     const empty = { changes: [], nextCursor: cursor, hasMore: false, serverVersion: head, requiresSnapshot: false, proof };
     if (this.isStandby && Math.max(cursor, known) > head) return empty;
-    const reason = this.#failure(cursor, proof);
+    const reason = this.#failure(cursor, proof, list);
     if (reason) return { ...empty, requiresSnapshot: true, reason };
     const changes: Change[] = [];
     for (let version = cursor + 1; version <= head; version++) {
       const entry = this.log[version - 1]!;
       const { tableName, pk } = entry.op;
       if (isPurged(entry) || (tables && !tables.includes(tableName))) continue;
-      if (latest && this.records.get(keyOf(tableName, pk))!.version !== version) continue;
+      const record = this.records.get(keyOf(tableName, pk))!;
+      const isInside = this.#isInside(tableName, entry.scope, scopes);
+      const isLeave = !isInside && entry.leftScope !== null && this.#isInside(tableName, entry.leftScope, scopes);
+      if (!isInside && !isLeave) continue;
+      if (latest && (isLeave ? this.#isInside(tableName, record.scope, scopes) : record.version !== version)) continue;
       if (changes.length === pageLimit) {
-        return { ...empty, changes, nextCursor: changes.at(-1)!.serverVersion, hasMore: true, proof: this.#proof() };
+        return { ...empty, changes, nextCursor: changes.at(-1)!.serverVersion, hasMore: true, proof: this.#proof(list) };
       }
-      changes.push(changeOf(entry, version));
+      changes.push(isLeave ? leaveOf(entry, version) : { ...changeOf(entry, version), ...(scopes && entry.scope !== null && { scope: entry.scope }) });
     }
-    return { ...empty, changes, nextCursor: head, proof: this.#proof() };
+    return { ...empty, changes, nextCursor: head, proof: this.#proof(list) };
   }
 
-  #snapshot({ pageToken, pageLimit, tables }: any): SnapshotReply {
-    const token = pageToken ? JSON.parse(pageToken) : { after: '', highWatermark: this.head, proof: this.#proof() };
-    const { highWatermark } = token;
-    if (this.isStandby && Number(token.proof?.split(':')[0] ?? 0) > this.head) {
+  #snapshot({ pageToken, pageLimit, tables, scopes, have, proof }: any): SnapshotReply {
+    const refuse = (message: string) => {
+      throw new SyncError('22023', message, { status: 400 });
+    };
+    const list = this.#listOf(scopes);
+    const bound = JSON.stringify([tables, scopes, have]);
+    if (have && !scopes) refuse('have without scopes');
+    if (proof && proof.split('|')[1] !== this.#listOf(have).split('|')[1]) refuse('the proof is not one of this list');
+    const token = pageToken ? JSON.parse(pageToken) : { after: '', highWatermark: this.head, proof: proof ?? this.#proof(list), bound };
+    if (token.bound !== bound) refuse('invalid page_token');
+    const state = Number(token.proof?.split(':')[0] ?? 0);
+    if (this.isStandby && state > this.head) {
       throw new SyncError('SX002', 'standby is behind the snapshot', { status: 503 });
     }
-    if (highWatermark < this.horizon || (token.proof && this.#failure(0, token.proof) === 'history_diverged')) {
+    const isFirst = proof && !pageToken;
+    const reason = token.proof && this.#failure(0, token.proof, isFirst ? this.#listOf(have) : list);
+    const isExpired = (isFirst ? state : token.highWatermark) < this.horizon;
+    if (isExpired || (reason && reason !== 'cursor_expired') || (isFirst && isPurged(this.log[state - 1]))) {
       throw new SyncError('SX001', 'snapshot expired', { status: 409 });
     }
+    // By scope if there are some; what has none comes last.
+    const placeOf = (key: Key, scope: string | null) => (scopes ? `${scope ?? '\u{10ffff}'}\0${key}` : key);
     const left = [...this.records]
       .filter(([key, { version }]) => !isPurged(this.log[version - 1]) && (!tables || tables.includes(partsOf(key).tableName)))
-      .filter(([key]) => compareBytes(key, token.after) > 0)
+      .filter(([key, { scope }]) => this.#isInside(partsOf(key).tableName, scope, scopes)
+        && !(have && this.#isInside(partsOf(key).tableName, scope, have)))
+      .map(([key, record]) => [placeOf(key, record.scope), key, record] as const)
+      .filter(([place]) => compareBytes(place, token.after) > 0)
       .sort(([a], [b]) => compareBytes(a, b));
     const page = left.slice(0, pageLimit);
-    const proof = this.#proof();
-    const isLast = left.length <= pageLimit;
+    const now = this.#proof(list);
+    const { highWatermark } = token;
     return {
-      items: page.map(([key, record]) => itemOf(key, record)),
+      items: page.map(([, key, record]) => ({ ...itemOf(key, record), ...(scopes && record.scope !== null && { scope: record.scope }) })),
       highWatermark,
-      nextPageToken: isLast ? null : JSON.stringify({ after: page.at(-1)![0], highWatermark, proof }),
-      proof,
+      nextPageToken: left.length <= pageLimit ? null : JSON.stringify({ after: page.at(-1)![0], highWatermark, proof: now, bound }),
+      proof: now,
     };
   }
 
   /** The server as it was at a version, before all that GC did later. */
   at(version: number): FakeServer {
     const other = new FakeServer();
-    Object.assign(other, { isStandby: true, rowOf: this.rowOf });
+    const { rowOf, scopeFields, scopeEpoch } = this;
+    Object.assign(other, { isStandby: true, rowOf, scopeFields, scopeEpoch });
     for (const { op, serial, purgedAt } of this.log.slice(0, version)) {
-      const entry: Logged = { op, serial, applied: false, payload: null, fields: {}, purgedAt: purgedAt <= version ? purgedAt : Infinity };
+      const entry: Logged = { op, serial, applied: false, payload: null, fields: {}, scope: null, leftScope: null, purgedAt: purgedAt <= version ? purgedAt : Infinity };
       other.log.push(entry);
       other.#apply(entry, other.head);
-      if (isPurged(entry) && op.operation === 'delete' && entry.applied) other.horizon = other.head;
+      if (isPurged(entry) && ((op.operation === 'delete' && entry.applied) || entry.leftScope !== null)) other.horizon = other.head;
     }
     return other;
   }
@@ -315,14 +371,27 @@ export class FakeServer extends Server {
       const { version, payload } = this.records.get(keyOf(entry.op.tableName, entry.op.pk))!;
       if (isPurged(entry) || (version === i + 1 && payload)) return;
       entry.purgedAt = this.head;
-      if (version === i + 1) this.horizon = i + 1;
+      if (version === i + 1 || entry.leftScope !== null) this.horizon = i + 1;
     });
   }
 
-  /** The live records of a table by pk. */
-  rows(tableName: string): { [pk: string]: Payload } {
-    return Object.fromEntries([...this.records].flatMap(([key, { payload }]) => (
-      payload && partsOf(key).tableName === tableName ? [[partsOf(key).pk, payload]] : []
+  /** The scopes of a table are in another field from now on. */
+  setScopeField(tableName: string, field: string): void {
+    this.scopeFields = { ...this.scopeFields, [tableName]: field };
+    this.scopeEpoch++;
+    this.epochHead = this.head;
+    for (const entry of this.log) entry.leftScope = null;
+    for (const [key, record] of this.records) {
+      if (partsOf(key).tableName !== tableName || record.scope === null || !record.payload) continue;
+      record.scope = String(record.payload[field] ?? '');
+      this.log[record.version - 1]!.scope = record.scope;
+    }
+  }
+
+  /** The live records of a table inside a list of scopes, by pk. */
+  rows(tableName: string, scopes: string[] | null = null): { [pk: string]: Payload } {
+    return Object.fromEntries([...this.records].flatMap(([key, { payload, scope }]) => (
+      payload && partsOf(key).tableName === tableName && this.#isInside(tableName, scope, scopes) ? [[partsOf(key).pk, payload]] : []
     )));
   }
 }
@@ -337,6 +406,11 @@ export function deferred(): { promise: Promise<void>; resolve: () => void } {
 }
 
 const isPurged = (entry: Logged | undefined) => entry !== undefined && entry.purgedAt < Infinity;
+
+/** A leave as a pull tells it. */
+function leaveOf({ op: { tableName, pk, base, stamp } }: Logged, serverVersion: number): Change {
+  return { serverVersion, tableName, pk, op: 'leave', applied: true, stamp, ...(base && { base }) };
+}
 
 /** A change as a pull tells it. */
 export function changeOf({ op, applied, payload, fields, overwrote }: Logged, serverVersion: number): Change {
