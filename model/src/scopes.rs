@@ -132,11 +132,6 @@ impl Server {
         Ok(field)
     }
 
-    pub(crate) fn has_records(&self, table: &str) -> bool {
-        let has = |state: &Workspace| state.records.keys().any(|key| key.0 == table);
-        self.workspaces.values().any(has)
-    }
-
     pub fn set_scope_field(
         &mut self,
         user: Option<&str>,
