@@ -38,7 +38,7 @@ pub enum SyncError {
     #[error("invalid proof")]
     Proof,
     #[error("invalid page_token")]
-    PageToken,
+    PageToken { of_scopes: bool },
     #[error("invalid version")]
     AcknowledgedVersion { given: Option<i64> },
     #[error("version is above the head")]
@@ -156,7 +156,7 @@ impl SyncError {
             | SyncError::ScopeFieldTaken
             | SyncError::Cursor { .. }
             | SyncError::Proof
-            | SyncError::PageToken
+            | SyncError::PageToken { .. }
             | SyncError::AcknowledgedVersion { .. }
             | SyncError::Retention
             | SyncError::BatchSize
@@ -293,7 +293,7 @@ impl SyncError {
             SyncError::Repair(error) => return error.detail().map(str::to_owned),
             SyncError::OpsNotAnArray
             | SyncError::Proof
-            | SyncError::PageToken
+            | SyncError::PageToken { .. }
             | SyncError::Retention
             | SyncError::BatchSize
             | SyncError::SnapshotExpired
@@ -315,7 +315,10 @@ impl SyncError {
             SyncError::TooManyOps { .. } => "Push the ops in several batches.",
             SyncError::Cursor { .. } => "Pass 0 at first, then the nextCursor of the last pull.",
             SyncError::Proof => "Pass the proof of the last pull or snapshot unchanged, or NULL.",
-            SyncError::PageToken => {
+            SyncError::PageToken { of_scopes: false } => {
+                "Pass the nextPageToken of the last page unchanged, with the same workspace and tables."
+            }
+            SyncError::PageToken { of_scopes: true } => {
                 "Pass the nextPageToken of the last page unchanged, with the same workspace, tables and scopes."
             }
             SyncError::AcknowledgedVersion { .. } => {

@@ -156,7 +156,7 @@ impl Request {
     fn last(&mut self) -> Result<&mut Pull, Failure> {
         let last = self.pulls.last_mut().map(|(_, pull)| pull);
         last.ok_or_else(|| {
-            Failure::request("A cursor, proof or scopes come after their workspace.")
+            Failure::request("A cursor, a proof or a list of scopes comes after its workspace.")
         })
     }
 }

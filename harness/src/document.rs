@@ -136,7 +136,7 @@ pub fn print(cluster: &Cluster, database: &str, sql: &str) -> Result<String> {
 fn normalized(output: &str) -> String {
     static VARYING: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         [
-            (r"\bp1\.([0-9a-f]+)\.[0-9a-f]{32}\b", "p1.$1.DIGEST"),
+            (r"\b(p[12])\.([0-9a-f]+)\.[0-9a-f]{32}\b", "$1.$2.DIGEST"),
             (r"\bs1\.[0-9a-f]{32}\.[0-9a-f]+\b", "s1.TOKEN"),
             (r"\b1[0-9]{9}\b", "SECONDS"),
             (r"\b20\d\d-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?\+00(:00)?", TIME),

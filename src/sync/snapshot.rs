@@ -58,7 +58,10 @@ pub fn snapshot(request: &Request<'_>) -> Result<Reply> {
     };
     let resumed = request
         .page_token
-        .map(|token| read_page(token, &bound_to).ok_or(SyncError::PageToken))
+        .map(|token| {
+            let of_scopes = scopes.is_some();
+            read_page(token, &bound_to).ok_or(SyncError::PageToken { of_scopes })
+        })
         .transpose()?;
 
     let workspace = workspace::find(workspace_id, &view)?;

@@ -61,7 +61,12 @@ fn half_sent_requests_block_nobody_for_long(cluster: &Cluster) {
     assert_eq!(live.event().versions(), [1]);
     for mut client in half_sent {
         let mut answer = Vec::new();
-        assert_eq!(client.read_to_end(&mut answer).unwrap(), 0, "{answer:?}");
+        // Closed without an answer; reset, if there is something that was not read.
+        match client.read_to_end(&mut answer) {
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+            read => assert_eq!(read.unwrap(), 0, "{answer:?}"),
+        }
+        assert!(answer.is_empty(), "{answer:?}");
     }
 }
 

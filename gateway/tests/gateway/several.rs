@@ -171,6 +171,7 @@ fn what_cannot_be_followed_is_refused_at_once(cluster: &Cluster) {
     for (query, reason) in [
         ("cursor=1", "after its workspace"),
         ("proof=x&workspace=team", "after its workspace"),
+        ("scopes=%5B%5D&workspace=team", "after its workspace"),
         ("workspace=team&workspace=team", "twice"),
         ("workspace=team&cursor=one", "cursor is invalid"),
         ("workspace=team&device=phone", "no parameter device"),
