@@ -328,7 +328,19 @@ impl<'c> World<'c> {
         Ok(())
     }
 
+    /// Some have pushed and not committed.
+    fn is_pushing(&self) -> bool {
+        let is_busy =
+            |doing: &Doing| matches!(doing, Doing::Holding { .. } | Doing::Waiting { .. });
+        self.doing.iter().any(is_busy)
+    }
+
+    /// Where scopes are it may wait for those that have pushed: only when there are none.
     fn unregister(&mut self, table: &'static str) -> Result<()> {
+        let known = self.model.tables.get(table);
+        if self.is_pushing() && known.is_some_and(|known| known.scope_field.is_some()) {
+            return Ok(());
+        }
         let answer = self.admin.execute("select sync_unregister_table($1)", &[&table]);
         match (answer, self.model.unregister(None, table)) {
             (Ok(_), Ok(_)) => Ok(()),
@@ -344,9 +356,7 @@ impl<'c> World<'c> {
 
     /// It waits for those that have pushed: only when there are none.
     fn set_scope_field(&mut self, table: &'static str, field: Option<&'static str>) -> Result<()> {
-        let is_busy =
-            |doing: &Doing| matches!(doing, Doing::Holding { .. } | Doing::Waiting { .. });
-        if self.doing.iter().any(is_busy) || !self.model.tables.contains_key(table) {
+        if self.is_pushing() || !self.model.tables.contains_key(table) {
             return Ok(());
         }
         self.tally.add("scope fields set", 1);
