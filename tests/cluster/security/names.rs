@@ -306,7 +306,8 @@ fn every_function_fixes_where_it_looks() {
                  join pg_depend d on d.objid = p.oid and d.classid = 'pg_proc'::regclass
                  join pg_extension e on e.oid = d.refobjid and e.extname = 'sync_ext'
                 where p.proname not in
-                      ('sync_gc_all', 'run_batches', 'sync_backfill_table', 'sync_repair_table')
+                      ('sync_gc_all', 'run_batches', 'sync_backfill_table', 'sync_repair_table',
+                       'sync_set_scope_field')
                   and (case when p.probin is not null then p.prosecdef or p.proconfig is not null
                        else not p.prosecdef
                          or p.proconfig is distinct from array['search_path=pg_catalog, pg_temp'] end)";

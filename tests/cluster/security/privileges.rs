@@ -75,6 +75,7 @@ const MEANT: [&str; 16] = [
     "EXECUTE on repair_batch for public",
     "EXECUTE on require_owner for public",
     "EXECUTE on run_batches for public",
+    "EXECUTE on scope_of for public",
     "EXECUTE on trigger_state for public",
 ];
 
