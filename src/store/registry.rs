@@ -229,17 +229,22 @@ pub fn choose_scope_field(table_name: &str, field: Option<&str>) -> Result<()> {
     if table.execute(sql, &arguments)? == 0 {
         return Ok(());
     }
-    // A push that is under way may be the first one.
-    table.execute("lock table sync_ext.record in share mode", &[])?;
     if has_records(&table, table_name)? {
         return Err(SyncError::ScopeFieldKept);
     }
     set_scope_field(table_name, field)
 }
 
+/// Whether there are records of the table. If not, nobody pushes any until this transaction
+/// ends.
 fn has_records(table: &Table, table_name: &str) -> Result<bool> {
     let sql = "select from sync_ext.workspace as w where exists (select from sync_ext.record as r \
                where r.workspace_key = w.workspace_key and r.table_name = $1) limit 1";
+    if table.execute(sql, &[table_name.into()])? > 0 {
+        return Ok(true);
+    }
+    // A push that is under way may be the first one.
+    table.execute("lock table sync_ext.record in share mode", &[])?;
     Ok(table.execute(sql, &[table_name.into()])? > 0)
 }
 
@@ -254,14 +259,10 @@ pub fn require_no_scopes(table_name: &str) -> Result<()> {
     if table.execute(sql, &[table_name.into()])? == 0 {
         return Ok(());
     }
-    if !has_records(&table, table_name)? {
-        // A push that is under way may be the first one.
-        table.execute("lock table sync_ext.record in share mode", &[])?;
-        if !has_records(&table, table_name)? {
-            return Ok(());
-        }
+    match has_records(&table, table_name)? {
+        true => Err(SyncError::ScopesLeft),
+        false => Ok(()),
     }
-    Err(SyncError::ScopesLeft)
 }
 
 /// An error if the scope field of the table has become its pk field.

@@ -1,7 +1,7 @@
 //! Tables, columns, indexes, triggers and rules that are not as installed.
 
 use postgres::Client;
-use sync_ext_harness::batch::{push, put};
+use sync_ext_harness::batch::{op, push, put};
 use sync_ext_harness::database::Database;
 use sync_ext_harness::state::tables;
 
@@ -285,4 +285,49 @@ fn what_is_harmless_goes_on() {
         "select array_agg(coalesce(region, '-') order by server_version) from sync_ext.change_log";
     let region: Vec<String> = admin.query_one(region, &[]).unwrap().get(0);
     assert_eq!(region, ["eu", "eu", "eu", "eu", "-", "-"]);
+}
+
+/// Before an update some columns are missing, and after it they come after columns of others.
+#[test]
+fn columns_that_an_update_adds_may_be_missing_or_anywhere() {
+    let database = Database::empty();
+    let admin = &mut database.session();
+    admin
+        .batch_execute(
+            "create extension sync_ext version '0.1.0';
+             select sync_register_table('notes'), sync_create_workspace('team', 'ann');
+             alter table sync_ext.workspace add column note text;
+             alter table sync_ext.synced_table add column note text;
+             alter table sync_ext.change_log add column note text;
+             alter table sync_ext.record add column note text",
+        )
+        .unwrap();
+    assert_eq!(push(admin, "w", &[put(1, "a", 1), put(2, "b", 1), put(3, "a", 2)]), [1, 2, 3]);
+    for (_, sql) in WRITERS.iter().filter(|(_, sql)| !sql.contains("'phone'")) {
+        let mut transaction = admin.transaction().unwrap();
+        transaction.batch_execute(sql).unwrap();
+    }
+    admin
+        .batch_execute(
+            "update sync_ext.record set note = 'mine'; update sync_ext.workspace set note = 'mine';
+             alter extension sync_ext update",
+        )
+        .unwrap();
+    admin.batch_execute("call sync_set_scope_field('notes', 'list')").unwrap();
+    let to = |id, pk, list: &str| op(id, pk, id, "put", &format!(r#"{{"list":"{list}"}}"#));
+    assert_eq!(
+        push(admin, "w", &[to(30, "a", "x"), to(31, "d", "x"), to(32, "a", "y")]),
+        [4, 5, 6]
+    );
+    let of_records = "select string_agg(concat(pk, ' ', note, ' ', scope), ', ' order by pk) from sync_ext.record";
+    let of_workspace = "select concat(note, ' ', scope_epoch > 0) from sync_ext.workspace where workspace_id = 'w'";
+    for (sql, expected) in [
+        ("select sync_pull('w', 3, scopes => '{x}') -> 'changes' -> 2 ->> 'op'", "leave"),
+        ("select sync_snapshot('w', scopes => '{x}') -> 'items' -> 0 ->> 'pk'", "d"),
+        (of_records, "a mine y, b mine , d  x"),
+        (of_workspace, "mine t"),
+    ] {
+        let found: String = admin.query_one(sql, &[]).unwrap().get(0);
+        assert_eq!(found, expected, "{sql}");
+    }
 }
