@@ -16,7 +16,9 @@ use sync_ext_core::error::SyncError;
 use sync_ext_core::rules::access::Action;
 use sync_ext_core::rules::history::Progress;
 use sync_ext_core::rules::op::{Timestamp, Version};
-use sync_ext_core::rules::retention::{self, Deadlines, Heartbeat, PurgedKind, purge};
+use sync_ext_core::rules::retention::{
+    self, Deadlines, Heartbeat, PurgedKind, horizon_without, purge,
+};
 use sync_ext_core::wire::reply::Reply;
 use sync_ext_core::wire::small_replies::GcReply;
 
@@ -234,11 +236,7 @@ impl Run {
                 && let Some(deleted) = log.delete(superseded, &mut versions, snapshot)?
             {
                 self.tally.changes_deleted += 1;
-                if deleted.left {
-                    // Who follows the scope that was left, and has not read this far, would
-                    // keep the record.
-                    progress.horizon = progress.horizon.max(superseded);
-                }
+                progress.horizon = horizon_without(progress.horizon, superseded, deleted.left);
             }
             match purge.itself {
                 None => {}

@@ -2,7 +2,7 @@
 
 use super::Result;
 use super::caller::{Caller, Permit};
-use super::scopes::{self, Place, following, scopes};
+use super::scopes::{self, following, scopes};
 use crate::guc;
 use crate::store::counters::{Counter, count};
 use crate::store::entry::Texts;
@@ -16,6 +16,7 @@ use sync_ext_core::error::SyncError;
 use sync_ext_core::rules::access::Action;
 use sync_ext_core::rules::history::{Following, Position, ProofEntry, Verdict, judge};
 use sync_ext_core::rules::op::Version;
+use sync_ext_core::rules::scope::{Told, is_latest};
 use sync_ext_core::wire::ids::{MAX_TABLES, Scopes, TableFilter, WorkspaceId};
 use sync_ext_core::wire::pages::{Page, PullEnd, Telling, pull_reply};
 use sync_ext_core::wire::reply::Reply;
@@ -214,23 +215,25 @@ fn telling<'e>(
     if !filter.tables.matches(entry.table()?) || filter.latest && !entry.applied()? {
         return Ok(None);
     }
-    let place = match &mut scopes {
-        Some(scopes) => scopes.place_of(entry)?,
-        None => Place::Inside(None),
+    let told = match &mut scopes {
+        Some(scopes) => scopes.told(entry)?,
+        None => Some(Told::Op),
     };
-    let telling = match place {
-        Place::Outside => return Ok(None),
-        Place::Inside(scope) => Telling::Op { scope, left_scope: None },
-        Place::Left => Telling::Leave,
-    };
-    if !filter.latest {
-        return Ok(Some(telling));
+    let Some(told) = told else { return Ok(None) };
+    if filter.latest {
+        let (table, pk) = (entry.table()?, entry.pk()?);
+        let Some(record) = names.find(table, pk) else { return Ok(None) };
+        let is_newest = record.version()? == entry.version()?;
+        let is_inside = scopes.as_mut().map(|scopes| scopes.is_inside(table, record.scope()));
+        if !is_latest(told, is_newest, is_inside.transpose()?.unwrap_or(true)) {
+            return Ok(None);
+        }
     }
-    let Some(record) = names.find(entry.table()?, entry.pk()?) else { return Ok(None) };
-    let is_told = match (telling, scopes) {
-        // What is inside is told by its newest entry.
-        (Telling::Leave, Some(scopes)) => !scopes.is_inside(entry.table()?, record.scope())?,
-        _ => record.version()? == entry.version()?,
-    };
-    Ok(is_told.then_some(telling))
+    Ok(Some(match told {
+        Told::Op => {
+            let scope = entry.scope().filter(|_| scopes.is_some());
+            Telling::Op { scope, left_scope: None }
+        }
+        Told::Leave => Telling::Leave,
+    }))
 }

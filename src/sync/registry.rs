@@ -8,7 +8,6 @@ use crate::store::{self, Locked, Oid, Wait, workspace};
 use sync_ext_core::error::SyncError;
 use sync_ext_core::rules::admission::SyncedTable;
 use sync_ext_core::rules::attach_error::AttachError;
-use sync_ext_core::rules::scope::ScopeField;
 use sync_ext_core::wire::ids::registry_name;
 use sync_ext_core::wire::push_request::{WORKSPACE_FIELD, scope_said};
 
@@ -110,11 +109,7 @@ pub fn set_scope_field(
 
 /// `sync_ext.scope_of`: the scope that a payload names.
 pub fn scope_of(payload: Option<&str>, field: Option<&str>) -> Option<String> {
-    match scope_said(payload, field) {
-        ScopeField::Unasked => None,
-        ScopeField::Named(scope) => Some(scope.into_owned()),
-        ScopeField::Absent | ScopeField::Invalid => Some(String::new()),
-    }
+    scope_said(payload, field).of_record().map(String::from)
 }
 
 /// Does nothing for a name that is not registered, or NULL. An attached table is detached

@@ -7,6 +7,7 @@ use crate::store::mvcc::MvccSnapshot;
 use crate::store::registry::Registry;
 use crate::store::{memory, workspace};
 use sync_ext_core::rules::history::Following;
+use sync_ext_core::rules::scope::{Told, told};
 use sync_ext_core::wire::ids::{MAX_SCOPE_BYTES, MAX_SCOPES, Scopes};
 use workspace::Workspace;
 
@@ -23,16 +24,7 @@ pub fn following(scopes: Option<&Scopes>, workspace: Option<Workspace>) -> Optio
     scopes.map(|scopes| Following::of(scopes, epoch))
 }
 
-/// Where a record, or an entry of it, is as seen by who follows some scopes.
-pub enum Place<'p> {
-    /// With its scope, if its table has a scope field.
-    Inside(Option<&'p str>),
-    /// It went outside with this entry.
-    Left,
-    Outside,
-}
-
-/// Decides that.
+/// Shows what is inside a list.
 pub struct Filter<'s> {
     scopes: &'s Scopes,
     registry: Registry,
@@ -59,14 +51,8 @@ impl<'s> Filter<'s> {
         Ok(self.contains(scope) || scope.is_none() && !self.has_scopes(table)?)
     }
 
-    pub fn place_of<'e>(&mut self, entry: &Entry<'e>) -> Result<Place<'e>> {
-        let scope = entry.scope();
-        Ok(if self.is_inside(entry.table()?, scope)? {
-            Place::Inside(scope)
-        } else if self.contains(entry.left_scope()) {
-            Place::Left
-        } else {
-            Place::Outside
-        })
+    pub fn told(&mut self, entry: &Entry<'_>) -> Result<Option<Told>> {
+        let is_inside = self.is_inside(entry.table()?, entry.scope())?;
+        Ok(told(is_inside, self.contains(entry.left_scope())))
     }
 }

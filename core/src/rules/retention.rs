@@ -93,6 +93,12 @@ pub fn purge(candidate: &Candidate, is_winner: bool) -> Purge {
     Purge { superseded: candidate.supersedes, itself }
 }
 
+/// The horizon once a superseded entry is purged. If its record had left a scope with it, who
+/// follows that scope and has not read so far would keep the record.
+pub fn horizon_without(horizon: Version, superseded: Version, left_scope: bool) -> Version {
+    if left_scope { horizon.max(superseded) } else { horizon }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -22,6 +22,45 @@ pub enum ScopeField<'a> {
     Invalid,
 }
 
+impl ScopeField<'_> {
+    /// The scope of a record whose payload says so. One that says nothing that can be a scope
+    /// has the empty one.
+    pub fn of_record(&self) -> Scope {
+        match self {
+            ScopeField::Unasked => None,
+            ScopeField::Named(scope) => Some(scope.as_ref().into()),
+            ScopeField::Absent | ScopeField::Invalid => Some("".into()),
+        }
+    }
+}
+
+/// How an entry is told to who follows some scopes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    Op,
+    Leave,
+}
+
+/// By whether its record was inside after it, and whether the scope that it left is followed;
+/// `None` if it is not told.
+pub fn told(is_inside: bool, left_followed: bool) -> Option<Told> {
+    match (is_inside, left_followed) {
+        (true, _) => Some(Told::Op),
+        (false, true) => Some(Told::Leave),
+        (false, false) => None,
+    }
+}
+
+/// Whether it is told to who wants the latest alone, by whether it is its record's newest
+/// entry, and whether that is inside now. Who had the record while it was inside is told that it
+/// left, by whichever entry; if it is inside again, by the newest.
+pub fn is_latest(told: Told, is_newest: bool, is_inside: bool) -> bool {
+    match told {
+        Told::Op => is_newest,
+        Told::Leave => !is_inside,
+    }
+}
+
 /// The scope of a record after an op that was applied as `turn` says. A record keeps it
 /// through deletes, so that those who follow it are told whatever comes next. `field` is the
 /// scope field of its table.
@@ -41,9 +80,8 @@ pub fn scope_after(
     };
     let field = field?;
     match (op.operation, said) {
-        (Operation::Put, ScopeField::Named(scope)) => Some(scope.as_ref().into()),
-        (Operation::Patch, ScopeField::Named(scope)) if wins(field) => Some(scope.as_ref().into()),
-        (Operation::Put, _) => Some("".into()),
+        (Operation::Put, said) => said.of_record(),
+        (Operation::Patch, ScopeField::Named(_)) if wins(field) => said.of_record(),
         (Operation::Delete | Operation::Patch, _) => before(),
     }
 }

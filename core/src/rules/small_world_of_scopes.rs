@@ -9,8 +9,8 @@
 use super::merge::{RecordState, apply, turn};
 use super::model::{delete, op, patch};
 use super::op::{Op, Operation, Version};
-use super::retention::{Candidate, PurgedKind, purge};
-use super::scope::{ScopeField, scope_after};
+use super::retention::{Candidate, PurgedKind, horizon_without, purge};
+use super::scope::{ScopeField, Told, is_latest, scope_after, told};
 
 const SCOPES: [&str; 3] = ["", "a", "b"];
 
@@ -82,29 +82,27 @@ impl World {
 
     /// What GC leaves when it has read so far, and the horizon.
     fn collected(&self, through: usize) -> (Vec<&Entry>, i64) {
-        let (mut gone, mut horizon) = (Vec::new(), 0);
+        let (mut gone, mut horizon) = (Vec::new(), Version::ZERO);
         let newest = self.records[self.head()].as_ref().map(|record| record.version.get());
         for entry in &self.log[..through] {
             let Entry { operation, applied, supersedes, version, .. } = *entry;
             let candidate = Candidate { operation, applied, supersedes };
             let purged = purge(&candidate, newest == Some(version));
             if let Some(superseded) = purged.superseded {
-                let superseded = superseded.get();
-                gone.push(superseded);
-                if self.log[superseded as usize - 1].left.is_some() {
-                    horizon = horizon.max(superseded);
-                }
+                let left = self.log[superseded.get() as usize - 1].left.is_some();
+                gone.push(superseded.get());
+                horizon = horizon_without(horizon, superseded, left);
             }
             match purged.itself {
                 None => {}
                 Some(PurgedKind::Loser) => gone.push(version),
                 Some(PurgedKind::Tombstone) => {
                     gone.push(version);
-                    horizon = version;
+                    horizon = Version::stored(version);
                 }
             }
         }
-        (self.log.iter().filter(|entry| !gone.contains(&entry.version)).collect(), horizon)
+        (self.log.iter().filter(|entry| !gone.contains(&entry.version)).collect(), horizon.get())
     }
 
     /// Reads these entries of the log as it is at a time.
@@ -117,13 +115,12 @@ impl World {
     ) -> Option<i64> {
         let Some(record) = &self.records[at] else { return has };
         for entry in entries.filter(|entry| entry.applied) {
-            let is_inside = contains(list, &entry.scope);
-            let is_told = match is_inside {
-                true => !latest || record.version.get() == entry.version,
-                false => contains(list, &entry.left) && !(latest && contains(list, &record.scope)),
-            };
-            if is_told {
-                let is_live = is_inside && entry.operation != Operation::Delete;
+            let told = told(contains(list, &entry.scope), contains(list, &entry.left));
+            let (is_newest, is_inside) =
+                (record.version.get() == entry.version, contains(list, &record.scope));
+            let told = told.filter(|told| !latest || is_latest(*told, is_newest, is_inside));
+            if let Some(told) = told {
+                let is_live = told == Told::Op && entry.operation != Operation::Delete;
                 has = is_live.then_some(entry.version);
             }
         }

@@ -221,10 +221,7 @@ impl<'p> Push<'p> {
             let (table, pk) = (touched.key.table.to_string(), touched.key.pk.to_string());
             return Err(CaptureError::Scope { table, pk }.into());
         }
-        state.scope = match said {
-            ScopeField::Named(scope) => Some(scope.as_ref().into()),
-            _ => Some("".into()),
-        };
+        state.scope = said.of_record();
         if let Outcome::New { decision, .. } = &mut self.ops[newest].outcome {
             decision.scope.clone_from(&state.scope);
         }
