@@ -13,4 +13,6 @@ install_extension() {
   (cd "$root" && cargo pgrx install --release --no-default-features --features "pg$pg" \
     --pg-config "$SYNC_EXT_PG_BIN/pg_config" >"$root/target/install.log" 2>&1) ||
     { cat "$root/target/install.log"; die "the extension does not build"; }
+  # cargo-pgrx leaves the releases' scripts out, from which tests update.
+  install -m 644 "$root"/sql/sync_ext--*.sql "$("$SYNC_EXT_PG_BIN/pg_config" --sharedir)/extension"
 }
