@@ -9,6 +9,23 @@ alter table sync_ext.record add column scope text collate "C";
 create index record_scope_idx on sync_ext.record (workspace_key, scope, table_name, pk)
   where scope is not null;
 
+-- When GC has to look at a workspace: at first at all.
+
+alter table sync_ext.workspace
+  add column unread_since timestamptz default '-infinity',
+  add column pinned_since timestamptz,
+  add column devices_since timestamptz default '-infinity';
+create index workspace_unread_since_idx on sync_ext.workspace (unread_since) where unread_since is not null;
+create index workspace_pinned_since_idx on sync_ext.workspace (pinned_since) where pinned_since is not null;
+create index workspace_devices_since_idx on sync_ext.workspace (devices_since);
+create table sync_ext.unpinned_workspace (
+  workspace_key bigint not null,
+  unpinned_id uuid not null default pg_catalog.gen_random_uuid(),
+  constraint unpinned_workspace_pkey primary key (workspace_key, unpinned_id)
+);
+select pg_catalog.pg_extension_config_dump('sync_ext.unpinned_workspace', '');
+comment on table sync_ext.unpinned_workspace is 'workspaces that a device may hold back from GC no longer';
+
 create or replace view sync_ext.current_record with (security_barrier) as
 select
   w.workspace_id,

@@ -96,6 +96,7 @@ mod typed_pk;
 pub mod typed_query;
 pub mod typed_walk;
 pub mod typed_write;
+pub mod unpinned;
 pub mod validation;
 mod values;
 pub mod workspace;

@@ -8,6 +8,7 @@ use super::compat;
 use super::mvcc::MvccSnapshot;
 use super::relation::{Index, Table};
 use super::row::Row;
+use sync_ext_core::rules::op::Timestamp;
 
 /// How the n-th column of an index is compared. The comparison must be of the column's
 /// own type: it is found by function, not by the planner.
@@ -17,6 +18,7 @@ pub enum By {
     Int8After,
     Text,
     TextAfter,
+    TimeUntil,
     Uuid,
 }
 
@@ -25,6 +27,7 @@ impl By {
         let strategy = match self {
             By::Int8 | By::Text | By::Uuid => pg_sys::BTEqualStrategyNumber,
             By::Int8After | By::TextAfter => pg_sys::BTGreaterStrategyNumber,
+            By::TimeUntil => pg_sys::BTLessEqualStrategyNumber,
         };
         strategy as pg_sys::StrategyNumber
     }
@@ -35,6 +38,7 @@ impl By {
             By::Int8After => pg_sys::F_INT8GT,
             By::Text => pg_sys::F_TEXTEQ,
             By::TextAfter => pg_sys::F_TEXT_GT,
+            By::TimeUntil => pg_sys::F_TIMESTAMPTZ_LE,
             By::Uuid => pg_sys::F_UUID_EQ,
         })
     }
@@ -45,6 +49,7 @@ impl By {
 pub enum Key<'a> {
     Int8(i64),
     Text(&'a str),
+    Time(Timestamp),
     Uuid(Uuid),
 }
 
@@ -127,7 +132,7 @@ impl<'s> Scan<'s> {
         self.key_values.reset();
         for (key, value) in self.keys.iter_mut().zip(values) {
             key.sk_argument = match value {
-                Key::Int8(value) => pg_sys::Datum::from(*value),
+                Key::Int8(value) | Key::Time(value) => pg_sys::Datum::from(*value),
                 Key::Text(text) => super::values::text_datum(&self.key_values, text),
                 Key::Uuid(uuid) => super::values::uuid_datum(&self.key_values, uuid),
             };

@@ -16,6 +16,7 @@ use super::{Result, keys};
 use sync_ext_core::error::SyncError;
 use sync_ext_core::rules::history::Progress;
 use sync_ext_core::rules::op::{Timestamp, Version};
+use sync_ext_core::rules::watch::Watch;
 
 pub static TABLE: Shape = Shape {
     name: c"workspace",
@@ -27,6 +28,9 @@ pub static TABLE: Shape = Shape {
         ("gc_through", ColumnType::Int8),
         ("created_at", ColumnType::Time),
         ("scope_epoch", ColumnType::Int8),
+        ("unread_since", ColumnType::Time),
+        ("pinned_since", ColumnType::Time),
+        ("devices_since", ColumnType::Time),
     ],
     first: 6,
 };
@@ -34,6 +38,42 @@ static BY_ID: IndexShape =
     IndexShape { name: c"workspace_workspace_id_key", keys: &[1], is_unique: true, not_null: None };
 pub static BY_KEY: IndexShape =
     IndexShape { name: c"workspace_pkey", keys: &[0], is_unique: true, not_null: None };
+
+/// A column that says when GC has to look at a workspace.
+#[derive(Clone, Copy)]
+pub enum Mark {
+    Unread,
+    Pinned,
+    Devices,
+}
+
+impl Mark {
+    fn index(self) -> &'static IndexShape {
+        static UNREAD: IndexShape = IndexShape {
+            name: c"workspace_unread_since_idx",
+            keys: &[7],
+            is_unique: false,
+            not_null: Some(7),
+        };
+        static PINNED: IndexShape = IndexShape {
+            name: c"workspace_pinned_since_idx",
+            keys: &[8],
+            is_unique: false,
+            not_null: Some(8),
+        };
+        static DEVICES: IndexShape = IndexShape {
+            name: c"workspace_devices_since_idx",
+            keys: &[9],
+            is_unique: false,
+            not_null: None,
+        };
+        match self {
+            Mark::Unread => &UNREAD,
+            Mark::Pinned => &PINNED,
+            Mark::Devices => &DEVICES,
+        }
+    }
+}
 
 mod column {
     pub const WORKSPACE_KEY: usize = 1;
@@ -43,6 +83,9 @@ mod column {
     pub const GC_THROUGH: usize = 5;
     pub const CREATED_AT: usize = 6;
     pub const SCOPE_EPOCH: usize = 7;
+    pub const UNREAD_SINCE: usize = 8;
+    pub const PINNED_SINCE: usize = 9;
+    pub const DEVICES_SINCE: usize = 10;
 }
 
 /// A workspace as read: its key in the other tables, and its counters.
@@ -52,6 +95,7 @@ pub struct Workspace {
     pub progress: Progress,
     /// Changes with the scope field of a table.
     pub scope_epoch: i64,
+    pub watch: Watch,
 }
 
 impl Workspace {
@@ -64,6 +108,11 @@ impl Workspace {
                 gc_through: Version::stored(row.int8(column::GC_THROUGH)?),
             },
             scope_epoch: row.int8_or_null(column::SCOPE_EPOCH).unwrap_or(0),
+            watch: Watch {
+                unread_since: row.timestamp_or_null(column::UNREAD_SINCE),
+                pinned_since: row.timestamp_or_null(column::PINNED_SINCE),
+                devices_since: row.timestamp_or_null(column::DEVICES_SINCE),
+            },
         })
     }
 }
@@ -101,12 +150,51 @@ pub fn for_each_after(
     Ok(())
 }
 
+/// Calls `visit` with those whose mark is at most `until`, the lowest first, until it says false;
+/// then returns false.
+pub fn for_each_until(
+    mark: Mark,
+    until: Timestamp,
+    snapshot: &MvccSnapshot,
+    mut visit: impl FnMut(&str) -> Result<bool>,
+) -> Result<bool> {
+    let table = Table::open(&TABLE, Access::Read)?;
+    let index = table.index(mark.index())?;
+    let mut scan = Scan::new(&table, &index, snapshot, &[By::TimeUntil]);
+    scan.seek(&[Key::Time(until)]);
+    while let Some(row) = scan.next() {
+        // The visitor may write to the page that the row is on.
+        let id = row.text(column::WORKSPACE_ID)?.to_owned();
+        if !visit(&id)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Whether workspaces have marks: an update of the extension adds them.
+pub fn have_marks() -> Result<bool> {
+    Table::open(&TABLE, Access::Read).map(|table| table.has(column::DEVICES_SINCE - 1))
+}
+
+/// A workspace by its key, with its name.
+pub fn find_by_key(key: i64, snapshot: &MvccSnapshot) -> Result<Option<(String, Workspace)>> {
+    let table = Table::open(&TABLE, Access::Read)?;
+    let index = table.index(&BY_KEY)?;
+    let mut scan = Scan::new(&table, &index, snapshot, &[By::Int8]);
+    let row = scan.find(&[Key::Int8(key)]);
+    row.map(|row| Ok((row.text(column::WORKSPACE_ID)?.to_owned(), Workspace::read(&row)?)))
+        .transpose()
+}
+
 /// A workspace whose row this transaction has locked: until it ends, no other session
 /// changes the workspace's log, records or counters. Holds the snapshot that was taken
 /// after the lock.
 pub struct LockedWorkspace {
     pub workspace: Workspace,
     pub snapshot: MvccSnapshot,
+    /// Other sessions do not see yet what the row says: this transaction has written it.
+    pub is_unseen: bool,
     table: Table,
     row: RowId,
     workspace_id: String,
@@ -180,9 +268,10 @@ fn lock_seen_by(
         if row.text(column::WORKSPACE_ID)? != workspace_id {
             return Ok(None);
         }
-        Ok(Some((Workspace::read(&row)?, row.id(), row.timestamp(column::CREATED_AT)?)))
+        let created_at = row.timestamp(column::CREATED_AT)?;
+        Ok(Some((Workspace::read(&row)?, row.id(), created_at, row.is_of_this_transaction())))
     })?;
-    let (workspace, row, created_at) = match locked {
+    let (workspace, row, created_at, is_unseen) = match locked {
         Locked::Row(Some(row)) => row,
         Locked::Row(None) | Locked::Gone => return Ok(Locked::Gone),
         Locked::Busy => return Ok(Locked::Busy),
@@ -191,13 +280,33 @@ fn lock_seen_by(
     drop(before);
     let snapshot = snapshot();
     let workspace_id = workspace_id.to_owned();
-    Ok(Locked::Row(LockedWorkspace { workspace, snapshot, table, row, workspace_id, created_at }))
+    Ok(Locked::Row(LockedWorkspace {
+        workspace,
+        snapshot,
+        is_unseen,
+        table,
+        row,
+        workspace_id,
+        created_at,
+    }))
 }
 
 impl LockedWorkspace {
+    /// Whether its row has marks.
+    pub fn has_marks(&self) -> bool {
+        self.table.has(column::DEVICES_SINCE - 1)
+    }
+
     /// Stores the counters in `progress`. Afterwards the row that was locked is an old
     /// version.
     pub fn save(self, progress: Progress) -> Result<()> {
+        let watch = self.workspace.watch.after_push(progress);
+        self.save_watched(progress, watch)
+    }
+
+    /// The same, where GC has looked.
+    pub fn save_watched(self, progress: Progress, watch: Watch) -> Result<()> {
+        let time = |mark: Option<Timestamp>| mark.map_or(Value::Null, Value::Time);
         let mut writer = Writer::new(&self.table, &self.snapshot, Duplicates::Raise);
         writer.update(
             self.row,
@@ -209,6 +318,9 @@ impl LockedWorkspace {
                 Value::Int8(progress.gc_through.get()),
                 Value::Time(self.created_at),
                 Value::Int8(self.workspace.scope_epoch),
+                time(watch.unread_since),
+                time(watch.pinned_since),
+                time(watch.devices_since),
             ],
         )?;
         let _ = writer.finish();
