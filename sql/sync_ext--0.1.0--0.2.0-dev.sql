@@ -233,6 +233,8 @@ alter function sync_pull(text, bigint, integer, text[], boolean, text) rename to
 alter function sync_snapshot(text, text, integer, text[]) rename to sync_snapshot_before;
 alter function sync_exchange(text, text, bigint, json, integer, text[], boolean, text) rename to sync_exchange_before;
 alter function sync_register_table(text, text, text, boolean, regprocedure) rename to sync_register_table_before;
+alter function sync_list_workspaces() rename to sync_list_workspaces_before;
+alter function sync_status(text) rename to sync_status_before;
 alter function sync_attach_table(regclass, text, name, text, name, name, jsonb, boolean, text, text, text, text, text)
   rename to sync_attach_table_before;
 
@@ -285,6 +287,90 @@ create function sync_register_table(
 language c volatile parallel unsafe
 as 'MODULE_PATHNAME', 'sync_register_table_wrapper';
 
+create function sync_list_workspaces(page_token text default null, page_limit integer default null) returns json
+language c stable parallel restricted
+as 'MODULE_PATHNAME', 'sync_list_workspaces_wrapper';
+
+create function sync_status(
+  workspace_id text default null,
+  page_token text default null,
+  page_limit integer default null
+) returns json
+language sql stable security definer parallel restricted
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select case when $1 is not null then sync_ext.require_owner($1) end;
+  with size as (
+    select case when $3 is not null then
+      greatest(least($3, pg_catalog.current_setting('sync_ext.max_page_limit')::integer), 1)
+    end as size
+  ),
+  listed as materialized (
+    select w.workspace_id, pg_catalog.row_number() over (order by w.workspace_id) as place
+    from sync_ext.workspace as w
+    where $1 is null
+      and w.workspace_id > coalesce($2, '')
+      and (select sync_ext.is_caller_known())
+      and sync_ext.may_govern(w.workspace_id)
+    order by w.workspace_id
+    -- One more shows whether there is another page.
+    limit (select size + 1 from size)
+  ),
+  page as materialized (
+    select l.workspace_id from listed as l cross join size as s where s.size is null or l.place <= s.size
+  ),
+  shown as (
+    select s.*
+    from page as p
+    cross join lateral (
+      -- With OFFSET it is not joined to the view, which would be read as a whole.
+      select s.* from sync_ext.workspace_status as s where s.workspace_id = p.workspace_id offset 0
+    ) as s
+    union all
+    -- Not combined with OR, for which a plan would read all workspaces.
+    select s.* from sync_ext.workspace_status as s where s.workspace_id = $1
+  ),
+  described as (
+    select coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
+      'workspaceId', s.workspace_id,
+      'serverVersion', s.head,
+      'oldestRetainedVersion', s.horizon + 1,
+      'gcThrough', s.gc_through,
+      'liveRecords', s.live_records,
+      'tombstones', s.tombstones,
+      'graves', s.graves,
+      'logRows', s.log_rows,
+      'logBytes', s.log_bytes,
+      'garbageWaiting', s.garbage_waiting,
+      'pinnedAt', s.pinned_at,
+      'pinnedBy', s.pinned_by,
+      'devices', (
+        select coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
+          'deviceId', d.device_id,
+          'userId', nullif(d.user_id, ''),
+          'lastSeenVersion', d.last_seen_version,
+          'lag', d.lag,
+          'heartbeatAgeSeconds', pg_catalog.trunc(extract(epoch from d.heartbeat_age)),
+          'active', d.active,
+          'pinsGc', d.pins_gc
+        ) order by d.device_id, d.user_id), '[]')
+        from sync_ext.device_status as d
+        where d.workspace_id = s.workspace_id
+      )
+    ) order by s.workspace_id), '[]') as workspaces
+    from shown as s
+  )
+  select case
+    when $3 is null then pg_catalog.json_build_object('counters', c.counters, 'workspaces', d.workspaces)
+    else pg_catalog.json_build_object('counters', c.counters, 'workspaces', d.workspaces, 'nextPageToken', (
+      select pg_catalog.max(p.workspace_id) from page as p
+      where (select pg_catalog.count(*) from listed) > (select size from size)
+    ))
+  end
+  from described as d
+  cross join (select case when $1 is null then sync_ext.counters() end as counters) as c;
+end;
+
 create function sync_attach_table(
   "table" regclass,
   table_name text default null,
@@ -330,6 +416,8 @@ comment on function sync_pull(text, bigint, integer, text[], boolean, text, text
 comment on function sync_snapshot(text, text, integer, text[], text[], text[], text) is 'the current state, page by page, for devices that start or restart';
 comment on function sync_exchange(text, text, bigint, json, integer, text[], boolean, text, text[]) is 'pushes, acknowledges and pulls in one call';
 comment on function sync_register_table(text, text, text, boolean, regprocedure, text) is 'allows pushes to a table';
+comment on function sync_list_workspaces(text, integer) is 'the workspaces of the current user, with the role in each';
+comment on function sync_status(text, text, integer) is 'versions, contents and devices of workspaces, and what holds GC back';
 comment on procedure sync_set_scope_field(text, text) is 'changes what the scopes of a table''s records are, workspace by workspace';
 comment on function sync_ext.set_scope_field(text, text, bigint) is 'a step of sync_set_scope_field';
 comment on function sync_ext.scope_of(json, text) is 'the scope that a payload names in a field';
@@ -361,6 +449,8 @@ begin
       'sync_exchange'::pg_catalog.regproc,
       'sync_register_table'::pg_catalog.regproc,
       'sync_attach_table'::pg_catalog.regproc,
+      'sync_list_workspaces'::pg_catalog.regproc,
+      'sync_status'::pg_catalog.regproc,
       'sync_set_scope_field'::pg_catalog.regproc,
       'sync_ext.set_scope_field'::pg_catalog.regproc,
       'sync_ext.scope_of'::pg_catalog.regproc
@@ -397,3 +487,28 @@ end
 $$;
 
 grant execute on function sync_ext.scope_of(json, text) to public;
+
+-- As in a fresh installation, only the owner may use the table.
+do $$
+declare
+  granted record;
+  owner pg_catalog.text;
+begin
+  select w.relowner::pg_catalog.regrole::pg_catalog.text into strict owner
+  from pg_catalog.pg_class as w
+  where w.oid operator(pg_catalog.=) 'sync_ext.workspace'::pg_catalog.regclass;
+  execute pg_catalog.format('alter table sync_ext.unpinned_workspace owner to %s', owner);
+  revoke all on sync_ext.unpinned_workspace from public cascade;
+  for granted in
+    select distinct a.grantee::pg_catalog.regrole as role
+    from pg_catalog.pg_class as c
+    cross join pg_catalog.aclexplode(c.relacl) as a
+    where c.oid operator(pg_catalog.=) 'sync_ext.unpinned_workspace'::pg_catalog.regclass
+      and a.grantee operator(pg_catalog.<>) 0
+      and a.grantee operator(pg_catalog.<>) c.relowner
+  loop
+    execute pg_catalog.format('revoke all on sync_ext.unpinned_workspace from %s cascade', granted.role);
+  end loop;
+  execute pg_catalog.format('grant all on sync_ext.unpinned_workspace to %s', owner);
+end
+$$;

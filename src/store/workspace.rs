@@ -124,24 +124,36 @@ pub fn find(workspace_id: &str, snapshot: &MvccSnapshot) -> Result<Option<Worksp
     scan.find(&[Key::Text(workspace_id)]).map(|row| Workspace::read(&row)).transpose()
 }
 
-/// Calls `visit` with the name of every workspace, in the order of their keys.
-pub fn for_each(
-    snapshot: &MvccSnapshot,
-    mut visit: impl FnMut(&str, Workspace) -> Result<()>,
-) -> Result<()> {
-    for_each_after(i64::MIN, snapshot, |id, workspace| visit(id, workspace).map(|()| true))
-}
-
-/// The same with those after a key, until `visit` says false.
+/// Calls `visit` with the name of each workspace after a key, in the order of their keys, until it
+/// says false.
 pub fn for_each_after(
     key: i64,
+    snapshot: &MvccSnapshot,
+    visit: impl FnMut(&str, Workspace) -> Result<bool>,
+) -> Result<()> {
+    walk(&BY_KEY, By::Int8After, Key::Int8(key), snapshot, visit)
+}
+
+/// The same with those after a name, in byte order.
+pub fn for_each_named_after(
+    name: &str,
+    snapshot: &MvccSnapshot,
+    visit: impl FnMut(&str, Workspace) -> Result<bool>,
+) -> Result<()> {
+    walk(&BY_ID, By::TextAfter, Key::Text(name), snapshot, visit)
+}
+
+fn walk(
+    index: &'static IndexShape,
+    by: By,
+    key: Key<'_>,
     snapshot: &MvccSnapshot,
     mut visit: impl FnMut(&str, Workspace) -> Result<bool>,
 ) -> Result<()> {
     let table = Table::open(&TABLE, Access::Read)?;
-    let index = table.index(&BY_KEY)?;
-    let mut scan = Scan::new(&table, &index, snapshot, &[By::Int8After]);
-    scan.seek(&[Key::Int8(key)]);
+    let index = table.index(index)?;
+    let mut scan = Scan::new(&table, &index, snapshot, &[by]);
+    scan.seek(&[key]);
     while let Some(row) = scan.next() {
         if !visit(row.text(column::WORKSPACE_ID)?, Workspace::read(&row)?)? {
             break;
@@ -158,18 +170,12 @@ pub fn for_each_until(
     snapshot: &MvccSnapshot,
     mut visit: impl FnMut(&str) -> Result<bool>,
 ) -> Result<bool> {
-    let table = Table::open(&TABLE, Access::Read)?;
-    let index = table.index(mark.index())?;
-    let mut scan = Scan::new(&table, &index, snapshot, &[By::TimeUntil]);
-    scan.seek(&[Key::Time(until)]);
-    while let Some(row) = scan.next() {
-        // The visitor may write to the page that the row is on.
-        let id = row.text(column::WORKSPACE_ID)?.to_owned();
-        if !visit(&id)? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+    let mut goes_on = true;
+    walk(mark.index(), By::TimeUntil, Key::Time(until), snapshot, |id, _| {
+        goes_on = visit(id)?;
+        Ok(goes_on)
+    })?;
+    Ok(goes_on)
 }
 
 /// Whether workspaces have marks: an update of the extension adds them.

@@ -153,7 +153,7 @@ impl Run {
         let (snapshot, deadlines) = (MvccSnapshot::fresh(), self.deadlines);
         workspace::for_each_after(i64::MIN, &snapshot, |id, workspace| {
             match has_work(workspace, &deadlines, &snapshot)? {
-                true => self.visit_if_free(&id.to_owned()),
+                true => self.visit_if_free(id),
                 false => Ok(true),
             }
         })
