@@ -74,6 +74,7 @@ mod image;
 mod keys;
 pub mod log;
 pub mod log_writer;
+pub mod marks;
 pub mod member;
 pub mod memory;
 pub mod mvcc;

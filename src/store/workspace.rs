@@ -1,6 +1,7 @@
 //! `sync_ext.workspace`: workspaces, their counters, and the lock on them.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use super::attempt::attempt;
 use super::mvcc::MvccSnapshot;
@@ -39,41 +40,8 @@ static BY_ID: IndexShape =
 pub static BY_KEY: IndexShape =
     IndexShape { name: c"workspace_pkey", keys: &[0], is_unique: true, not_null: None };
 
-/// A column that says when GC has to look at a workspace.
-#[derive(Clone, Copy)]
-pub enum Mark {
-    Unread,
-    Pinned,
-    Devices,
-}
-
-impl Mark {
-    fn index(self) -> &'static IndexShape {
-        static UNREAD: IndexShape = IndexShape {
-            name: c"workspace_unread_since_idx",
-            keys: &[7],
-            is_unique: false,
-            not_null: Some(7),
-        };
-        static PINNED: IndexShape = IndexShape {
-            name: c"workspace_pinned_since_idx",
-            keys: &[8],
-            is_unique: false,
-            not_null: Some(8),
-        };
-        static DEVICES: IndexShape = IndexShape {
-            name: c"workspace_devices_since_idx",
-            keys: &[9],
-            is_unique: false,
-            not_null: None,
-        };
-        match self {
-            Mark::Unread => &UNREAD,
-            Mark::Pinned => &PINNED,
-            Mark::Devices => &DEVICES,
-        }
-    }
-}
+/// Where its marks are in the shape, from 0.
+pub const MARKS: Range<usize> = 7..10;
 
 mod column {
     pub const WORKSPACE_KEY: usize = 1;
@@ -143,7 +111,8 @@ pub fn for_each_named_after(
     walk(&BY_ID, By::TextAfter, Key::Text(name), snapshot, visit)
 }
 
-fn walk(
+/// The same in the order of an index, of which the first column is compared with a key.
+pub(super) fn walk(
     index: &'static IndexShape,
     by: By,
     key: Key<'_>,
@@ -162,25 +131,9 @@ fn walk(
     Ok(())
 }
 
-/// Calls `visit` with those whose mark is at most `until`, the lowest first, until it says false;
-/// then returns false.
-pub fn for_each_until(
-    mark: Mark,
-    until: Timestamp,
-    snapshot: &MvccSnapshot,
-    mut visit: impl FnMut(&str) -> Result<bool>,
-) -> Result<bool> {
-    let mut goes_on = true;
-    walk(mark.index(), By::TimeUntil, Key::Time(until), snapshot, |id, _| {
-        goes_on = visit(id)?;
-        Ok(goes_on)
-    })?;
-    Ok(goes_on)
-}
-
-/// Whether workspaces have marks: an update of the extension adds them.
-pub fn have_marks() -> Result<bool> {
-    Table::open(&TABLE, Access::Read).map(|table| table.has(column::DEVICES_SINCE - 1))
+/// Whether rows have marks: an update of the extension adds them.
+pub fn has_marks(table: &Table) -> bool {
+    table.has(MARKS.end - 1)
 }
 
 /// A workspace by its key, with its name.
@@ -298,9 +251,8 @@ fn lock_seen_by(
 }
 
 impl LockedWorkspace {
-    /// Whether its row has marks.
     pub fn has_marks(&self) -> bool {
-        self.table.has(column::DEVICES_SINCE - 1)
+        has_marks(&self.table)
     }
 
     /// Stores the counters in `progress`. Afterwards the row that was locked is an old
@@ -375,9 +327,21 @@ impl Drop for OpenAgain {
 pub fn create(workspace_id: &str) -> Result<bool> {
     let table = Table::open(&TABLE, Access::Write)?;
     keys::bring_sequence_forward(&table)?;
-    let sql = "insert into sync_ext.workspace (workspace_id, head, horizon, gc_through) \
-               values ($1, 0, 0, 0) on conflict (workspace_id) do nothing";
-    Ok(table.execute(sql, &[workspace_id.into()])? == 1)
+    let sql = insertion(&table) + " on conflict (workspace_id) do nothing";
+    Ok(table.execute(&sql, &[workspace_id.into()])? == 1)
+}
+
+/// Of a workspace without entries and devices. What comes will be younger, so the marks begin
+/// now.
+fn insertion(table: &Table) -> String {
+    let (columns, values) = match has_marks(table) {
+        true => (", unread_since, devices_since", ", clock_timestamp(), clock_timestamp()"),
+        false => ("", ""),
+    };
+    format!(
+        "insert into sync_ext.workspace (workspace_id, head, horizon, gc_through{columns}) \
+         values ($1, 0, 0, 0{values})"
+    )
 }
 
 /// The same, also if the snapshot of the transaction does not show the workspace that
@@ -386,9 +350,7 @@ pub fn create_latest(workspace_id: &str) -> Result<bool> {
     let created = attempt(|| {
         let table = Table::open(&TABLE, Access::Write)?;
         keys::bring_sequence_forward(&table)?;
-        let sql = "insert into sync_ext.workspace (workspace_id, head, horizon, gc_through) \
-                   values ($1, 0, 0, 0)";
-        table.execute(sql, &[workspace_id.into()])
+        table.execute(&insertion(&table), &[workspace_id.into()])
     });
     match created {
         Ok(created) => created.map(|rows| rows == 1),

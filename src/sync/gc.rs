@@ -8,9 +8,10 @@ use super::workspaces::erase_all_dropped;
 use crate::guc;
 use crate::store::counters::{Counter, count};
 use crate::store::log::Log;
+use crate::store::marks::{self, Mark};
 use crate::store::mvcc::MvccSnapshot;
 use crate::store::record::Records;
-use crate::store::workspace::{self, LockedWorkspace, Mark, Workspace};
+use crate::store::workspace::{self, LockedWorkspace, Workspace};
 use crate::store::{Access, Locked, Wait, device, server, unpinned};
 use sync_ext_core::error::SyncError;
 use sync_ext_core::rules::access::Action;
@@ -118,7 +119,7 @@ impl Run {
 
     /// Visits the workspaces in which something may be due, as their marks say.
     fn visit_due(&mut self) -> Result<()> {
-        if !workspace::have_marks()? {
+        if !marks::exist()? {
             return self.visit_all();
         }
         let deadlines = self.deadlines;
@@ -129,7 +130,7 @@ impl Run {
         ] {
             // It sees the marks that this call has raised.
             let snapshot = MvccSnapshot::fresh();
-            if !workspace::for_each_until(mark, until, &snapshot, |id| self.visit_if_free(id))? {
+            if !marks::for_each_until(mark, until, &snapshot, |id| self.visit_if_free(id))? {
                 return Ok(());
             }
         }
