@@ -39,23 +39,20 @@ pub fn exist() -> Result<bool> {
     Ok(workspace::has_marks(&Table::open(&workspace::TABLE, Access::Read)?))
 }
 
-/// Calls `visit` with the name of each workspace whose mark is at most `until`, the lowest first,
-/// until it says false; then returns false.
+/// Calls `visit` with the name and the key of each workspace whose mark is at most `until`, the
+/// lowest first, until it says false.
 pub fn for_each_until(
     mark: Mark,
     until: Timestamp,
     snapshot: &MvccSnapshot,
-    mut visit: impl FnMut(&str) -> Result<bool>,
-) -> Result<bool> {
+    mut visit: impl FnMut(&str, i64) -> bool,
+) -> Result<()> {
     let index = match mark {
         Mark::Unread => &UNREAD,
         Mark::Pinned => &PINNED,
         Mark::Devices => &DEVICES,
     };
-    let mut goes_on = true;
-    workspace::walk(index, By::TimeUntil, Key::Time(until), snapshot, |id, _| {
-        goes_on = visit(id)?;
-        Ok(goes_on)
-    })?;
-    Ok(goes_on)
+    workspace::walk(index, By::TimeUntil, Key::Time(until), snapshot, |id, workspace| {
+        Ok(visit(id, workspace.key))
+    })
 }

@@ -1,5 +1,6 @@
 //! `sync_gc`: purges entries that no active device needs.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::Result;
@@ -104,6 +105,16 @@ const UNDISTURBED: usize = 100;
 /// So many marks are raised by one call.
 const MAX_RAISED: usize = 1000;
 
+/// So many workspaces are looked up at once.
+const MANY: usize = 256;
+
+/// A workspace in which something may be due.
+struct Due {
+    workspace_id: String,
+    /// Because a device does not hold GC back any longer.
+    is_unpinned: bool,
+}
+
 impl Run {
     /// Erases rows of dropped workspaces, with half of the budget, so that neither they
     /// nor existing workspaces wait for the other. Rows count as read. Returns whether
@@ -117,56 +128,75 @@ impl Run {
         Ok(erased.has_more)
     }
 
-    /// Visits the workspaces in which something may be due, as their marks say.
+    /// Visits the workspaces in which something may be due.
     fn visit_due(&mut self) -> Result<()> {
         if !marks::exist()? {
             return self.visit_all();
         }
+        let mut passed = BTreeSet::new();
+        loop {
+            let due = self.due(&passed)?;
+            if due.is_empty() {
+                return Ok(());
+            }
+            for (key, Due { workspace_id, is_unpinned }) in due {
+                passed.insert(key);
+                if let Some(locked) = self.lock_if_free(&workspace_id)? {
+                    self.visit(locked, is_unpinned)?;
+                }
+                // The budget or the time is used up, and there is more: lock no other
+                // workspace.
+                if self.tally.has_more {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Some of those in which something may be due, by their keys; none that was passed before,
+    /// because another session has it, or because what is due there has to wait.
+    fn due(&self, passed: &BTreeSet<i64>) -> Result<BTreeMap<i64, Due>> {
+        let mut due = BTreeMap::new();
         let deadlines = self.deadlines;
+        let snapshot = MvccSnapshot::fresh();
         for (mark, until) in [
             (Mark::Unread, deadlines.old()),
             (Mark::Pinned, deadlines.silent()),
             (Mark::Devices, deadlines.forgotten()),
         ] {
-            // It sees the marks that this call has raised.
-            let snapshot = MvccSnapshot::fresh();
-            if !marks::for_each_until(mark, until, &snapshot, |id| self.visit_if_free(id))? {
-                return Ok(());
-            }
+            marks::for_each_until(mark, until, &snapshot, |id, key| {
+                if !passed.contains(&key) {
+                    due.insert(key, Due { workspace_id: id.to_owned(), is_unpinned: false });
+                }
+                due.len() < MANY
+            })?;
         }
         let latest = MvccSnapshot::latest();
         unpinned::for_each(&latest, |key| {
-            match workspace::find_by_key(key, &latest)? {
-                None => unpinned::remove(key, &latest)?,
-                Some((id, _)) => {
-                    if let Some(locked) = self.lock_if_free(&id)? {
-                        unpinned::remove(key, &latest)?;
-                        self.visit(locked)?;
+            if !passed.contains(&key) {
+                match workspace::find_by_key(key, &latest)? {
+                    Some((workspace_id, _)) => {
+                        due.insert(key, Due { workspace_id, is_unpinned: true });
                     }
+                    None => unpinned::remove(key, &latest)?,
                 }
             }
-            Ok(!self.tally.has_more)
-        })
+            Ok(due.len() < MANY)
+        })?;
+        Ok(due)
     }
 
     /// The same before an update of the extension has added the marks.
     fn visit_all(&mut self) -> Result<()> {
         let (snapshot, deadlines) = (MvccSnapshot::fresh(), self.deadlines);
         workspace::for_each_after(i64::MIN, &snapshot, |id, workspace| {
-            match has_work(workspace, &deadlines, &snapshot)? {
-                true => self.visit_if_free(id),
-                false => Ok(true),
+            if has_work(workspace, &deadlines, &snapshot)?
+                && let Some(locked) = self.lock_if_free(id)?
+            {
+                self.visit(locked, false)?;
             }
+            Ok(!self.tally.has_more)
         })
-    }
-
-    /// Returns whether to go on with other workspaces.
-    fn visit_if_free(&mut self, workspace_id: &str) -> Result<bool> {
-        if let Some(locked) = self.lock_if_free(workspace_id)? {
-            self.visit(locked)?;
-        }
-        // The budget or the time may be used up, and there is more: then no other one.
-        Ok(!self.tally.has_more)
     }
 
     /// `None` if another session has locked it, or if this call must end before.
@@ -186,7 +216,7 @@ impl Run {
             return permit.renew(&MvccSnapshot::fresh());
         };
         permit.renew(&locked.snapshot)?;
-        self.visit(locked)?;
+        self.visit(locked, false)?;
         self.tally.workspaces = 1;
         Ok(())
     }
@@ -202,7 +232,7 @@ impl Run {
         locked_at.elapsed() >= limit || scanned % UNDISTURBED == 0 && server::is_waited_for()
     }
 
-    fn visit(&mut self, locked: LockedWorkspace) -> Result<()> {
+    fn visit(&mut self, locked: LockedWorkspace, is_unpinned: bool) -> Result<()> {
         self.locked_at.get_or_insert_with(Instant::now);
         let Workspace { key, progress: before, watch, .. } = locked.workspace;
         let deadlines = self.deadlines;
@@ -210,6 +240,10 @@ impl Run {
         // with GC: above READ COMMITTED the transaction's snapshot could miss a device
         // that has registered or returned since.
         let latest = MvccSnapshot::latest();
+        if is_unpinned {
+            // With the same snapshot as the devices that they are about.
+            unpinned::remove(key, &latest)?;
+        }
         let devices = device::heartbeats(key, &latest)?;
         let deleted = device::forget(key, &latest, |heartbeat| deadlines.is_forgotten(heartbeat))?;
         drop(latest);
