@@ -139,7 +139,7 @@ begin
 {check}  loop
     begin
 {indent(answer(routine), "      ")}
-    exception when others then
+    exception when others or query_canceled then
       get stacked diagnostics error.code = returned_sqlstate, error.message = message_text,
         error.detail = pg_exception_detail, error.hint = pg_exception_hint;
     end;

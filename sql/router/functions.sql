@@ -32,7 +32,7 @@ begin
   loop
     begin
       return sync_router.explain(sync_router.cluster_of_reads(), shard, caller, claims, $1, $2, $3);
-    exception when others then
+    exception when others or query_canceled then
       get stacked diagnostics error.code = returned_sqlstate, error.message = message_text,
         error.detail = pg_exception_detail, error.hint = pg_exception_hint;
     end;
@@ -73,7 +73,7 @@ begin
   loop
     begin
       return sync_router.push(shard, caller, claims, $1, $2);
-    exception when others then
+    exception when others or query_canceled then
       get stacked diagnostics error.code = returned_sqlstate, error.message = message_text,
         error.detail = pg_exception_detail, error.hint = pg_exception_hint;
     end;
@@ -116,7 +116,7 @@ begin
   loop
     begin
       return sync_router.put(shard, caller, claims, $1, $2, $3, $4);
-    exception when others then
+    exception when others or query_canceled then
       get stacked diagnostics error.code = returned_sqlstate, error.message = message_text,
         error.detail = pg_exception_detail, error.hint = pg_exception_hint;
     end;
@@ -159,7 +159,7 @@ begin
   loop
     begin
       return sync_router.patch(shard, caller, claims, $1, $2, $3, $4);
-    exception when others then
+    exception when others or query_canceled then
       get stacked diagnostics error.code = returned_sqlstate, error.message = message_text,
         error.detail = pg_exception_detail, error.hint = pg_exception_hint;
     end;
@@ -201,7 +201,7 @@ begin
   loop
     begin
       return sync_router.delete(shard, caller, claims, $1, $2, $3);
-    exception when others then
+    exception when others or query_canceled then
       get stacked diagnostics error.code = returned_sqlstate, error.message = message_text,
         error.detail = pg_exception_detail, error.hint = pg_exception_hint;
     end;
@@ -255,7 +255,7 @@ begin
   loop
     begin
       return sync_router.pull(sync_router.cluster_of_reads(), shard, caller, claims, $1, $2, $3, $4, $5, $6, $7);
-    exception when others then
+    exception when others or query_canceled then
       get stacked diagnostics error.code = returned_sqlstate, error.message = message_text,
         error.detail = pg_exception_detail, error.hint = pg_exception_hint;
     end;
@@ -309,7 +309,7 @@ begin
   loop
     begin
       return sync_router.snapshot(sync_router.cluster_of_reads(), shard, caller, claims, $1, $2, $3, $4, $5, $6, $7);
-    exception when others then
+    exception when others or query_canceled then
       get stacked diagnostics error.code = returned_sqlstate, error.message = message_text,
         error.detail = pg_exception_detail, error.hint = pg_exception_hint;
     end;
@@ -351,7 +351,7 @@ begin
   loop
     begin
       return sync_router.update_cursor(shard, caller, claims, $1, $2, $3);
-    exception when others then
+    exception when others or query_canceled then
       get stacked diagnostics error.code = returned_sqlstate, error.message = message_text,
         error.detail = pg_exception_detail, error.hint = pg_exception_hint;
     end;
@@ -409,7 +409,7 @@ begin
   loop
     begin
       return sync_router.exchange(shard, caller, claims, $1, $2, $3, $4, $5, $6, $7, $8, $9);
-    exception when others then
+    exception when others or query_canceled then
       get stacked diagnostics error.code = returned_sqlstate, error.message = message_text,
         error.detail = pg_exception_detail, error.hint = pg_exception_hint;
     end;
@@ -476,7 +476,7 @@ begin
         return sync_router.merged_gc(array(select sync_router.gc_on_all(caller, claims, $1, $2, $3)));
       end if;
       return sync_router.gc(shard, caller, claims, $1, $2, $3);
-    exception when others then
+    exception when others or query_canceled then
       get stacked diagnostics error.code = returned_sqlstate, error.message = message_text,
         error.detail = pg_exception_detail, error.hint = pg_exception_hint;
     end;
@@ -527,7 +527,7 @@ begin
     begin
       perform sync_router.register_table(caller, claims, $1, $2, $3, $4, $5, $6);
       return;
-    exception when others then
+    exception when others or query_canceled then
       get stacked diagnostics error.code = returned_sqlstate, error.message = message_text,
         error.detail = pg_exception_detail, error.hint = pg_exception_hint;
     end;
@@ -562,7 +562,7 @@ begin
     begin
       perform sync_router.unregister_table(caller, claims, $1);
       return;
-    exception when others then
+    exception when others or query_canceled then
       get stacked diagnostics error.code = returned_sqlstate, error.message = message_text,
         error.detail = pg_exception_detail, error.hint = pg_exception_hint;
     end;
@@ -604,7 +604,7 @@ begin
     begin
       perform sync_router.create_workspace(shard, caller, claims, $1, $2);
       return;
-    exception when others then
+    exception when others or query_canceled then
       get stacked diagnostics error.code = returned_sqlstate, error.message = message_text,
         error.detail = pg_exception_detail, error.hint = pg_exception_hint;
     end;
@@ -645,7 +645,7 @@ begin
   loop
     begin
       return sync_router.drop_workspace(shard, caller, claims, $1, $2);
-    exception when others then
+    exception when others or query_canceled then
       get stacked diagnostics error.code = returned_sqlstate, error.message = message_text,
         error.detail = pg_exception_detail, error.hint = pg_exception_hint;
     end;
@@ -688,7 +688,7 @@ begin
     begin
       perform sync_router.set_member(shard, caller, claims, $1, $2, $3);
       return;
-    exception when others then
+    exception when others or query_canceled then
       get stacked diagnostics error.code = returned_sqlstate, error.message = message_text,
         error.detail = pg_exception_detail, error.hint = pg_exception_hint;
     end;
@@ -730,7 +730,7 @@ begin
     begin
       perform sync_router.remove_member(shard, caller, claims, $1, $2);
       return;
-    exception when others then
+    exception when others or query_canceled then
       get stacked diagnostics error.code = returned_sqlstate, error.message = message_text,
         error.detail = pg_exception_detail, error.hint = pg_exception_hint;
     end;
@@ -770,7 +770,7 @@ begin
   loop
     begin
       return sync_router.list_members(sync_router.cluster_of_reads(), shard, caller, claims, $1);
-    exception when others then
+    exception when others or query_canceled then
       get stacked diagnostics error.code = returned_sqlstate, error.message = message_text,
         error.detail = pg_exception_detail, error.hint = pg_exception_hint;
     end;
@@ -811,7 +811,7 @@ begin
   loop
     begin
       return sync_router.get_role(sync_router.cluster_of_reads(), shard, caller, claims, $1, $2);
-    exception when others then
+    exception when others or query_canceled then
       get stacked diagnostics error.code = returned_sqlstate, error.message = message_text,
         error.detail = pg_exception_detail, error.hint = pg_exception_hint;
     end;
@@ -852,7 +852,7 @@ begin
   loop
     begin
       return sync_router.forget_device(shard, caller, claims, $1, $2);
-    exception when others then
+    exception when others or query_canceled then
       get stacked diagnostics error.code = returned_sqlstate, error.message = message_text,
         error.detail = pg_exception_detail, error.hint = pg_exception_hint;
     end;
@@ -885,7 +885,7 @@ begin
   loop
     begin
       return sync_router.merged_list(array(select sync_router.list_workspaces(sync_router.cluster_of_reads(), caller, claims)));
-    exception when others then
+    exception when others or query_canceled then
       get stacked diagnostics error.code = returned_sqlstate, error.message = message_text,
         error.detail = pg_exception_detail, error.hint = pg_exception_hint;
     end;
@@ -960,7 +960,7 @@ begin
         return sync_router.merged_status(array(select sync_router.status_on_all(sync_router.cluster_of_reads(), caller, claims, $1)));
       end if;
       return sync_router.status(sync_router.cluster_of_reads(), shard, caller, claims, $1);
-    exception when others then
+    exception when others or query_canceled then
       get stacked diagnostics error.code = returned_sqlstate, error.message = message_text,
         error.detail = pg_exception_detail, error.hint = pg_exception_hint;
     end;
