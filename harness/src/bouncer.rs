@@ -22,16 +22,23 @@ impl Bouncer {
     /// Before databases, each with a connection string that names a user; it has so many
     /// connections to each. `None` where PgBouncer is not installed.
     pub fn before(databases: &[(&str, String)], connections: usize) -> Option<Bouncer> {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let settings = std::env::temp_dir().join(format!("pgbouncer-{port}.ini"));
         let databases: Vec<String> =
             databases.iter().map(|(name, string)| format!("{name} = {string}\n")).collect();
-        let text = format!(
-            "[databases]\n{}[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
-             unix_socket_dir =\nauth_type = any\npool_mode = transaction\n\
-             default_pool_size = {connections}\n",
-            databases.concat()
-        );
+        Bouncer::with(|port| {
+            format!(
+                "[databases]\n{}[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
+                 unix_socket_dir =\nauth_type = any\npool_mode = transaction\n\
+                 default_pool_size = {connections}\n",
+                databases.concat()
+            )
+        })
+    }
+
+    /// With these settings, for a free port.
+    pub fn with(settings: impl FnOnce(u16) -> String) -> Option<Bouncer> {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let text = settings(port);
+        let settings = std::env::temp_dir().join(format!("pgbouncer-{port}.ini"));
         fs::write(&settings, text).unwrap();
         let mut program = Command::new(PROGRAM);
         if Uid::effective().is_root() {

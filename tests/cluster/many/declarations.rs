@@ -4,20 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use postgres::Client;
+use regex::Regex;
 use sha2::{Digest, Sha256};
+use sync_ext_harness::document::Document;
 
 use super::{Many, install, script};
-
-/// Functions of the extension that are not on a router: they are called on a shard.
-const ABSENT: [&str; 7] = [
-    "sync_attach_table",
-    "sync_backfill_table",
-    "sync_check_table",
-    "sync_detach_table",
-    "sync_gc_all",
-    "sync_repair_table",
-    "sync_set_scope_field",
-];
 
 /// Arguments, result, volatility and comment of each function that callers know.
 fn declared(session: &mut Client) -> BTreeMap<String, String> {
@@ -31,15 +22,32 @@ fn declared(session: &mut Client) -> BTreeMap<String, String> {
 fn the_router_has_the_functions_of_the_extension() {
     let Some(many) = Many::new() else { return };
     let mut expected = declared(&mut many.shard(0));
-    for name in ABSENT {
-        assert!(expected.remove(name).is_some(), "{name}");
-    }
+    let documented = documented();
+    assert_eq!(documented.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    expected.retain(|name, _| documented[name] != ABSENT);
     // Functions of the app are on the shards.
     let registration = expected.get_mut("sync_register_table").unwrap();
     *registration = registration.replace("validation regprocedure", "validation text");
     *registration = registration.replace("NULL::regprocedure", "NULL::text");
     assert_eq!(declared(&mut many.session()), expected);
 }
+
+/// Where each function runs, as docs/scaling.md has it.
+fn documented() -> BTreeMap<String, String> {
+    let document = Document::read("docs/scaling.md").unwrap();
+    let (_, table) = document.text().split_once("\n| functions | run |\n").unwrap();
+    let name = Regex::new("`(sync_[a-z_]+)`").unwrap();
+    let mut runs = BTreeMap::new();
+    for row in table.lines().take_while(|line| line.starts_with("| ")) {
+        let (names, place) = row.trim_matches('|').split_once(" | ").unwrap();
+        for found in name.captures_iter(names) {
+            assert_eq!(runs.insert(found[1].to_owned(), place.trim().to_owned()), None, "{row}");
+        }
+    }
+    runs
+}
+
+const ABSENT: &str = "not on a router: call them on each shard";
 
 #[test]
 fn nobody_may_call_them_until_it_is_granted() {

@@ -4,6 +4,7 @@
 mod callers;
 mod calls;
 mod declarations;
+mod document;
 mod failures;
 mod golden;
 
