@@ -21,6 +21,9 @@ ON_ONE = """push put patch delete pull snapshot update_cursor exchange create_wo
 ON_ALL = {"register_table": None, "unregister_table": None, "list_workspaces": "merged_list"}
 # On one, and without a workspace on all.
 ON_ONE_OR_ALL = {"gc": "merged_gc", "status": "merged_status"}
+# On the shard of a number, for those who move workspaces.
+ON_NUMBER = """own_buckets set_key_range export_begin export_page export_hold export_depart
+    export_cancel export_forget import_begin import_page import_arrive import_cancel""".split()
 # Here, as declared.
 HERE = ["hlc_now", "hlc_parse"]
 # Not here: they are called on a shard.
