@@ -27,7 +27,7 @@ ON_NUMBER = """own_buckets set_key_range export_begin export_page export_hold ex
 # Here, as declared.
 HERE = ["hlc_now", "hlc_parse"]
 # Not here: they are called on a shard.
-ABSENT = """gc_all set_scope_field attach_table detach_table check_table backfill_table
+ABSENT = """disown gc_all set_scope_field attach_table detach_table check_table backfill_table
     repair_table""".split()
 
 # What a value of this type names is on the shards, not here.
@@ -47,7 +47,7 @@ class Routine:
 
     def parts(self):
         """Name, type and default of each argument."""
-        return [re.match(r"(\S+) (\S+)(.*)", argument).groups() for argument in self.arguments]
+        return [re.match(r"(\S+) (.+?)( default .+)?$", argument).groups("") for argument in self.arguments]
 
 
 def declarations():
@@ -55,14 +55,14 @@ def declarations():
     for path in sorted(SQL.glob("[a-z]*.sql")):
         if "--" not in path.name:
             text = path.read_text()
-            declaration = r"^create (function|procedure) sync_(\w+)\((.*?)\)(?: returns (\w+))?\nlanguage (.*?)(?:'|^end|\$\$);$"
+            declaration = r"^create (function|procedure) sync_(\w+)\((.*?)\)(?:\s+returns (\w+))?\nlanguage (.*?)(?:'|^end|\$\$);$"
             routines += map(Routine, re.finditer(declaration, text, re.S | re.M))
             comment = r"^(comment on (?:function|procedure) sync_(\w+)\(.*;)$"
             comments |= {name: line for line, name in re.findall(comment, text, re.M)}
     return routines, comments
 
 
-def proxy(routine, name, is_on_all):
+def proxy(routine, name, is_on_all=False, settings=SETTINGS):
     """Runs the call on shards. Who calls goes along in the same statement, for its
     transaction."""
     own = ["cluster text"] if routine.reads else []
@@ -70,7 +70,7 @@ def proxy(routine, name, is_on_all):
     cluster = "pg_catalog.concat($1)" if routine.reads else "'sync'"
     run = "all" if is_on_all else f"${len(own)}"
     set_caller, passed = [], []
-    for argument, setting in SETTINGS.items():
+    for argument, setting in settings.items():
         own.append(f"{argument} text")
         set_caller.append(f"pg_catalog.set_config('{setting}', ${len(own)}, true) is not null")
     for argument, declared, _ in routine.parts():
@@ -79,17 +79,17 @@ def proxy(routine, name, is_on_all):
         passed.append(f"${len(own)}::{declared}" if here else f"${len(own)}")
     # PL/Proxy knows no rows of type void.
     returns, cast = ("text", "::text") if routine.returns == "void" else (routine.returns, "")
-    condition = "\n      and ".join(set_caller)
+    answer = f"sync_{routine.name}({', '.join(passed)}){cast}"
+    if set_caller:
+        condition = "\n      and ".join(set_caller)
+        answer = f"case\n    when {condition}\n    then {answer}\n  end"
     return f"""
 create function sync_router.{name}({listed(own)}) returns {"setof " if is_on_all else ""}{returns}
 language plproxy
 as $$
   cluster {cluster};
   run on {run};
-  select case
-    when {condition}
-    then sync_{routine.name}({", ".join(passed)}){cast}
-  end;
+  select {answer};
 $$;
 """
 
@@ -169,15 +169,19 @@ def functions():
             text = routine.text.replace("create function", "create or replace function", 1)
             yield f"\n{text}\n{comments[name]}\n"
             continue
+        if name in ON_NUMBER:
+            yield proxy(routine, name, settings={})
+            yield f"revoke execute on function sync_router.{name} from public;\n"
+            continue
         if name in ON_ONE or name in ON_ONE_OR_ALL:
-            yield proxy(routine, name, False)
+            yield proxy(routine, name)
         if name in ON_ONE_OR_ALL:
             yield proxy(routine, f"{name}_on_all", True)
         if name in ON_ALL:
             yield proxy(routine, name, True)
         if name not in ABSENT:
             yield face(routine, comments[name])
-    known = {*ON_ONE, *ON_ALL, *ON_ONE_OR_ALL, *HERE, *ABSENT}
+    known = {*ON_ONE, *ON_ALL, *ON_ONE_OR_ALL, *ON_NUMBER, *HERE, *ABSENT}
     declared = {routine.name for routine in routines}
     if known != declared:
         sys.exit(f"error: {sorted(known ^ declared)} in scripts/router.py or in sql/, not in both")

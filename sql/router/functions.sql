@@ -915,6 +915,135 @@ begin atomic
 end;
 comment on function sync_hlc_parse(text) is 'the time, counter and node of a hybrid logical clock, nulls if it has another form';
 
+create function sync_router.set_key_range(shard integer, server integer) returns text
+language plproxy
+as $$
+  cluster 'sync';
+  run on $1;
+  select sync_set_key_range($2)::text;
+$$;
+revoke execute on function sync_router.set_key_range from public;
+
+create function sync_router.own_buckets(shard integer, buckets integer[]) returns text
+language plproxy
+as $$
+  cluster 'sync';
+  run on $1;
+  select sync_own_buckets($2)::text;
+$$;
+revoke execute on function sync_router.own_buckets from public;
+
+create function sync_router.export_begin(shard integer, workspace_id text, move_id uuid, "to" text) returns json
+language plproxy
+as $$
+  cluster 'sync';
+  run on $1;
+  select sync_export_begin($2, $3, $4);
+$$;
+revoke execute on function sync_router.export_begin from public;
+
+create function sync_router.export_page(
+  shard integer,
+  workspace_id text,
+  move_id uuid,
+  "position" json
+) returns json
+language plproxy
+as $$
+  cluster 'sync';
+  run on $1;
+  select sync_export_page($2, $3, $4);
+$$;
+revoke execute on function sync_router.export_page from public;
+
+create function sync_router.export_hold(
+  shard integer,
+  workspace_id text,
+  move_id uuid,
+  seconds double precision
+) returns text
+language plproxy
+as $$
+  cluster 'sync';
+  run on $1;
+  select sync_export_hold($2, $3, $4)::text;
+$$;
+revoke execute on function sync_router.export_hold from public;
+
+create function sync_router.export_depart(
+  shard integer,
+  workspace_id text,
+  move_id uuid,
+  through bigint
+) returns json
+language plproxy
+as $$
+  cluster 'sync';
+  run on $1;
+  select sync_export_depart($2, $3, $4);
+$$;
+revoke execute on function sync_router.export_depart from public;
+
+create function sync_router.export_cancel(shard integer, workspace_id text, move_id uuid) returns text
+language plproxy
+as $$
+  cluster 'sync';
+  run on $1;
+  select sync_export_cancel($2, $3)::text;
+$$;
+revoke execute on function sync_router.export_cancel from public;
+
+create function sync_router.export_forget(shard integer, workspace_id text, move_id uuid) returns text
+language plproxy
+as $$
+  cluster 'sync';
+  run on $1;
+  select sync_export_forget($2, $3)::text;
+$$;
+revoke execute on function sync_router.export_forget from public;
+
+create function sync_router.import_begin(
+  shard integer,
+  workspace_id text,
+  move_id uuid,
+  "from" json,
+  keep_key boolean
+) returns json
+language plproxy
+as $$
+  cluster 'sync';
+  run on $1;
+  select sync_import_begin($2, $3, $4, $5);
+$$;
+revoke execute on function sync_router.import_begin from public;
+
+create function sync_router.import_page(shard integer, workspace_id text, move_id uuid, page json) returns json
+language plproxy
+as $$
+  cluster 'sync';
+  run on $1;
+  select sync_import_page($2, $3, $4);
+$$;
+revoke execute on function sync_router.import_page from public;
+
+create function sync_router.import_arrive(shard integer, workspace_id text, move_id uuid, page json) returns text
+language plproxy
+as $$
+  cluster 'sync';
+  run on $1;
+  select sync_import_arrive($2, $3, $4)::text;
+$$;
+revoke execute on function sync_router.import_arrive from public;
+
+create function sync_router.import_cancel(shard integer, workspace_id text, move_id uuid) returns text
+language plproxy
+as $$
+  cluster 'sync';
+  run on $1;
+  select sync_import_cancel($2, $3)::text;
+$$;
+revoke execute on function sync_router.import_cancel from public;
+
 create function sync_router.status(
   cluster text,
   shard integer,

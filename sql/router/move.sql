@@ -95,7 +95,7 @@ begin
       m.step := 'import';
     when 'import' then
       page := sync_router.export_begin(m.source, $1, m.move_id, m.target::text);
-      reply := sync_router.import_begin(m.target, $1, m.move_id, page);
+      reply := sync_router.import_begin(m.target, $1, m.move_id, page, false);
       m.step := case when (reply operator(pg_catalog.->>) 'arrived')::boolean then 'place' else 'copy' end;
       m.position := reply operator(pg_catalog.->) 'position';
       m.departed := page operator(pg_catalog.->>) 'role' operator(pg_catalog.=) 'departed';
@@ -145,6 +145,8 @@ begin
   return m;
 end
 $$;
+
+revoke execute on function sync_router.place, sync_router.move_to, sync_router.move_step from public;
 
 -- CALL it outside of a transaction block; again, if it was interrupted or has failed. Without
 -- `forget` the source keeps its rows until a call with it.
@@ -204,12 +206,13 @@ begin
       raise exception 'workspace has departed' using errcode = 'object_not_in_prerequisite_state',
         hint = 'Call sync_move until it is done.';
     end if;
-    perform sync_router.export_cancel(m.source, $1, m.move_id);
+    -- The target first: if only this is done, a move that goes on copies all again.
     begin
       perform sync_router.import_cancel(m.target, $1, m.move_id);
     exception when object_not_in_prerequisite_state then
       -- It has no such move.
     end;
+    perform sync_router.export_cancel(m.source, $1, m.move_id);
   exception when others or query_canceled then
     get stacked diagnostics error.code = returned_sqlstate, error.message = message_text,
       error.detail = pg_exception_detail, error.hint = pg_exception_hint;

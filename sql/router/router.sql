@@ -254,11 +254,12 @@ end
 $$;
 
 \ir functions.sql
+\ir move.sql
 
 -- Rights. As in the extension, nobody may call anything until an administrator grants it:
 -- EXECUTE on the functions by name, and USAGE on the servers of PL/Proxy. What is in
 -- sync_router may be called by PUBLIC: without that USAGE it leads nowhere, and on the shards
--- a role has its own rights.
+-- a role has its own rights. But nobody may move workspaces or change what a shard owns.
 do $$
 declare
   grantee text;

@@ -24,8 +24,8 @@ const DOCUMENTS: [(&str, &str, usize); 14] = [
     ("docs/patches.md", "patches", 5),
     ("docs/protocol.md", "protocol", 19),
     ("docs/rxdb.md", "rxdb", 0),
-    ("docs/scaling.md", "scaling", 0),
     ("docs/scopes.md", "scopes", 4),
+    ("docs/scaling.md", "scaling", 0),
     ("docs/tanstack-db.md", "tanstack_db", 0),
 ];
 

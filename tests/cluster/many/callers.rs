@@ -208,6 +208,7 @@ fn a_misspelt_setting_is_an_error() {
 #[test]
 fn reads_go_to_standbys_for_who_says_so() {
     let Some(many) = Many::new() else { return };
+    many.on_shards("select sync_own_buckets(null)");
     let workspace = many.workspace_on(0, 0);
     let mut session = many.session();
     let mut addresses = many.addresses();

@@ -73,6 +73,7 @@ fn a_call_runs_on_the_shard_of_its_workspace_alone() {
             }
         }
     }
+    many.on_shards("select sync_own_buckets(null)");
     router.execute("insert into sync_router.placed values ('elsewhere', 2)", &[]).unwrap();
     assert_eq!(push(&mut router, "elsewhere", &[put(1, "a", 1)]), [1]);
     assert_eq!(json(&mut many.shard(2), "select sync_pull('elsewhere')::text")["serverVersion"], 1);
@@ -225,6 +226,7 @@ fn what_is_about_all_workspaces_is_asked_of_all_shards() {
 #[test]
 fn a_workspace_of_two_shards_is_listed_once() {
     let Some(many) = Many::new() else { return };
+    many.on_shards("select sync_own_buckets(null)");
     push(&mut many.shard(0), "w", &[put(1, "a", 1)]);
     push(&mut many.shard(2), "w", &[put(1, "a", 1), put(2, "b", 1)]);
     push(&mut many.shard(1), "v", &[put(1, "a", 1)]);
@@ -271,6 +273,7 @@ fn hybrid_logical_clocks_are_made_here() {
 #[test]
 fn a_call_for_a_workspace_that_is_elsewhere_follows_the_map() {
     let Some(many) = Many::new() else { return };
+    many.on_shards("select sync_own_buckets(null)");
     let workspace = many.workspace_on(0, 0);
     many.shard(0)
         .batch_execute(

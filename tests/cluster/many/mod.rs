@@ -7,6 +7,7 @@ mod declarations;
 mod document;
 mod failures;
 mod golden;
+mod moves;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -88,7 +89,14 @@ impl Many {
         let map =
             "insert into sync_router.bucket select b, b % $1 from generate_series(0, 1023) as b";
         session.execute(map, &[&(addresses.len() as i32)]).unwrap();
-        session.batch_execute("select sync_register_table('notes')").unwrap();
+        session
+            .batch_execute(
+                "select sync_router.own_buckets(shard, array_agg(bucket)),
+                        sync_router.set_key_range(shard, shard + 1)
+                   from sync_router.bucket group by shard;
+                 select sync_register_table('notes')",
+            )
+            .unwrap();
         many
     }
 
