@@ -122,10 +122,14 @@ fn users_never_mix_through_poolers_before_and_behind() {
             });
         }
     });
-    for shard in 0..3 {
+    for (shard, name) in names.iter().enumerate() {
         let sql = "select count(*) from pg_stat_activity where usename = 'pooled'";
         let used: i64 = many.shard(shard).query_one(sql, &[]).unwrap().get(0);
         assert!(used <= CONNECTIONS as i64, "{used}");
+        // Nor does a caller meet them who comes past the router.
+        let url = format!("postgres://pooled@127.0.0.1:{}/{name}", behind.port);
+        let mut direct = Client::connect(&url, NoTls).unwrap();
+        assert_eq!(workspaces(&mut direct), refused(), "without a user");
     }
 }
 

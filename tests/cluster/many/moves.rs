@@ -380,8 +380,13 @@ fn a_move_ends_though_a_push_comes_after_every_step() {
     let (mut refused, mut progress) = (0, Vec::new());
     for number in 10_000.. {
         assert!(number < 10_100, "it does not end: {progress:?}");
-        if take_step(&mut session, &workspace, true) == "done" {
+        // Now and then its mover is killed, and it goes on.
+        let is_killed = number % 5 == 4;
+        if take_step(&mut session, &workspace, !is_killed) == "done" && !is_killed {
             break;
+        }
+        if is_killed {
+            session.execute("select sync_router.move_to($1, 1)", &[&workspace]).unwrap();
         }
         let row =
             session.query_one("select step, through, head from sync_router.move", &[]).unwrap();
@@ -394,7 +399,7 @@ fn a_move_ends_though_a_push_comes_after_every_step() {
             Err(code) => panic!("{code}"),
         }
     }
-    assert!(refused > 0 && refused < 10, "{refused}: {progress:?}");
+    assert!(refused > 0, "{progress:?}");
     assert!(
         progress
             .iter()
