@@ -122,6 +122,12 @@ fn users_never_mix_through_poolers_before_and_behind() {
             });
         }
     });
+    let mut session = Client::connect(&url, NoTls).unwrap();
+    session
+        .simple_query(
+            "begin; set local sync_ext.user_id = 'ann'; select sync_list_workspaces(); commit",
+        )
+        .unwrap();
     for (shard, name) in names.iter().enumerate() {
         let sql = "select count(*) from pg_stat_activity where usename = 'pooled'";
         let used: i64 = many.shard(shard).query_one(sql, &[]).unwrap().get(0);

@@ -11,7 +11,7 @@ use sync_ext_harness::batch::{delete, op_id, push, put, versions};
 use sync_ext_harness::device::call;
 use sync_ext_harness::replica::{pause_replay, resume_replay, until_replayed};
 use sync_ext_harness::state::of_server;
-use sync_ext_harness::steps::{age, gc, outcome, pull, speak_for};
+use sync_ext_harness::steps::{age, gc, outcome, pull, speak_for, versions_seen};
 
 use super::{Many, Servers, foreign_server};
 
@@ -406,6 +406,35 @@ fn a_move_ends_though_a_push_comes_after_every_step() {
             .any(|(step, through, head)| step == "copy" && 0 < *through && through < head),
         "{progress:?}"
     );
+}
+
+/// Repeats a call that is refused because the workspace is elsewhere.
+fn until_answered(client: &mut Client, sql: &str, expected: &str) {
+    loop {
+        match outcome(client, sql) {
+            Err(code) => assert_eq!(code, "SX004"),
+            Ok(answer) => return assert_eq!(answer, expected),
+        }
+    }
+}
+
+/// It is asked for again, and would have the push too.
+#[test]
+fn a_page_that_is_there_and_not_recorded_is_followed_by_the_next() {
+    let Some(many) = Many::new() else { return };
+    let workspace = many.workspace_on(0, 0);
+    let mut session = many.session();
+    push(&mut session, &workspace, &[put(1, "a", 1), put(2, "b", 1)]);
+    until_step(&mut session, &workspace, 1, "copy");
+    // Of graves, then of entries.
+    take_step(&mut session, &workspace, true);
+    take_step(&mut session, &workspace, false);
+    // Pushes wait for the mover, but not for one that does not come.
+    let pushed =
+        format!("select sync_push('{workspace}', '[{}]') ->> 'serverVersion'", put(3, "c", 1));
+    until_answered(&mut session, &pushed, "3");
+    start_move(&mut session, &workspace, 1);
+    assert_eq!(versions_seen(&mut many.shard(1), &workspace), [1, 2, 3]);
 }
 
 /// Calls and lists from its departure to its arrival; and those by an old map.
