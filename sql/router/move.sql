@@ -8,7 +8,7 @@ create table if not exists sync_router.move (
   move_id uuid not null default gen_random_uuid(),
   source integer not null,
   target integer not null,
-  step text not null default 'begin' check (step in ('begin', 'import', 'copy', 'depart', 'place', 'forget')),
+  step text not null default 'begin' check (step in ('begin', 'import', 'copy', 'depart', 'place', 'forget', 'cancel')),
   -- Versions of the log: what the target has, and what the source had when it was last asked.
   through bigint not null default 0,
   head bigint not null default 0,
@@ -60,6 +60,9 @@ begin
     end if;
     insert into sync_router.move as v (workspace_id, source, target) values ($1, m.source, m.target)
     returning v.* into m;
+  elsif m.step operator(pg_catalog.=) 'cancel' then
+    raise exception 'workspace is being moved' using errcode = 'object_in_use',
+      detail = 'Its move is being cancelled.', hint = 'Call sync_move_cancel until it is done.';
   elsif m.target operator(pg_catalog.<>) shard then
     raise exception 'workspace is being moved' using errcode = 'object_in_use',
       detail = pg_catalog.format('It moves to shard %s.', m.target),
@@ -186,39 +189,46 @@ $$;
 comment on procedure sync_move(text, integer, boolean) is 'moves a workspace to a shard';
 
 -- The source serves on, the target erases what it has. Once the workspace has departed there
--- is no way back, only on.
-create function sync_move_cancel(workspace_id text) returns void
-language plpgsql volatile parallel unsafe
+-- is no way back, only on. CALL it again if it fails: until it is done, the move cannot go on,
+-- because the source may have purged what the target has.
+create procedure sync_move_cancel(workspace_id text)
+language plpgsql
 as $$
 declare
   m sync_router.move;
+  role text;
   error sync_router.error;
 begin
-  select v.* into m from sync_router.move as v where v.workspace_id operator(pg_catalog.=) $1 for update;
+  update sync_router.move as v set step = 'cancel' where v.workspace_id operator(pg_catalog.=) $1
+  returning v.* into m;
   if not found then
     raise exception 'workspace is not being moved' using errcode = 'undefined_object';
   end if;
+  commit;
   begin
     -- Begun, if it was not, so that it can be cancelled.
-    if sync_router.export_begin(m.source, $1, m.move_id, m.target::text) operator(pg_catalog.->>) 'role'
-      operator(pg_catalog.=) 'departed'
-    then
-      raise exception 'workspace has departed' using errcode = 'object_not_in_prerequisite_state',
-        hint = 'Call sync_move until it is done.';
+    role := sync_router.export_begin(m.source, $1, m.move_id, m.target::text) operator(pg_catalog.->>) 'role';
+    if role operator(pg_catalog.=) 'departed' then
+      update sync_router.move as v set step = 'import' where v.workspace_id operator(pg_catalog.=) $1;
+    else
+      perform sync_router.export_cancel(m.source, $1, m.move_id);
+      begin
+        perform sync_router.import_cancel(m.target, $1, m.move_id);
+      exception when object_not_in_prerequisite_state then
+        -- It has no such move.
+      end;
+      delete from sync_router.move as v where v.workspace_id operator(pg_catalog.=) $1;
     end if;
-    -- The target first: if only this is done, a move that goes on copies all again.
-    begin
-      perform sync_router.import_cancel(m.target, $1, m.move_id);
-    exception when object_not_in_prerequisite_state then
-      -- It has no such move.
-    end;
-    perform sync_router.export_cancel(m.source, $1, m.move_id);
   exception when others or query_canceled then
     get stacked diagnostics error.code = returned_sqlstate, error.message = message_text,
       error.detail = pg_exception_detail, error.hint = pg_exception_hint;
     perform sync_router.raise(error);
   end;
-  delete from sync_router.move as v where v.workspace_id operator(pg_catalog.=) $1;
+  commit;
+  if role operator(pg_catalog.=) 'departed' then
+    raise exception 'workspace has departed' using errcode = 'object_not_in_prerequisite_state',
+      hint = 'Call sync_move until it is done.';
+  end if;
 end
 $$;
-comment on function sync_move_cancel(text) is 'gives up a move that is not done';
+comment on procedure sync_move_cancel(text) is 'gives up a move that is not done';

@@ -228,7 +228,7 @@ fn a_move_can_be_cancelled_until_it_departs() {
     let held = held(&many, &workspace);
     let before = seen(&many, &workspace, &held);
     let mut session = many.session();
-    let cancel = format!("select sync_move_cancel('{workspace}')");
+    let cancel = format!("call sync_move_cancel('{workspace}')");
     for step in &STEPS[..4] {
         for is_recorded in [true, false] {
             if *step == "depart" && is_recorded {
@@ -244,6 +244,14 @@ fn a_move_can_be_cancelled_until_it_departs() {
         }
     }
     assert_eq!(outcome(&mut session, &cancel), Err("42704".to_owned()));
+
+    // One that has begun to be cancelled does not go on.
+    until_step(&mut session, &workspace, 1, "copy");
+    session.batch_execute("update sync_router.move set step = 'cancel'").unwrap();
+    let go_on = format!("call sync_move('{workspace}', 1)");
+    assert_eq!(outcome(&mut session, &go_on), Err("55006".to_owned()));
+    session.batch_execute(&cancel).unwrap();
+    assert_eq!(rows_left(&mut many.shard(1)), 0);
 
     // Departed, whether that is recorded or not.
     until_step(&mut session, &workspace, 1, "depart");
@@ -298,7 +306,7 @@ fn what_cannot_be_moved_is_refused_and_can_be_cancelled() {
     let error = message(&mut session, &format!("call sync_move('{other}', 2)"));
     assert_eq!(error, expected("55006", "workspace is being moved"));
     many.shard(1).batch_execute("select sync_unregister_table('unknown elsewhere')").unwrap();
-    session.batch_execute(&format!("select sync_move_cancel('{other}')")).unwrap();
+    session.batch_execute(&format!("call sync_move_cancel('{other}')")).unwrap();
     session.batch_execute(&move_it).unwrap();
     assert_eq!(shard_of(&mut session, &other), 1);
 
@@ -308,7 +316,7 @@ fn what_cannot_be_moved_is_refused_and_can_be_cancelled() {
     let mut mover = many.session_as("mover");
     for sql in [
         &move_it,
-        "select sync_move_cancel('w')",
+        "call sync_move_cancel('w')",
         "select sync_router.place('w', 1)",
         "select sync_router.move_to('w', 1)",
         "select sync_router.move_step('w')",
