@@ -6,7 +6,7 @@
 //! * [`stand`], [`stage`]: the cluster, and the ops, laid out before the clock runs
 //! * [`sides`]: who takes part
 //! * [`bench`]: what the workloads share; [`pushes`], [`patches`], [`pulls`],
-//!   [`access`], [`own_tables`], [`clients`], [`notify`], [`gc`], [`memory`]: the workloads
+//!   [`access`], [`own_tables`], `router`, [`clients`], [`notify`], [`gc`], [`memory`]: the workloads
 
 pub mod access;
 pub mod bench;
@@ -20,6 +20,7 @@ pub mod pulls;
 pub mod pushes;
 pub mod report;
 pub mod rounds;
+mod router;
 mod scopes;
 pub mod sides;
 pub mod stage;

@@ -29,10 +29,11 @@ const ALONE: [(&str, Workload); 17] = [
     ("access", Bench::access),
     ("own-tables", Bench::own_tables),
 ];
-const TOGETHER: [(&str, Workload); 5] = [
+const TOGETHER: [(&str, Workload); 6] = [
     ("clients", Bench::clients),
     ("own-tables", Bench::own_tables_together),
     ("notify", Bench::notify),
+    ("router", Bench::router),
     ("gc", Bench::gc),
     ("memory", Bench::memory),
 ];

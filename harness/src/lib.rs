@@ -2,6 +2,7 @@
 //!
 //! * [`attached`]: attached tables and the log, compared
 //! * [`batch`]: ops for tests
+//! * [`bouncer`]: PgBouncer before databases
 //! * [`cluster`]: a Postgres server of its own, gone when dropped
 //! * [`database`]: a cluster that tests share, with a database for each
 //! * [`device`]: a client that follows the rules for clients
@@ -23,6 +24,7 @@
 
 pub mod attached;
 pub mod batch;
+pub mod bouncer;
 pub mod cluster;
 pub mod database;
 pub mod device;
