@@ -110,15 +110,18 @@ def call(routine, name, is_on_all=False):
 def answer(routine):
     """The statements that call the shards and return."""
     name = routine.name
+    names = [argument for argument, _, _ in routine.parts()]
+    # Of a list that has pages, the merged one has no more than one of a shard.
+    limit = f", ${names.index('page_limit') + 1}" if "page_limit" in names else ""
     if name in ON_ONE:
         statement = "perform {};\nreturn;" if routine.returns == "void" else "return {};"
         return statement.format(call(routine, name))
     if name in ON_ONE_OR_ALL:
-        on_all = f"sync_router.{ON_ONE_OR_ALL[name]}(array(select {call(routine, f'{name}_on_all', True)}))"
+        on_all = f"sync_router.{ON_ONE_OR_ALL[name]}(array(select {call(routine, f'{name}_on_all', True)}){limit})"
         return f"if $1 is null then\n  return {on_all};\nend if;\nreturn {call(routine, name)};"
     on_all = call(routine, name, True)
     merged = ON_ALL[name]
-    return f"return sync_router.{merged}(array(select {on_all}));" if merged else f"perform {on_all};\nreturn;"
+    return f"return sync_router.{merged}(array(select {on_all}){limit});" if merged else f"perform {on_all};\nreturn;"
 
 
 def face(routine, comment):

@@ -862,7 +862,13 @@ end
 $$;
 comment on function sync_forget_device(text, text) is 'deletes a lost device, which then no longer holds back sync_gc';
 
-create function sync_router.list_workspaces(cluster text, caller text, claims text) returns setof json
+create function sync_router.list_workspaces(
+  cluster text,
+  caller text,
+  claims text,
+  page_token text,
+  page_limit integer
+) returns setof json
 language plproxy
 as $$
   cluster pg_catalog.concat($1);
@@ -870,11 +876,14 @@ as $$
   select case
     when pg_catalog.set_config('sync_ext.user_id', $2, true) is not null
       and pg_catalog.set_config('request.jwt.claims', $3, true) is not null
-    then sync_list_workspaces()
+    then sync_list_workspaces($4, $5)
   end;
 $$;
 
-create function sync_list_workspaces() returns json
+create function sync_list_workspaces(
+  page_token text default null,
+  page_limit integer default null
+) returns json
 language plpgsql stable
 as $$
 declare
@@ -884,7 +893,7 @@ declare
 begin
   loop
     begin
-      return sync_router.merged_list(array(select sync_router.list_workspaces(sync_router.cluster_of_reads(), caller, claims)));
+      return sync_router.merged_list(array(select sync_router.list_workspaces(sync_router.cluster_of_reads(), caller, claims, $1, $2)), $2);
     exception when others or query_canceled then
       get stacked diagnostics error.code = returned_sqlstate, error.message = message_text,
         error.detail = pg_exception_detail, error.hint = pg_exception_hint;
@@ -893,7 +902,7 @@ begin
   end loop;
 end
 $$;
-comment on function sync_list_workspaces() is 'the workspaces of the current user, with the role in each';
+comment on function sync_list_workspaces(text, integer) is 'the workspaces of the current user, with the role in each';
 
 create or replace function sync_hlc_now() returns text
 language sql volatile security definer parallel safe
@@ -1049,7 +1058,9 @@ create function sync_router.status(
   shard integer,
   caller text,
   claims text,
-  workspace_id text
+  workspace_id text,
+  page_token text,
+  page_limit integer
 ) returns json
 language plproxy
 as $$
@@ -1058,11 +1069,18 @@ as $$
   select case
     when pg_catalog.set_config('sync_ext.user_id', $3, true) is not null
       and pg_catalog.set_config('request.jwt.claims', $4, true) is not null
-    then sync_status($5)
+    then sync_status($5, $6, $7)
   end;
 $$;
 
-create function sync_router.status_on_all(cluster text, caller text, claims text, workspace_id text) returns setof json
+create function sync_router.status_on_all(
+  cluster text,
+  caller text,
+  claims text,
+  workspace_id text,
+  page_token text,
+  page_limit integer
+) returns setof json
 language plproxy
 as $$
   cluster pg_catalog.concat($1);
@@ -1070,11 +1088,15 @@ as $$
   select case
     when pg_catalog.set_config('sync_ext.user_id', $2, true) is not null
       and pg_catalog.set_config('request.jwt.claims', $3, true) is not null
-    then sync_status($4)
+    then sync_status($4, $5, $6)
   end;
 $$;
 
-create function sync_status(workspace_id text default null) returns json
+create function sync_status(
+  workspace_id text default null,
+  page_token text default null,
+  page_limit integer default null
+) returns json
 language plpgsql stable
 as $$
 declare
@@ -1086,9 +1108,9 @@ begin
   loop
     begin
       if $1 is null then
-        return sync_router.merged_status(array(select sync_router.status_on_all(sync_router.cluster_of_reads(), caller, claims, $1)));
+        return sync_router.merged_status(array(select sync_router.status_on_all(sync_router.cluster_of_reads(), caller, claims, $1, $2, $3)), $3);
       end if;
-      return sync_router.status(sync_router.cluster_of_reads(), shard, caller, claims, $1);
+      return sync_router.status(sync_router.cluster_of_reads(), shard, caller, claims, $1, $2, $3);
     exception when others or query_canceled then
       get stacked diagnostics error.code = returned_sqlstate, error.message = message_text,
         error.detail = pg_exception_detail, error.hint = pg_exception_hint;
@@ -1097,4 +1119,4 @@ begin
   end loop;
 end
 $$;
-comment on function sync_status(text) is 'versions, contents and devices of workspaces, and what holds GC back';
+comment on function sync_status(text, text, integer) is 'versions, contents and devices of workspaces, and what holds GC back';

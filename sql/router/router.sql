@@ -218,37 +218,80 @@ begin
 end
 $$;
 
-create function sync_router.merged_list(replies json[]) returns json
+-- A page of them, and the token of the next one. A shard that has more has told all up to its
+-- own token, so beyond the lowest of these some may be missing.
+create function sync_router.page_of(
+  replies json[],
+  page_limit integer,
+  out items json[],
+  out next_page_token text
+)
+language plpgsql immutable parallel safe
+as $$
+declare
+  told_up_to constant text := (
+    select pg_catalog.min((reply operator(pg_catalog.->>) 'nextPageToken') collate "C")
+    from pg_catalog.unnest(replies) as reply
+  );
+  count integer;
+begin
+  items := array(
+    select w.item from sync_router.workspaces_in(replies) with ordinality as w (item, place)
+    where told_up_to is null
+      or (w.item operator(pg_catalog.->>) 'workspaceId') collate "C" operator(pg_catalog.<=) told_up_to
+    order by w.place
+  );
+  count := pg_catalog.cardinality(items);
+  if page_limit is not null
+    and (told_up_to is not null or count operator(pg_catalog.>) greatest(page_limit, 1))
+  then
+    items := items[:greatest(page_limit, 1)];
+    next_page_token := items[pg_catalog.cardinality(items)] operator(pg_catalog.->>) 'workspaceId';
+  end if;
+end
+$$;
+
+create function sync_router.merged_list(replies json[], page_limit integer) returns json
 language plpgsql immutable parallel safe
 as $$
 begin
   return (
-    select pg_catalog.format('{"workspaces":[%s]}', pg_catalog.string_agg(item::text, ',' order by place))
-    from sync_router.workspaces_in(replies) with ordinality as w (item, place)
+    select pg_catalog.format(
+      case when page_limit is null then '{"workspaces":[%s]}' else '{"workspaces":[%s],"nextPageToken":%s}' end,
+      (select pg_catalog.string_agg(item::text, ',' order by place) from pg_catalog.unnest(p.items) with ordinality as i (item, place)),
+      coalesce(pg_catalog.to_json(p.next_page_token)::text, 'null')
+    )
+    from sync_router.page_of(replies, page_limit) as p
   );
 end
 $$;
 
 -- Counters are NULL where nothing is counted.
-create function sync_router.merged_status(replies json[]) returns json
+create function sync_router.merged_status(replies json[], page_limit integer) returns json
 language plpgsql immutable parallel safe
 as $$
+declare
+  page record;
+  counters json;
+  workspaces json;
 begin
+  select p.* into page from sync_router.page_of(replies, page_limit) as p;
+  select coalesce(pg_catalog.json_agg(item order by place), '[]') into workspaces
+  from pg_catalog.unnest(page.items) with ordinality as i (item, place);
+  select pg_catalog.json_object_agg(c.key, c.value order by c.place) into counters
+  from (
+    select counter.key, pg_catalog.min(counter.place) as place, pg_catalog.sum(counter.value::bigint) as value
+    from pg_catalog.unnest(replies) as reply
+    cross join pg_catalog.json_each_text(
+      (reply operator(pg_catalog.->>) 'counters')::json
+    ) with ordinality as counter (key, value, place)
+    group by counter.key
+  ) as c;
+  if page_limit is null then
+    return pg_catalog.json_build_object('counters', counters, 'workspaces', workspaces);
+  end if;
   return pg_catalog.json_build_object(
-    'counters', (
-      select pg_catalog.json_object_agg(c.key, c.value order by c.place) from (
-        select counter.key, pg_catalog.min(counter.place) as place, pg_catalog.sum(counter.value::bigint) as value
-        from pg_catalog.unnest(replies) as reply
-        cross join pg_catalog.json_each_text(
-          (reply operator(pg_catalog.->>) 'counters')::json
-        ) with ordinality as counter (key, value, place)
-        group by counter.key
-      ) as c
-    ),
-    'workspaces', (
-      select coalesce(pg_catalog.json_agg(item order by place), '[]')
-      from sync_router.workspaces_in(replies) with ordinality as w (item, place)
-    )
+    'counters', counters, 'workspaces', workspaces, 'nextPageToken', page.next_page_token
   );
 end
 $$;

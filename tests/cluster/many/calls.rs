@@ -8,7 +8,7 @@ use postgres::{Client, GenericClient};
 use serde_json::Value;
 use sync_ext_harness::batch::{push, put};
 use sync_ext_harness::device::call;
-use sync_ext_harness::steps::{age, gc};
+use sync_ext_harness::steps::{age_all, gc};
 
 use super::Many;
 
@@ -199,7 +199,7 @@ fn what_is_about_all_workspaces_is_asked_of_all_shards() {
     );
     router.batch_execute("reset sync_ext.user_id").unwrap();
 
-    (0..3).for_each(|number| age(&mut many.shard(number)));
+    (0..3).for_each(|number| age_all(&mut many.shard(number)));
     assert_eq!(gc(&mut router, &workspaces[4])["changesDeleted"], 1);
     let reply = json(&mut router, "select sync_gc()::text");
     assert_eq!(
@@ -310,4 +310,40 @@ fn a_call_for_a_workspace_that_is_elsewhere_follows_the_map() {
     });
     let sql = format!("select sync_pull('{workspace}')::text");
     assert_eq!(json(&mut many.shard(2), &sql)["serverVersion"], 1);
+}
+
+/// Pages of several shards, each with some of the workspaces, are those of one server.
+#[test]
+fn lists_of_all_shards_page() {
+    let Some(many) = Many::new() else { return };
+    let mut router = many.session();
+    let names: Vec<String> = (0..23).map(|n| format!("w{n:02}")).collect();
+    for name in &names {
+        push(&mut router, name, &[put(1, "a", 1)]);
+    }
+    for function in ["list_workspaces", "status"] {
+        for limit in [1, 3, 22, 23, 24] {
+            let (mut listed, mut token) = (Vec::new(), Value::Null);
+            for page in 1.. {
+                let sql = format!(
+                    "select sync_{function}(page_token => $1, page_limit => {limit})::text"
+                );
+                let reply = call(&mut router, &sql, &[&token.as_str()]).unwrap();
+                let reply: Value = serde_json::from_str(&reply).unwrap();
+                let items = reply["workspaces"].as_array().unwrap();
+                assert!(items.len() <= limit && page < 30, "{function} {limit}: {reply}");
+                listed.extend(
+                    items.iter().map(|item| item["workspaceId"].as_str().unwrap().to_owned()),
+                );
+                token = reply["nextPageToken"].clone();
+                if token.is_null() {
+                    break;
+                }
+            }
+            assert_eq!(listed, names, "{function} by {limit}");
+        }
+        let whole = json(&mut router, &format!("select sync_{function}()::text"));
+        assert_eq!(whole["workspaces"].as_array().unwrap().len(), 23);
+        assert_eq!(whole.get("nextPageToken"), None);
+    }
 }

@@ -24,7 +24,7 @@ macro_rules! scripts {
 }
 
 scripts! {
-    conflicts cursor deletes errors exchange gc hlc horizon_and_graves members parent patches
+    conflicts cursor deletes errors exchange gc hlc horizon_and_graves members pages parent patches
     private proof_after_restore pull push_and_replay rejections scopes server_ops snapshot status
     superseded_delete validation winners
 }
