@@ -19,6 +19,7 @@ mod meetings;
 mod memory;
 mod origins;
 mod readme;
+mod servers;
 mod several;
 mod tls;
 mod tokens;

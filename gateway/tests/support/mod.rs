@@ -7,6 +7,7 @@ pub mod bouncer;
 pub mod connection;
 pub mod crowd;
 pub mod devices;
+pub mod fleet;
 pub mod gate;
 pub mod groups;
 pub mod issuer;
