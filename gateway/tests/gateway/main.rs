@@ -21,6 +21,7 @@ mod origins;
 mod readme;
 mod servers;
 mod several;
+mod standbys;
 mod tls;
 mod tokens;
 mod wire;
