@@ -90,10 +90,9 @@ impl Call {
         arguments: &[Argument<'_>],
         is_enough: IsEnough<'_>,
     ) -> Result<String, Failure> {
-        let servers = &self.caller.gateway.servers;
-        let mut search = servers.search();
+        let mut search = self.caller.gateway.servers.search(&self.workspace_id);
         loop {
-            let server = servers.of(&self.workspace_id)?;
+            let server = search.server()?;
             let answer = server.ask(self.user(), sql, arguments, is_enough).await;
             if !search.goes_on(server, &answer).await {
                 return answer;
@@ -245,10 +244,10 @@ pub struct Exchange {
 pub type Answer = Result<([(HeaderName, &'static str); 1], String), Failure>;
 
 pub async fn push(Posted { call, body }: Posted) -> Answer {
-    let (servers, ops) = (&call.caller.gateway.servers, Arc::new(body));
-    let mut search = servers.search();
+    let mut search = call.caller.gateway.servers.search(&call.workspace_id);
+    let ops = Arc::new(body);
     loop {
-        let server = servers.of(&call.workspace_id)?;
+        let server = search.server()?;
         let answer = server.pushes.push(&call.workspace_id, call.user(), ops.clone()).await;
         if !search.goes_on(server, &answer).await {
             return json(answer);

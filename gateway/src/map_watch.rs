@@ -76,15 +76,18 @@ impl MapWatch {
         self.wanted.notify_one();
     }
 
-    /// Waits for a reading that began after this; those who wait share one.
-    pub async fn read_after(&self, moment: Instant) {
-        let is_read = |state: &State| state.read_at.is_some_and(|at| at > moment);
+    /// Whether there is another map than this one: waits for a reading that began after
+    /// `moment`, unless there is one already. Those who wait share the reading.
+    pub async fn newer(&self, map: &Arc<Map>, moment: Instant) -> bool {
+        let is_other = |state: &State| state.map.as_ref().is_some_and(|now| !Arc::ptr_eq(now, map));
+        let is_known =
+            |state: &State| is_other(state) || state.read_at.is_some_and(|begin| begin > moment);
         let mut states = self.state.subscribe();
-        if !is_read(&states.borrow_and_update()) {
+        if !is_known(&states.borrow_and_update()) {
             self.want();
-            // Ends with the watch alone, which this borrows.
-            let _ = states.wait_for(is_read).await;
         }
+        // Fails only where nobody can send any more, who is this.
+        states.wait_for(is_known).await.is_ok_and(|state| is_other(&state))
     }
 
     /// Reads it again and again. `changed` gets the map before, and the next one.

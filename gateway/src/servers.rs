@@ -14,6 +14,7 @@ use crate::addresses::Address;
 use crate::config::{Config, MapAddress};
 use crate::database::{Argument, Database};
 use crate::failure::Failure;
+use crate::map::Map;
 use crate::map_watch::{MapWatch, Source};
 use crate::merge;
 use crate::pushes::Pushes;
@@ -164,11 +165,16 @@ impl Servers {
         })
     }
 
-    /// That of a workspace.
+    /// That of a workspace, by the map as it is now.
     pub fn of(&self, workspace_id: &str) -> Result<&Server, Failure> {
-        let Some(watch) = &self.map else { return Ok(&self.servers[0]) };
+        Ok(self.routed(workspace_id)?.0)
+    }
+
+    /// The same with the map that says so.
+    fn routed(&self, workspace_id: &str) -> Result<(&Server, Option<Arc<Map>>), Failure> {
+        let Some(watch) = &self.map else { return Ok((&self.servers[0], None)) };
         match watch.map() {
-            Some(map) => Ok(&self.servers[map.server_of(workspace_id)]),
+            Some(map) => Ok((&self.servers[map.server_of(workspace_id)], Some(map))),
             None => {
                 watch.want();
                 Err(Failure::no_map())
@@ -192,8 +198,8 @@ impl Servers {
     }
 
     /// For a call that has not been answered yet.
-    pub fn search(&self) -> Search<'_> {
-        Search { servers: self, until: None, back_off: BACK_OFF }
+    pub fn search<'s>(&'s self, workspace_id: &'s str) -> Search<'s> {
+        Search { servers: self, workspace_id, map: None, until: None, back_off: BACK_OFF }
     }
 
     /// Of all servers, in their order.
@@ -229,25 +235,33 @@ impl Servers {
 /// Where it was refused, nothing was done.
 pub struct Search<'s> {
     servers: &'s Servers,
+    workspace_id: &'s str,
+    /// By which the last call was made.
+    map: Option<Arc<Map>>,
     until: Option<Instant>,
     back_off: Duration,
 }
 
-impl Search<'_> {
-    /// Whether to call again, where the map says then.
+impl<'s> Search<'s> {
+    /// The server to call.
+    pub fn server(&mut self) -> Result<&'s Server, Failure> {
+        let (server, map) = self.servers.routed(self.workspace_id)?;
+        self.map = map;
+        Ok(server)
+    }
+
+    /// Whether to call again.
     pub async fn goes_on<T>(&mut self, server: &Server, answer: &Result<T, Failure>) -> bool {
         if !server.is_elsewhere(answer) {
             return false;
         }
         let now = Instant::now();
         let until = *self.until.get_or_insert(now + self.servers.patience);
-        if let Some(watch) = &self.servers.map {
-            let before = watch.map();
-            if timeout_at(until, watch.read_after(now)).await.is_err() {
-                return false;
-            }
-            if watch.map() != before {
-                return true;
+        if let (Some(watch), Some(map)) = (&self.servers.map, &self.map) {
+            match timeout_at(until, watch.newer(map, now)).await {
+                Ok(true) => return now < until,
+                Ok(false) => {}
+                Err(_) => return false,
             }
         }
         let next = now + self.back_off;

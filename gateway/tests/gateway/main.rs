@@ -17,6 +17,7 @@ mod groups;
 mod live;
 mod meetings;
 mod memory;
+mod moves;
 mod origins;
 mod readme;
 mod servers;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use sync_ext_harness::cluster::Cluster;
 use sync_ext_harness::device::call;
 
-use super::process::{Gateway, until};
+use super::process::{Door, Gateway, until};
 use super::stand::{SERVER, trust_gateway};
 use super::team;
 
@@ -62,6 +62,10 @@ impl Fleet {
             )
             .unwrap();
         router
+    }
+
+    pub fn session_of_router(&self, database: &str) -> Client {
+        self.clusters[0].connect(&router_of(database)).unwrap()
     }
 
     pub fn urls(&self, database: &str) -> String {
@@ -155,7 +159,7 @@ impl Site {
     }
 }
 
-pub fn gauge(gateway: &Gateway, name: &str) -> f64 {
+pub fn gauge(gateway: &Door, name: &str) -> f64 {
     let text = gateway.get("/metrics", None).body;
     let name = format!("sync_ext_gateway_{name} ");
     let value = text.lines().find_map(|line| line.strip_prefix(&name));

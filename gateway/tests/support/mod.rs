@@ -12,6 +12,7 @@ pub mod gate;
 pub mod groups;
 pub mod issuer;
 pub mod kills;
+pub mod moving;
 pub mod process;
 pub mod stand;
 pub mod stream;
