@@ -10,6 +10,7 @@
 //! * [`edit`]: a user's edits on a device
 //! * [`files`]: backups of a server's files, and restoring them
 //! * [`loss`]: devices of a server that has lost its last commits
+//! * [`moves`]: moving a workspace to another server
 //! * [`outbox`]: ops that wait there, and records as users see them
 //! * `programs`: psql and other programs beside a server
 //! * [`replies`]: the replies of the functions, as far as a device reads them
@@ -30,6 +31,7 @@ pub mod dump;
 pub mod edit;
 pub mod files;
 pub mod loss;
+pub mod moves;
 pub mod outbox;
 mod programs;
 pub mod replica;

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use super::attempt::attempt;
+use super::elsewhere::{self, Move};
 use super::mvcc::MvccSnapshot;
 use super::relation::{Access, Table};
 use super::row::Row;
@@ -12,8 +13,8 @@ use super::scan::{By, Key, Scan};
 use super::shape::{ColumnType, IndexShape, Shape};
 use super::values::Value;
 use super::writer::{Duplicates, Writer};
-use super::{Result, keys};
-use sync_ext_core::error::SyncError;
+use super::{Result, keys, server};
+use sync_ext_core::error::{Elsewhere, SyncError};
 use sync_ext_core::rules::history::Progress;
 use sync_ext_core::rules::op::{Timestamp, Version};
 
@@ -27,6 +28,8 @@ pub static TABLE: Shape = Shape {
         ("gc_through", ColumnType::Int8),
         ("created_at", ColumnType::Time),
         ("scope_epoch", ColumnType::Int8),
+        ("away", ColumnType::Text),
+        ("held_until", ColumnType::Time),
     ],
     first: 6,
 };
@@ -43,6 +46,8 @@ mod column {
     pub const GC_THROUGH: usize = 5;
     pub const CREATED_AT: usize = 6;
     pub const SCOPE_EPOCH: usize = 7;
+    pub const AWAY: usize = 8;
+    pub const HELD_UNTIL: usize = 9;
 }
 
 /// A workspace as read: its key in the other tables, and its counters.
@@ -52,6 +57,16 @@ pub struct Workspace {
     pub progress: Progress,
     /// Changes with the scope field of a table.
     pub scope_epoch: i64,
+    /// It is not served here: it has not arrived, or has departed.
+    pub away: Option<Away>,
+    /// It is about to be moved, and refuses pushes until then.
+    pub held_until: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Away {
+    Arriving,
+    Departed,
 }
 
 impl Workspace {
@@ -64,15 +79,73 @@ impl Workspace {
                 gc_through: Version::stored(row.int8(column::GC_THROUGH)?),
             },
             scope_epoch: row.int8_or_null(column::SCOPE_EPOCH).unwrap_or(0),
+            away: row.text_or_null(column::AWAY).map(Away::parse).transpose()?,
+            held_until: row.int8_or_null(column::HELD_UNTIL),
         })
     }
 }
 
+impl Away {
+    fn parse(away: &str) -> Result<Away> {
+        match away {
+            "arriving" => Ok(Away::Arriving),
+            "departed" => Ok(Away::Departed),
+            _ => Err(SyncError::Damaged { what: format!("A workspace is away as \"{away}\".") }),
+        }
+    }
+}
+
+/// An error if the workspace is elsewhere.
 pub fn find(workspace_id: &str, snapshot: &MvccSnapshot) -> Result<Option<Workspace>> {
     let table = Table::open(&TABLE, Access::Read)?;
+    let found = read(&table, workspace_id, snapshot)?;
+    match found {
+        Some(workspace) => require_here(workspace_id, workspace, snapshot)?,
+        None => require_own(&table, workspace_id, snapshot)?,
+    }
+    Ok(found)
+}
+
+/// The same if it is elsewhere.
+pub fn find_anywhere(workspace_id: &str, snapshot: &MvccSnapshot) -> Result<Option<Workspace>> {
+    read(&Table::open(&TABLE, Access::Read)?, workspace_id, snapshot)
+}
+
+fn read(table: &Table, workspace_id: &str, snapshot: &MvccSnapshot) -> Result<Option<Workspace>> {
     let index = table.index(&BY_ID)?;
-    let mut scan = Scan::new(&table, &index, snapshot, &[By::Text]);
+    let mut scan = Scan::new(table, &index, snapshot, &[By::Text]);
     scan.find(&[Key::Text(workspace_id)]).map(|row| Workspace::read(&row)).transpose()
+}
+
+/// An error if a workspace that is stored here is elsewhere.
+fn require_here(workspace_id: &str, found: Workspace, snapshot: &MvccSnapshot) -> Result<()> {
+    let why = match found.away {
+        None => return Ok(()),
+        Some(Away::Arriving) => Elsewhere::Arriving,
+        Some(Away::Departed) => match elsewhere::last_move(workspace_id, snapshot)? {
+            Some(Move::Departed { to }) => Elsewhere::Departed { to },
+            _ => Elsewhere::Departed { to: None },
+        },
+    };
+    Err(SyncError::Elsewhere(why))
+}
+
+/// An error if a workspace that is not stored here is elsewhere.
+fn require_own(table: &Table, workspace_id: &str, snapshot: &MvccSnapshot) -> Result<()> {
+    // A database of 0.1.0 has no such tables until it is updated.
+    if !table.has(column::AWAY - 1) {
+        return Ok(());
+    }
+    match elsewhere::of_absent(workspace_id, snapshot)? {
+        Some(why) => Err(SyncError::Elsewhere(why)),
+        None => Ok(()),
+    }
+}
+
+/// An error if a workspace in which the caller has no role is elsewhere, with its members. It is
+/// not looked for here, so that the work does not tell whether it exists.
+pub fn require_not_elsewhere(workspace_id: &str, snapshot: &MvccSnapshot) -> Result<()> {
+    require_own(&Table::open(&TABLE, Access::Read)?, workspace_id, snapshot)
 }
 
 /// Calls `visit` with the name of every workspace, in the order of their keys.
@@ -113,7 +186,8 @@ pub struct LockedWorkspace {
     created_at: Timestamp,
 }
 
-/// Locks a workspace; waits for its holder, or skips.
+/// Locks a workspace; waits for its holder, or skips. It is an error if it is elsewhere, or
+/// skipped.
 pub fn lock(workspace_id: &str, wait: Wait) -> Result<Locked<LockedWorkspace>> {
     if is_closed(workspace_id) {
         return match wait {
@@ -123,7 +197,17 @@ pub fn lock(workspace_id: &str, wait: Wait) -> Result<Locked<LockedWorkspace>> {
     }
     // At READ COMMITTED the calling statement's snapshot may be older than the
     // workspace; this one sees everything committed before now.
-    lock_seen_by(MvccSnapshot::fresh, workspace_id, wait)
+    let locked = lock_seen_by(MvccSnapshot::fresh, workspace_id, wait)?;
+    match (&locked, wait) {
+        (Locked::Row(row), Wait::Skip) if row.workspace.away.is_some() => return Ok(Locked::Busy),
+        (Locked::Row(row), _) => require_here(workspace_id, row.workspace, &row.snapshot)?,
+        (Locked::Gone, Wait::Block) => {
+            let table = Table::open(&TABLE, Access::Write)?;
+            require_own(&table, workspace_id, &MvccSnapshot::fresh())?;
+        }
+        _ => {}
+    }
+    Ok(locked)
 }
 
 /// Waits until all that have written to workspaces are committed, those too that have created
@@ -139,7 +223,10 @@ pub fn wait_for_writers() -> Result<()> {
 pub fn lock_latest(workspace_id: &str) -> Result<Option<LockedWorkspace>> {
     for deadlocks in 0.. {
         match lock_seen_by(MvccSnapshot::latest_of_lock, workspace_id, Wait::Skip)? {
-            Locked::Row(locked) => return Ok(Some(locked)),
+            Locked::Row(locked) => {
+                require_here(workspace_id, locked.workspace, &locked.snapshot)?;
+                return Ok(Some(locked));
+            }
             Locked::Gone => return Ok(None),
             Locked::Busy => {}
         }
@@ -195,6 +282,23 @@ fn lock_seen_by(
 }
 
 impl LockedWorkspace {
+    /// An error while pushes are refused.
+    pub fn require_not_held(&self) -> Result<()> {
+        match self.workspace.held_until {
+            Some(until) if until > server::now() => Err(SyncError::Elsewhere(Elsewhere::Held)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether GC must leave it as it is: it is being copied to another server.
+    pub fn is_departing(&self) -> Result<bool> {
+        Ok(self.table.has(column::AWAY - 1)
+            && matches!(
+                elsewhere::last_move(&self.workspace_id, &self.snapshot)?,
+                Some(Move::Departing)
+            ))
+    }
+
     /// Stores the counters in `progress`. Afterwards the row that was locked is an old
     /// version.
     pub fn save(self, progress: Progress) -> Result<()> {
@@ -209,6 +313,8 @@ impl LockedWorkspace {
                 Value::Int8(progress.gc_through.get()),
                 Value::Time(self.created_at),
                 Value::Int8(self.workspace.scope_epoch),
+                Value::Null,
+                self.workspace.held_until.map_or(Value::Null, Value::Time),
             ],
         )?;
         let _ = writer.finish();
@@ -256,10 +362,25 @@ impl Drop for OpenAgain {
 /// transaction is creating it, this waits for that transaction.
 pub fn create(workspace_id: &str) -> Result<bool> {
     let table = Table::open(&TABLE, Access::Write)?;
-    keys::bring_sequence_forward(&table)?;
+    prepare_creation(&table, workspace_id)?;
     let sql = "insert into sync_ext.workspace (workspace_id, head, horizon, gc_through) \
                values ($1, 0, 0, 0) on conflict (workspace_id) do nothing";
     Ok(table.execute(sql, &[workspace_id.into()])? == 1)
+}
+
+/// An error if this server does not own the workspace. Who changes that waits for those who
+/// have opened the table for writing, so what is committed now is true until this transaction
+/// ends.
+fn prepare_creation(table: &Table, workspace_id: &str) -> Result<()> {
+    require_own(table, workspace_id, &MvccSnapshot::latest())?;
+    keys::bring_sequence_forward(table)
+}
+
+pub use keys::MAX_RANGE as MAX_KEY_RANGE;
+
+/// Takes the keys of new workspaces from this range.
+pub fn set_key_range(range: i64) -> Result<()> {
+    keys::set_range(&Table::open(&TABLE, Access::Write)?, range)
 }
 
 /// The same, also if the snapshot of the transaction does not show the workspace that
@@ -267,7 +388,7 @@ pub fn create(workspace_id: &str) -> Result<bool> {
 pub fn create_latest(workspace_id: &str) -> Result<bool> {
     let created = attempt(|| {
         let table = Table::open(&TABLE, Access::Write)?;
-        keys::bring_sequence_forward(&table)?;
+        prepare_creation(&table, workspace_id)?;
         let sql = "insert into sync_ext.workspace (workspace_id, head, horizon, gc_through) \
                    values ($1, 0, 0, 0)";
         table.execute(sql, &[workspace_id.into()])

@@ -103,7 +103,7 @@ fn due(deadlines: &Deadlines) -> Result<Vec<String>> {
     let snapshot = MvccSnapshot::fresh();
     let mut due = Vec::new();
     workspace::for_each(&snapshot, |id, workspace| {
-        if has_work(workspace, deadlines, &snapshot)? {
+        if workspace.away.is_none() && has_work(workspace, deadlines, &snapshot)? {
             memory::push(&mut due, id.to_owned())?;
         }
         Ok(())
@@ -171,6 +171,9 @@ impl Run {
 
     fn visit(&mut self, locked: LockedWorkspace) -> Result<()> {
         self.locked_at.get_or_insert_with(Instant::now);
+        if locked.is_departing()? {
+            return Ok(());
+        }
         self.tally.workspaces += 1;
         let key = locked.workspace.key;
         let deadlines = self.deadlines;
