@@ -11,8 +11,8 @@ use super::team;
 
 pub const NAMES: [&str; 3] = ["a", "b", "c"];
 
-/// In SQL, for `workspace_id`: the first 10 bits of its hash.
-pub const BUCKET: &str = "(('x' || encode(substr(sha256(convert_to(workspace_id, 'UTF8')), 1, 2), 'hex'))::bit(16)::integer >> 6)";
+/// In SQL.
+pub const BUCKET: &str = "sync_ext.bucket_of(workspace_id)";
 
 pub struct Fleet {
     pub clusters: [Cluster; 3],
@@ -30,7 +30,7 @@ impl Fleet {
         let mut router = self.router(database);
         fill(&mut router);
         let gateway = self.gateway(database, settings);
-        Site { admins, router, gateway }
+        Site { admins, router, gateway, taken: 0 }
     }
 
     pub fn prepare(&self, database: &str, is_trusting: bool) -> [Client; 3] {
@@ -111,10 +111,12 @@ pub struct Site {
     pub admins: [Client; 3],
     pub router: Client,
     pub gateway: Gateway,
+    /// Names of workspaces that have been given.
+    taken: usize,
 }
 
 impl Site {
-    /// The name of a workspace whose bucket is on this server.
+    /// The name of a new workspace whose bucket is on this server.
     pub fn workspace(&mut self, server: usize) -> String {
         self.workspaces(server, 1).remove(0)
     }
@@ -123,8 +125,10 @@ impl Site {
         let sql = format!(
             "select workspace_id from (select 'w' || n as workspace_id
                 from generate_series(1, 10000) as n) as w
-              where {BUCKET} % 3 = {server} limit {count}"
+              where {BUCKET} % 3 = {server} offset {} limit {count}",
+            self.taken
         );
+        self.taken += count;
         let names = self.admins[0].query(&sql, &[]).unwrap();
         names.iter().map(|row| row.get(0)).collect()
     }
