@@ -45,6 +45,13 @@ impl Pair {
         answer.json()
     }
 
+    /// All up to now, and nothing that comes.
+    fn let_standby_have_all(&mut self) {
+        resume_replay(&mut self.standby);
+        until_replayed(&mut self.primary, &mut self.standby);
+        pause_replay(&mut self.standby);
+    }
+
     /// How often the standby was asked since the last time, and how often in vain.
     fn asked(&self, before: &mut (f64, f64)) -> (f64, f64) {
         let of = |name| gauge(&self.gateway, &format!("standby_{name}_total{{server=\"a\"}}"));
@@ -159,11 +166,15 @@ fn what_nobody_has_named_is_not_missing_in_a_stream(clusters: &[Cluster; 2]) {
     // The first page is the standby's, which has no more after the second.
     let mut count = (0.0, 0.0);
     assert_eq!(pair.asked(&mut count), (3.0, 2.0));
+
+    pair.let_standby_have_all();
     pair.primary.batch_execute("set sync_ext.notify = off").unwrap();
     push(&mut pair.primary, "team", &[put(4, "d", 1)]);
     let unnamed = "select pg_notify('sync_ext', '{\"workspaceId\": null}')";
     pair.primary.batch_execute(unnamed).unwrap();
     assert_eq!(live.event().versions(), [4]);
+
+    pair.let_standby_have_all();
     push(&mut pair.primary, "team", &[put(5, "e", 1)]);
     let ended = "select pg_terminate_backend(pid) from pg_stat_activity
                   where application_name = 'sync_ext_gateway listen'
