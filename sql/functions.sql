@@ -201,7 +201,7 @@ create function sync_forget_device(workspace_id text, device_id text) returns bo
 language c volatile parallel unsafe
 as 'MODULE_PATHNAME', 'sync_forget_device_wrapper';
 
-create function sync_list_workspaces() returns json
+create function sync_list_workspaces(page_token text default null, page_limit integer default null) returns json
 language c stable parallel restricted
 as 'MODULE_PATHNAME', 'sync_list_workspaces_wrapper';
 
@@ -248,6 +248,6 @@ comment on function sync_remove_member(text, text) is 'removes a user from a wor
 comment on function sync_list_members(text) is 'the members of a workspace, with the role of each';
 comment on function sync_get_role(text, text) is 'a user''s role in a workspace, null for a user who is not a member';
 comment on function sync_forget_device(text, text) is 'deletes a lost device, which then no longer holds back sync_gc';
-comment on function sync_list_workspaces() is 'the workspaces of the current user, with the role in each';
+comment on function sync_list_workspaces(text, integer) is 'the workspaces of the current user, with the role in each';
 comment on function sync_hlc_now() is 'a hybrid logical clock of now, for ops that a backend pushes';
 comment on function sync_hlc_parse(text) is 'the time, counter and node of a hybrid logical clock, nulls if it has another form';

@@ -22,6 +22,11 @@ create schema sync_ext;
 -- counters are updated in place (HOT), hence the free space on each page. scope_epoch
 -- tells changes of what scopes mean in it. One that is away is not served: it is still
 -- arriving from another server, or has departed to one. Until held_until it refuses pushes.
+-- The last three columns are marks for sync_gc, which looks at a workspace only when one of
+-- them is old enough: no entry that it may read is older than unread_since, which is NULL if
+-- there is none, or none that the devices have seen; pinned_since is the heartbeat of a device
+-- that holds it back, NULL if none does; no heartbeat is older than devices_since. A push
+-- changes them only if sync_gc had read everything, so that the others stay HOT.
 create table sync_ext.workspace (
   workspace_key bigint generated always as identity,
   workspace_id text collate "C" not null,
@@ -32,10 +37,16 @@ create table sync_ext.workspace (
   scope_epoch bigint default 0,
   away text collate "C",
   held_until timestamptz,
+  unread_since timestamptz default '-infinity',
+  pinned_since timestamptz,
+  devices_since timestamptz default '-infinity',
   constraint workspace_away_check check (away in ('arriving', 'departed')),
   constraint workspace_pkey primary key (workspace_key),
   constraint workspace_workspace_id_key unique (workspace_id)
 ) with (fillfactor = 50);
+create index workspace_unread_since_idx on sync_ext.workspace (unread_since) where unread_since is not null;
+create index workspace_pinned_since_idx on sync_ext.workspace (pinned_since) where pinned_since is not null;
+create index workspace_devices_since_idx on sync_ext.workspace (devices_since);
 
 -- The tables that may be pushed. With an owner_field new records are private: they
 -- belong to the user whom that field of the payload names. patches allows patches.
@@ -200,6 +211,14 @@ create table sync_ext.move (
   constraint move_role_check check (role in ('departing', 'departed', 'arriving', 'arrived'))
 );
 
+-- Workspaces at which sync_gc has to look: a device that held it back there has moved on, or
+-- is gone. Whoever acknowledges does not have the lock on the workspace's row, so adds one here.
+create table sync_ext.unpinned_workspace (
+  workspace_key bigint not null,
+  unpinned_id uuid not null default pg_catalog.gen_random_uuid(),
+  constraint unpinned_workspace_pkey primary key (workspace_key, unpinned_id)
+);
+
 -- pg_dump includes the contents of extension tables only if configured here. The
 -- sequence is included so that a restored database continues its numbering.
 select pg_catalog.pg_extension_config_dump('sync_ext.workspace', '');
@@ -212,6 +231,7 @@ select pg_catalog.pg_extension_config_dump('sync_ext.member', '');
 select pg_catalog.pg_extension_config_dump('sync_ext.dropped_workspace', '');
 select pg_catalog.pg_extension_config_dump('sync_ext.shard_bucket', '');
 select pg_catalog.pg_extension_config_dump('sync_ext.move', '');
+select pg_catalog.pg_extension_config_dump('sync_ext.unpinned_workspace', '');
 
 comment on schema sync_ext is 'tables and views of the extension sync_ext';
 comment on table sync_ext.workspace is 'workspaces, each with its head, horizon and how far GC has read';
@@ -223,3 +243,4 @@ comment on table sync_ext.member is 'users of workspaces and their roles, unless
 comment on table sync_ext.dropped_workspace is 'dropped workspaces whose rows are not erased yet';
 comment on table sync_ext.shard_bucket is 'the buckets of workspaces that this server owns, of several';
 comment on table sync_ext.move is 'the last move of each workspace from or to this server';
+comment on table sync_ext.unpinned_workspace is 'workspaces that a device may hold back from GC no longer';

@@ -104,47 +104,87 @@ cross join lateral (
 ) as d
 where (select sync_ext.is_caller_known()) and sync_ext.may_govern(w.workspace_id);
 
-create function sync_status(workspace_id text default null) returns json
+create function sync_status(
+  workspace_id text default null,
+  page_token text default null,
+  page_limit integer default null
+) returns json
 language sql stable security definer parallel restricted
 set search_path = pg_catalog, pg_temp
 begin atomic
   select case when $1 is not null then sync_ext.require_owner($1) end;
-  select pg_catalog.json_build_object('counters', case when $1 is null then sync_ext.counters() end, 'workspaces', coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
-    'workspaceId', s.workspace_id,
-    'serverVersion', s.head,
-    'oldestRetainedVersion', s.horizon + 1,
-    'gcThrough', s.gc_through,
-    'liveRecords', s.live_records,
-    'tombstones', s.tombstones,
-    'graves', s.graves,
-    'logRows', s.log_rows,
-    'logBytes', s.log_bytes,
-    'garbageWaiting', s.garbage_waiting,
-    'pinnedAt', s.pinned_at,
-    'pinnedBy', s.pinned_by,
-    'devices', (
-      select coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
-        'deviceId', d.device_id,
-        'userId', nullif(d.user_id, ''),
-        'lastSeenVersion', d.last_seen_version,
-        'lag', d.lag,
-        'heartbeatAgeSeconds', pg_catalog.trunc(extract(epoch from d.heartbeat_age)),
-        'active', d.active,
-        'pinsGc', d.pins_gc
-      ) order by d.device_id, d.user_id), '[]')
-      from sync_ext.device_status as d
-      where d.workspace_id = s.workspace_id
-    )
-  ) order by s.workspace_id), '[]'))
-  from (
-    -- Not combined with OR, for which a plan would read all workspaces.
-    select s.* from sync_ext.workspace_status as s where $1 is null
+  with size as (
+    select case when $3 is not null then
+      greatest(least($3, pg_catalog.current_setting('sync_ext.max_page_limit')::integer), 1)
+    end as size
+  ),
+  listed as materialized (
+    select w.workspace_id, pg_catalog.row_number() over (order by w.workspace_id) as place
+    from sync_ext.workspace as w
+    where $1 is null
+      and w.workspace_id > coalesce($2, '')
+      and (select sync_ext.is_caller_known())
+      and sync_ext.may_govern(w.workspace_id)
+    order by w.workspace_id
+    -- One more shows whether there is another page.
+    limit (select size + 1 from size)
+  ),
+  page as materialized (
+    select l.workspace_id from listed as l cross join size as s where s.size is null or l.place <= s.size
+  ),
+  shown as (
+    select s.*
+    from page as p
+    cross join lateral (
+      -- With OFFSET it is not joined to the view, which would be read as a whole.
+      select s.* from sync_ext.workspace_status as s where s.workspace_id = p.workspace_id offset 0
+    ) as s
     union all
+    -- Not combined with OR, for which a plan would read all workspaces.
     select s.* from sync_ext.workspace_status as s where s.workspace_id = $1
-  ) as s;
+  ),
+  described as (
+    select coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
+      'workspaceId', s.workspace_id,
+      'serverVersion', s.head,
+      'oldestRetainedVersion', s.horizon + 1,
+      'gcThrough', s.gc_through,
+      'liveRecords', s.live_records,
+      'tombstones', s.tombstones,
+      'graves', s.graves,
+      'logRows', s.log_rows,
+      'logBytes', s.log_bytes,
+      'garbageWaiting', s.garbage_waiting,
+      'pinnedAt', s.pinned_at,
+      'pinnedBy', s.pinned_by,
+      'devices', (
+        select coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
+          'deviceId', d.device_id,
+          'userId', nullif(d.user_id, ''),
+          'lastSeenVersion', d.last_seen_version,
+          'lag', d.lag,
+          'heartbeatAgeSeconds', pg_catalog.trunc(extract(epoch from d.heartbeat_age)),
+          'active', d.active,
+          'pinsGc', d.pins_gc
+        ) order by d.device_id, d.user_id), '[]')
+        from sync_ext.device_status as d
+        where d.workspace_id = s.workspace_id
+      )
+    ) order by s.workspace_id), '[]') as workspaces
+    from shown as s
+  )
+  select case
+    when $3 is null then pg_catalog.json_build_object('counters', c.counters, 'workspaces', d.workspaces)
+    else pg_catalog.json_build_object('counters', c.counters, 'workspaces', d.workspaces, 'nextPageToken', (
+      select pg_catalog.max(p.workspace_id) from page as p
+      where (select pg_catalog.count(*) from listed) > (select size from size)
+    ))
+  end
+  from described as d
+  cross join (select case when $1 is null then sync_ext.counters() end as counters) as c;
 end;
 
-comment on function sync_status(text) is 'versions, contents and devices of workspaces, and what holds GC back';
+comment on function sync_status(text, text, integer) is 'versions, contents and devices of workspaces, and what holds GC back';
 comment on function sync_ext.counters() is 'counts of calls and ops in this database since the server started';
 comment on view sync_ext.counter is 'counts of calls and ops in this database since the server started, by name';
 comment on view sync_ext.device_status is 'every device: its lag, the age of its heartbeat, and whether it holds GC back';

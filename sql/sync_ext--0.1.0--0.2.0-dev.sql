@@ -40,6 +40,23 @@ select pg_catalog.pg_extension_config_dump('sync_ext.move', '');
 comment on table sync_ext.shard_bucket is 'the buckets of workspaces that this server owns, of several';
 comment on table sync_ext.move is 'the last move of each workspace from or to this server';
 
+-- When GC has to look at a workspace: at first at all.
+
+alter table sync_ext.workspace
+  add column unread_since timestamptz default '-infinity',
+  add column pinned_since timestamptz,
+  add column devices_since timestamptz default '-infinity';
+create index workspace_unread_since_idx on sync_ext.workspace (unread_since) where unread_since is not null;
+create index workspace_pinned_since_idx on sync_ext.workspace (pinned_since) where pinned_since is not null;
+create index workspace_devices_since_idx on sync_ext.workspace (devices_since);
+create table sync_ext.unpinned_workspace (
+  workspace_key bigint not null,
+  unpinned_id uuid not null default pg_catalog.gen_random_uuid(),
+  constraint unpinned_workspace_pkey primary key (workspace_key, unpinned_id)
+);
+select pg_catalog.pg_extension_config_dump('sync_ext.unpinned_workspace', '');
+comment on table sync_ext.unpinned_workspace is 'workspaces that a device may hold back from GC no longer';
+
 create or replace view sync_ext.current_record with (security_barrier) as
 select
   w.workspace_id,
@@ -316,6 +333,8 @@ alter function sync_pull(text, bigint, integer, text[], boolean, text) rename to
 alter function sync_snapshot(text, text, integer, text[]) rename to sync_snapshot_before;
 alter function sync_exchange(text, text, bigint, json, integer, text[], boolean, text) rename to sync_exchange_before;
 alter function sync_register_table(text, text, text, boolean, regprocedure) rename to sync_register_table_before;
+alter function sync_list_workspaces() rename to sync_list_workspaces_before;
+alter function sync_status(text) rename to sync_status_before;
 alter function sync_attach_table(regclass, text, name, text, name, name, jsonb, boolean, text, text, text, text, text)
   rename to sync_attach_table_before;
 
@@ -368,6 +387,90 @@ create function sync_register_table(
 language c volatile parallel unsafe
 as 'MODULE_PATHNAME', 'sync_register_table_wrapper';
 
+create function sync_list_workspaces(page_token text default null, page_limit integer default null) returns json
+language c stable parallel restricted
+as 'MODULE_PATHNAME', 'sync_list_workspaces_wrapper';
+
+create function sync_status(
+  workspace_id text default null,
+  page_token text default null,
+  page_limit integer default null
+) returns json
+language sql stable security definer parallel restricted
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select case when $1 is not null then sync_ext.require_owner($1) end;
+  with size as (
+    select case when $3 is not null then
+      greatest(least($3, pg_catalog.current_setting('sync_ext.max_page_limit')::integer), 1)
+    end as size
+  ),
+  listed as materialized (
+    select w.workspace_id, pg_catalog.row_number() over (order by w.workspace_id) as place
+    from sync_ext.workspace as w
+    where $1 is null
+      and w.workspace_id > coalesce($2, '')
+      and (select sync_ext.is_caller_known())
+      and sync_ext.may_govern(w.workspace_id)
+    order by w.workspace_id
+    -- One more shows whether there is another page.
+    limit (select size + 1 from size)
+  ),
+  page as materialized (
+    select l.workspace_id from listed as l cross join size as s where s.size is null or l.place <= s.size
+  ),
+  shown as (
+    select s.*
+    from page as p
+    cross join lateral (
+      -- With OFFSET it is not joined to the view, which would be read as a whole.
+      select s.* from sync_ext.workspace_status as s where s.workspace_id = p.workspace_id offset 0
+    ) as s
+    union all
+    -- Not combined with OR, for which a plan would read all workspaces.
+    select s.* from sync_ext.workspace_status as s where s.workspace_id = $1
+  ),
+  described as (
+    select coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
+      'workspaceId', s.workspace_id,
+      'serverVersion', s.head,
+      'oldestRetainedVersion', s.horizon + 1,
+      'gcThrough', s.gc_through,
+      'liveRecords', s.live_records,
+      'tombstones', s.tombstones,
+      'graves', s.graves,
+      'logRows', s.log_rows,
+      'logBytes', s.log_bytes,
+      'garbageWaiting', s.garbage_waiting,
+      'pinnedAt', s.pinned_at,
+      'pinnedBy', s.pinned_by,
+      'devices', (
+        select coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
+          'deviceId', d.device_id,
+          'userId', nullif(d.user_id, ''),
+          'lastSeenVersion', d.last_seen_version,
+          'lag', d.lag,
+          'heartbeatAgeSeconds', pg_catalog.trunc(extract(epoch from d.heartbeat_age)),
+          'active', d.active,
+          'pinsGc', d.pins_gc
+        ) order by d.device_id, d.user_id), '[]')
+        from sync_ext.device_status as d
+        where d.workspace_id = s.workspace_id
+      )
+    ) order by s.workspace_id), '[]') as workspaces
+    from shown as s
+  )
+  select case
+    when $3 is null then pg_catalog.json_build_object('counters', c.counters, 'workspaces', d.workspaces)
+    else pg_catalog.json_build_object('counters', c.counters, 'workspaces', d.workspaces, 'nextPageToken', (
+      select pg_catalog.max(p.workspace_id) from page as p
+      where (select pg_catalog.count(*) from listed) > (select size from size)
+    ))
+  end
+  from described as d
+  cross join (select case when $1 is null then sync_ext.counters() end as counters) as c;
+end;
+
 create function sync_attach_table(
   "table" regclass,
   table_name text default null,
@@ -413,6 +516,8 @@ comment on function sync_pull(text, bigint, integer, text[], boolean, text, text
 comment on function sync_snapshot(text, text, integer, text[], text[], text[], text) is 'the current state, page by page, for devices that start or restart';
 comment on function sync_exchange(text, text, bigint, json, integer, text[], boolean, text, text[]) is 'pushes, acknowledges and pulls in one call';
 comment on function sync_register_table(text, text, text, boolean, regprocedure, text) is 'allows pushes to a table';
+comment on function sync_list_workspaces(text, integer) is 'the workspaces of the current user, with the role in each';
+comment on function sync_status(text, text, integer) is 'versions, contents and devices of workspaces, and what holds GC back';
 comment on procedure sync_set_scope_field(text, text) is 'changes what the scopes of a table''s records are, workspace by workspace';
 comment on function sync_ext.set_scope_field(text, text, bigint) is 'a step of sync_set_scope_field';
 comment on function sync_ext.scope_of(json, text) is 'the scope that a payload names in a field';
@@ -1093,6 +1198,8 @@ begin
       'sync_exchange'::pg_catalog.regproc,
       'sync_register_table'::pg_catalog.regproc,
       'sync_attach_table'::pg_catalog.regproc,
+      'sync_list_workspaces'::pg_catalog.regproc,
+      'sync_status'::pg_catalog.regproc,
       'sync_set_scope_field'::pg_catalog.regproc,
       'sync_ext.set_scope_field'::pg_catalog.regproc,
       'sync_ext.scope_of'::pg_catalog.regproc,
@@ -1125,7 +1232,7 @@ begin
     from pg_catalog.pg_class as c
     join pg_catalog.pg_class as sibling
       on sibling.oid operator(pg_catalog.=) 'sync_ext.workspace'::pg_catalog.regclass
-    where c.oid operator(pg_catalog.=) any (array['sync_ext.shard_bucket', 'sync_ext.move']::pg_catalog.regclass[])
+    where c.oid operator(pg_catalog.=) any (array['sync_ext.shard_bucket', 'sync_ext.move', 'sync_ext.unpinned_workspace']::pg_catalog.regclass[])
   loop
     execute pg_catalog.format('alter %s %s owner to %s', made.kind, made.name, made.owner);
     execute pg_catalog.format('revoke all on %s %s from public cascade', made.kind, made.name);

@@ -77,7 +77,9 @@ entry_points! {
     sync_drop_workspace_wrapper: |call| {
         sync::workspaces::drop_workspace(call.text(0), call.int4(1))
     };
-    sync_list_workspaces_wrapper: |_call| sync::workspaces::list_workspaces();
+    sync_list_workspaces_wrapper: |call| {
+        sync::workspaces::list_workspaces(call.text(0), call.int4(1))
+    };
     sync_set_member_wrapper: |call| {
         sync::members::set_member(call.text(0), call.text(1), call.text(2))
     };

@@ -43,7 +43,7 @@ pub fn live(lines: Vec<Line>) -> Vec<Line> {
 }
 
 /// The tables of the extension.
-pub const TABLES: [&str; 7] = [
+pub const TABLES: [&str; 8] = [
     "workspace",
     "synced_table",
     "change_log",
@@ -51,6 +51,7 @@ pub const TABLES: [&str; 7] = [
     "device_cursor",
     "member",
     "dropped_workspace",
+    "unpinned_workspace",
 ];
 
 /// Everything that the extension stores in a database: a text for each of its tables.

@@ -169,6 +169,14 @@ pub fn age_entry(client: &mut impl GenericClient, version: i64) {
     assert_eq!(client.execute(sql, &[&version]).unwrap(), 1, "one entry {version}");
 }
 
+/// As [`age`], with the marks by which GC of all workspaces finds what is due.
+pub fn age_all(client: &mut impl GenericClient) {
+    age(client);
+    let sql = "update sync_ext.workspace set unread_since = unread_since - interval '40 days'
+                where unread_since > now() - interval '39 days'";
+    client.execute(sql, &[]).unwrap();
+}
+
 /// A dropped workspace that is not erased yet, and the workspace `team` with two
 /// members and a private record of the first, whose owner was filled in.
 pub fn share(client: &mut Client) {
@@ -183,4 +191,11 @@ pub fn share(client: &mut Client) {
         .unwrap();
     push(client, "team", &[put(1, "a", 1).replace("notes", "diary")]);
     client.batch_execute("reset sync_ext.user_id").unwrap();
+}
+
+/// Has GC look at a workspace, as the acknowledgement of a device that held it back does.
+pub fn unpin(client: &mut Client, workspace: &str) {
+    let sql = "insert into sync_ext.unpinned_workspace (workspace_key)
+               select workspace_key from sync_ext.workspace where workspace_id = $1";
+    assert_eq!(client.execute(sql, &[&workspace]).unwrap(), 1);
 }

@@ -6,9 +6,10 @@ use super::row::Row;
 use super::row_lock::{self, Locked, Wait};
 use super::scan::{By, Key, Scan};
 use super::shape::{ColumnType, IndexShape, Shape};
+use super::subtransaction::Subtransaction;
 use super::values::Value;
 use super::writer::{Duplicates, Writer};
-use super::{Result, memory};
+use super::{Result, memory, unpinned};
 use sync_ext_core::rules::op::{Timestamp, Version};
 use sync_ext_core::rules::retention::Heartbeat;
 
@@ -54,7 +55,7 @@ fn heartbeat(row: &Row<'_>) -> Result<Heartbeat> {
 ///
 /// Locks only the device's row: acknowledgements and pushes do not wait for each other.
 /// GC reads cursors without that lock: a cursor only moves forward, so it still
-/// protects enough.
+/// protects enough. A cursor that moves away from where it pins the workspace has GC look.
 pub fn acknowledge(
     device: DeviceKey<'_>,
     seen: Version,
@@ -90,6 +91,11 @@ pub fn acknowledge(
             continue;
         };
         let cursor = before.cursor.max(seen);
+        if cursor > before.cursor {
+            unpinned::add_if(workspace_key, |workspace| {
+                before.cursor.get() <= workspace.progress.next_unread()
+            })?;
+        }
         let mut writer = Writer::new(&table, &snapshot, Duplicates::Raise);
         writer.update(
             row,
@@ -141,11 +147,50 @@ pub fn forget(
     delete_where(&table, &[Key::Int8(workspace_key)], snapshot, Wait::Skip, is_idle)
 }
 
+/// The heartbeat of a device for which `pins` is true and that nobody is acknowledging for at
+/// this moment, if there is one.
+pub fn find_free(
+    workspace_key: i64,
+    pins: impl Fn(&Heartbeat) -> bool,
+) -> Result<Option<Timestamp>> {
+    if !Subtransaction::is_cheap() {
+        return Ok(None);
+    }
+    // Rolled back, so that no acknowledgement waits for this transaction.
+    let tried = Subtransaction::begin();
+    let found = find_free_and_lock(workspace_key, pins);
+    tried.roll_back();
+    found
+}
+
+fn find_free_and_lock(
+    workspace_key: i64,
+    pins: impl Fn(&Heartbeat) -> bool,
+) -> Result<Option<Timestamp>> {
+    let latest = MvccSnapshot::latest();
+    let table = Table::open(&TABLE, Access::Write)?;
+    let mut free = None;
+    visit(&table, &[Key::Int8(workspace_key)], &latest, |row| {
+        if free.is_none() && pins(&heartbeat(&row)?) {
+            let locked = row_lock::lock(&table, row.id(), &latest, Wait::Skip, |row| {
+                heartbeat(&row).map(|device| pins(&device).then_some(device.at))
+            })?;
+            if let Locked::Row(at) = locked {
+                free = at;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(free)
+}
+
 /// Deletes all devices of a user; waits for acknowledgements in progress.
 pub fn remove_user(workspace_key: i64, user_id: &str, snapshot: &MvccSnapshot) -> Result<usize> {
     let table = Table::open(&TABLE, Access::Write)?;
     let is_theirs = |row: &Row<'_>| Ok(row.text(column::USER_ID)? == user_id);
-    delete_where(&table, &[Key::Int8(workspace_key)], snapshot, Wait::Block, is_theirs)
+    let keys = [Key::Int8(workspace_key)];
+    let deleted = delete_where(&table, &keys, snapshot, Wait::Block, is_theirs)?;
+    unpin(workspace_key, deleted)
 }
 
 /// Deletes the devices of this name, of one user or of all; waits for acknowledgements
@@ -158,10 +203,19 @@ pub fn remove(
 ) -> Result<usize> {
     let table = Table::open(&TABLE, Access::Write)?;
     let keys = [Key::Int8(workspace_key), Key::Text(device_id)];
-    delete_where(&table, &keys, snapshot, Wait::Block, |row| {
+    let deleted = delete_where(&table, &keys, snapshot, Wait::Block, |row| {
         let of = row.text(column::USER_ID)?;
         Ok(user_id.is_none_or(|user_id| user_id == of))
-    })
+    })?;
+    unpin(workspace_key, deleted)
+}
+
+/// Has GC look at a workspace, if devices of it were deleted; returns their number.
+fn unpin(workspace_key: i64, deleted: usize) -> Result<usize> {
+    if deleted > 0 {
+        unpinned::add_if(workspace_key, |_| true)?;
+    }
+    Ok(deleted)
 }
 
 /// Deletes the rows with these keys that are chosen, and are still chosen after they

@@ -56,18 +56,22 @@ pub fn find(workspace_id: &str, user_id: &str, snapshot: &MvccSnapshot) -> Resul
     scan.find(&[Key::Text(workspace_id), Key::Text(user_id)]).map(|row| role(&row)).transpose()
 }
 
-/// Calls `visit` with each workspace of a user, in byte order, and their role.
+/// Calls `visit` with each workspace of a user after a name, in byte order, and their role,
+/// until it says false.
 pub fn for_each_of(
     user_id: &str,
+    after: &str,
     snapshot: &MvccSnapshot,
-    mut visit: impl FnMut(&str, Role) -> Result<()>,
+    mut visit: impl FnMut(&str, Role) -> Result<bool>,
 ) -> Result<()> {
     let table = Table::open(&TABLE, Access::Read)?;
     let index = table.index(&BY_USER)?;
-    let mut scan = Scan::new(&table, &index, snapshot, &[By::Text]);
-    scan.seek(&[Key::Text(user_id)]);
+    let mut scan = Scan::new(&table, &index, snapshot, &[By::Text, By::TextAfter]);
+    scan.seek(&[Key::Text(user_id), Key::Text(after)]);
     while let Some(row) = scan.next() {
-        visit(row.text(column::WORKSPACE_ID)?, role(&row)?)?;
+        if !visit(row.text(column::WORKSPACE_ID)?, role(&row)?)? {
+            break;
+        }
     }
     Ok(())
 }

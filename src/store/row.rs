@@ -70,6 +70,17 @@ impl<'r> Row<'r> {
         RowId(unsafe { (*self.slot).tts_tid })
     }
 
+    /// Whether this transaction has written this version of the row.
+    pub fn is_of_this_transaction(&self) -> bool {
+        let (mut is_null, xmin) = (false, pg_sys::MinTransactionIdAttributeNumber);
+        // SAFETY: the slot holds a stored row, which has system columns.
+        unsafe {
+            let read = (*(*self.slot).tts_ops).getsysattr;
+            let xmin = read.map(|read| read(self.slot, xmin, &mut is_null).value() as u32);
+            xmin.is_some_and(|xmin| pg_sys::TransactionIdIsCurrentTransactionId(xmin.into()))
+        }
+    }
+
     fn datum(&self, column: usize) -> Option<pg_sys::Datum> {
         let place = match self.places {
             None => column - 1,
@@ -103,6 +114,10 @@ impl<'r> Row<'r> {
 
     pub fn timestamp(&self, column: usize) -> Result<Timestamp> {
         self.int8(column)
+    }
+
+    pub fn timestamp_or_null(&self, column: usize) -> Option<Timestamp> {
+        self.int8_or_null(column)
     }
 
     pub fn bool(&self, column: usize) -> Result<bool> {

@@ -8,6 +8,7 @@ use super::compat;
 use super::mvcc::MvccSnapshot;
 use super::relation::{Index, Table};
 use super::row::Row;
+use sync_ext_core::rules::op::Timestamp;
 
 /// How the n-th column of an index is compared. The comparison must be of the column's
 /// own type: it is found by function, not by the planner.
@@ -18,6 +19,7 @@ pub enum By {
     Int8UpTo,
     Text,
     TextAfter,
+    TimeUntil,
     Uuid,
 }
 
@@ -26,7 +28,7 @@ impl By {
         let strategy = match self {
             By::Int8 | By::Text | By::Uuid => pg_sys::BTEqualStrategyNumber,
             By::Int8After | By::TextAfter => pg_sys::BTGreaterStrategyNumber,
-            By::Int8UpTo => pg_sys::BTLessEqualStrategyNumber,
+            By::Int8UpTo | By::TimeUntil => pg_sys::BTLessEqualStrategyNumber,
         };
         strategy as pg_sys::StrategyNumber
     }
@@ -38,6 +40,7 @@ impl By {
             By::Int8UpTo => pg_sys::F_INT8LE,
             By::Text => pg_sys::F_TEXTEQ,
             By::TextAfter => pg_sys::F_TEXT_GT,
+            By::TimeUntil => pg_sys::F_TIMESTAMPTZ_LE,
             By::Uuid => pg_sys::F_UUID_EQ,
         })
     }
@@ -48,6 +51,7 @@ impl By {
 pub enum Key<'a> {
     Int8(i64),
     Text(&'a str),
+    Time(Timestamp),
     Uuid(Uuid),
 }
 
@@ -130,7 +134,7 @@ impl<'s> Scan<'s> {
         self.key_values.reset();
         for (key, value) in self.keys.iter_mut().zip(values) {
             key.sk_argument = match value {
-                Key::Int8(value) => pg_sys::Datum::from(*value),
+                Key::Int8(value) | Key::Time(value) => pg_sys::Datum::from(*value),
                 Key::Text(text) => super::values::text_datum(&self.key_values, text),
                 Key::Uuid(uuid) => super::values::uuid_datum(&self.key_values, uuid),
             };

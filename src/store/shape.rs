@@ -13,8 +13,9 @@ use super::Result;
 use super::compat;
 use sync_ext_core::error::SyncError;
 
-/// In pg_opfamily, where it has no constant.
+/// In pg_opfamily, where they have no constants.
 const UUID_BTREE_FAMILY: pg_sys::Oid = pg_sys::Oid::from_u32(2968);
+const TIME_BTREE_FAMILY: pg_sys::Oid = pg_sys::Oid::from_u32(434);
 
 /// SESSION_REPLICATION_ROLE_REPLICA in commands/trigger.h.
 const REPLICA: i32 = 1;
@@ -66,6 +67,7 @@ impl ColumnType {
         match self {
             ColumnType::Int8 => pg_sys::INTEGER_BTREE_FAM_OID,
             ColumnType::Text => pg_sys::TEXT_BTREE_FAM_OID,
+            ColumnType::Time => TIME_BTREE_FAMILY,
             ColumnType::Uuid => UUID_BTREE_FAMILY,
             _ => pg_sys::InvalidOid,
         }

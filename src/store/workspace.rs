@@ -1,6 +1,7 @@
 //! `sync_ext.workspace`: workspaces, their counters, and the lock on them.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use super::attempt::attempt;
 use super::elsewhere::{self, Move};
@@ -17,6 +18,7 @@ use super::{Result, keys, server};
 use sync_ext_core::error::{Elsewhere, SyncError};
 use sync_ext_core::rules::history::Progress;
 use sync_ext_core::rules::op::{Timestamp, Version};
+use sync_ext_core::rules::watch::Watch;
 
 pub static TABLE: Shape = Shape {
     name: c"workspace",
@@ -30,6 +32,9 @@ pub static TABLE: Shape = Shape {
         ("scope_epoch", ColumnType::Int8),
         ("away", ColumnType::Text),
         ("held_until", ColumnType::Time),
+        ("unread_since", ColumnType::Time),
+        ("pinned_since", ColumnType::Time),
+        ("devices_since", ColumnType::Time),
     ],
     first: 6,
 };
@@ -37,6 +42,9 @@ static BY_ID: IndexShape =
     IndexShape { name: c"workspace_workspace_id_key", keys: &[1], is_unique: true, not_null: None };
 pub static BY_KEY: IndexShape =
     IndexShape { name: c"workspace_pkey", keys: &[0], is_unique: true, not_null: None };
+
+/// Where its marks are in the shape, from 0.
+pub const MARKS: Range<usize> = 9..12;
 
 mod column {
     pub const WORKSPACE_KEY: usize = 1;
@@ -48,6 +56,9 @@ mod column {
     pub const SCOPE_EPOCH: usize = 7;
     pub const AWAY: usize = 8;
     pub const HELD_UNTIL: usize = 9;
+    pub const UNREAD_SINCE: usize = 10;
+    pub const PINNED_SINCE: usize = 11;
+    pub const DEVICES_SINCE: usize = 12;
 }
 
 /// A workspace as read: its key in the other tables, and its counters.
@@ -61,6 +72,7 @@ pub struct Workspace {
     pub away: Option<Away>,
     /// It is about to be moved, and refuses pushes until then.
     pub held_until: Option<Timestamp>,
+    pub watch: Watch,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +93,11 @@ impl Workspace {
             scope_epoch: row.int8_or_null(column::SCOPE_EPOCH).unwrap_or(0),
             away: row.text_or_null(column::AWAY).map(Away::parse).transpose()?,
             held_until: row.int8_or_null(column::HELD_UNTIL),
+            watch: Watch {
+                unread_since: row.timestamp_or_null(column::UNREAD_SINCE),
+                pinned_since: row.timestamp_or_null(column::PINNED_SINCE),
+                devices_since: row.timestamp_or_null(column::DEVICES_SINCE),
+            },
         })
     }
 }
@@ -148,24 +165,37 @@ pub fn require_not_elsewhere(workspace_id: &str, snapshot: &MvccSnapshot) -> Res
     require_own(&Table::open(&TABLE, Access::Read)?, workspace_id, snapshot)
 }
 
-/// Calls `visit` with the name of every workspace, in the order of their keys.
-pub fn for_each(
-    snapshot: &MvccSnapshot,
-    mut visit: impl FnMut(&str, Workspace) -> Result<()>,
-) -> Result<()> {
-    for_each_after(i64::MIN, snapshot, |id, workspace| visit(id, workspace).map(|()| true))
-}
-
-/// The same with those after a key, until `visit` says false.
+/// Calls `visit` with the name of each workspace after a key, in the order of their keys, until it
+/// says false.
 pub fn for_each_after(
     key: i64,
+    snapshot: &MvccSnapshot,
+    visit: impl FnMut(&str, Workspace) -> Result<bool>,
+) -> Result<()> {
+    walk(&BY_KEY, By::Int8After, Key::Int8(key), snapshot, visit)
+}
+
+/// The same with those after a name, in byte order.
+pub fn for_each_named_after(
+    name: &str,
+    snapshot: &MvccSnapshot,
+    visit: impl FnMut(&str, Workspace) -> Result<bool>,
+) -> Result<()> {
+    walk(&BY_ID, By::TextAfter, Key::Text(name), snapshot, visit)
+}
+
+/// The same in the order of an index, of which the first column is compared with a key.
+pub(super) fn walk(
+    index: &'static IndexShape,
+    by: By,
+    key: Key<'_>,
     snapshot: &MvccSnapshot,
     mut visit: impl FnMut(&str, Workspace) -> Result<bool>,
 ) -> Result<()> {
     let table = Table::open(&TABLE, Access::Read)?;
-    let index = table.index(&BY_KEY)?;
-    let mut scan = Scan::new(&table, &index, snapshot, &[By::Int8After]);
-    scan.seek(&[Key::Int8(key)]);
+    let index = table.index(index)?;
+    let mut scan = Scan::new(&table, &index, snapshot, &[by]);
+    scan.seek(&[key]);
     while let Some(row) = scan.next() {
         if !visit(row.text(column::WORKSPACE_ID)?, Workspace::read(&row)?)? {
             break;
@@ -174,12 +204,29 @@ pub fn for_each_after(
     Ok(())
 }
 
+/// Whether rows have marks: an update of the extension adds them.
+pub fn has_marks(table: &Table) -> bool {
+    table.has(MARKS.end - 1)
+}
+
+/// A workspace by its key, with its name.
+pub fn find_by_key(key: i64, snapshot: &MvccSnapshot) -> Result<Option<(String, Workspace)>> {
+    let table = Table::open(&TABLE, Access::Read)?;
+    let index = table.index(&BY_KEY)?;
+    let mut scan = Scan::new(&table, &index, snapshot, &[By::Int8]);
+    let row = scan.find(&[Key::Int8(key)]);
+    row.map(|row| Ok((row.text(column::WORKSPACE_ID)?.to_owned(), Workspace::read(&row)?)))
+        .transpose()
+}
+
 /// A workspace whose row this transaction has locked: until it ends, no other session
 /// changes the workspace's log, records or counters. Holds the snapshot that was taken
 /// after the lock.
 pub struct LockedWorkspace {
     pub workspace: Workspace,
     pub snapshot: MvccSnapshot,
+    /// Other sessions do not see yet what the row says: this transaction has written it.
+    pub is_unseen: bool,
     table: Table,
     row: RowId,
     workspace_id: String,
@@ -267,9 +314,10 @@ fn lock_seen_by(
         if row.text(column::WORKSPACE_ID)? != workspace_id {
             return Ok(None);
         }
-        Ok(Some((Workspace::read(&row)?, row.id(), row.timestamp(column::CREATED_AT)?)))
+        let created_at = row.timestamp(column::CREATED_AT)?;
+        Ok(Some((Workspace::read(&row)?, row.id(), created_at, row.is_of_this_transaction())))
     })?;
-    let (workspace, row, created_at) = match locked {
+    let (workspace, row, created_at, is_unseen) = match locked {
         Locked::Row(Some(row)) => row,
         Locked::Row(None) | Locked::Gone => return Ok(Locked::Gone),
         Locked::Busy => return Ok(Locked::Busy),
@@ -278,7 +326,15 @@ fn lock_seen_by(
     drop(before);
     let snapshot = snapshot();
     let workspace_id = workspace_id.to_owned();
-    Ok(Locked::Row(LockedWorkspace { workspace, snapshot, table, row, workspace_id, created_at }))
+    Ok(Locked::Row(LockedWorkspace {
+        workspace,
+        snapshot,
+        is_unseen,
+        table,
+        row,
+        workspace_id,
+        created_at,
+    }))
 }
 
 impl LockedWorkspace {
@@ -299,9 +355,20 @@ impl LockedWorkspace {
             ))
     }
 
+    pub fn has_marks(&self) -> bool {
+        has_marks(&self.table)
+    }
+
     /// Stores the counters in `progress`. Afterwards the row that was locked is an old
     /// version.
     pub fn save(self, progress: Progress) -> Result<()> {
+        let watch = self.workspace.watch.after_push(progress);
+        self.save_watched(progress, watch)
+    }
+
+    /// The same, where GC has looked.
+    pub fn save_watched(self, progress: Progress, watch: Watch) -> Result<()> {
+        let time = |mark: Option<Timestamp>| mark.map_or(Value::Null, Value::Time);
         let mut writer = Writer::new(&self.table, &self.snapshot, Duplicates::Raise);
         writer.update(
             self.row,
@@ -315,6 +382,9 @@ impl LockedWorkspace {
                 Value::Int8(self.workspace.scope_epoch),
                 Value::Null,
                 self.workspace.held_until.map_or(Value::Null, Value::Time),
+                time(watch.unread_since),
+                time(watch.pinned_since),
+                time(watch.devices_since),
             ],
         )?;
         let _ = writer.finish();
@@ -363,9 +433,21 @@ impl Drop for OpenAgain {
 pub fn create(workspace_id: &str) -> Result<bool> {
     let table = Table::open(&TABLE, Access::Write)?;
     prepare_creation(&table, workspace_id)?;
-    let sql = "insert into sync_ext.workspace (workspace_id, head, horizon, gc_through) \
-               values ($1, 0, 0, 0) on conflict (workspace_id) do nothing";
-    Ok(table.execute(sql, &[workspace_id.into()])? == 1)
+    let sql = insertion(&table) + " on conflict (workspace_id) do nothing";
+    Ok(table.execute(&sql, &[workspace_id.into()])? == 1)
+}
+
+/// Of a workspace without entries and devices. What comes will be younger, so the marks begin
+/// now.
+fn insertion(table: &Table) -> String {
+    let (columns, values) = match has_marks(table) {
+        true => (", unread_since, devices_since", ", clock_timestamp(), clock_timestamp()"),
+        false => ("", ""),
+    };
+    format!(
+        "insert into sync_ext.workspace (workspace_id, head, horizon, gc_through{columns}) \
+         values ($1, 0, 0, 0{values})"
+    )
 }
 
 /// An error if this server does not own the workspace. Who changes that waits for those who
@@ -389,9 +471,7 @@ pub fn create_latest(workspace_id: &str) -> Result<bool> {
     let created = attempt(|| {
         let table = Table::open(&TABLE, Access::Write)?;
         prepare_creation(&table, workspace_id)?;
-        let sql = "insert into sync_ext.workspace (workspace_id, head, horizon, gc_through) \
-                   values ($1, 0, 0, 0)";
-        table.execute(sql, &[workspace_id.into()])
+        table.execute(&insertion(&table), &[workspace_id.into()])
     });
     match created {
         Ok(created) => created.map(|rows| rows == 1),

@@ -81,34 +81,79 @@ pub fn erase_all_dropped(budget: usize) -> Result<Erased> {
     Ok(total)
 }
 
-/// The workspaces that the user may pull from; for a trusted caller all.
-pub fn list_workspaces() -> Result<Reply> {
+/// The workspaces that the user may pull from; for a trusted caller all. A page is in byte
+/// order, and its token is the name of its last workspace.
+pub fn list_workspaces(page_token: Option<&str>, page_limit: Option<i32>) -> Result<Reply> {
     let caller = Caller::identify()?;
     let snapshot = MvccSnapshot::of_statement();
-    let mut reply = ListReply::begin("workspaces");
-    let mut add = |workspace_id: &str, role: Option<Role>, head: Version| {
-        let (role, server_version) = (role.map(Role::as_str), head.get());
-        reply.add(workspace_id, &ListedWorkspace { workspace_id, role, server_version })
-    };
+    let mut page = Page::begin(page_limit.map(|limit| guc::page_limit(Some(limit), limit)));
     match caller.user() {
         Some(user) if !members_are_elsewhere() => {
-            member::for_each_of(user, &snapshot, |id, role| {
+            member::for_each_of(user, page_token.unwrap_or(""), &snapshot, |id, role| {
                 let found = workspace::find_anywhere(id, &snapshot)?;
                 let head = found.map_or(Version::ZERO, |found| found.progress.head);
-                add(id, Some(role), head)
+                page.add(id, Some(role), head)
             })?;
         }
         // One that has departed is listed until it is forgotten: it may not have arrived.
         user => {
-            workspace::for_each(&snapshot, |id, Workspace { progress, away, .. }| match user {
-                _ if away == Some(Away::Arriving) => Ok(()),
-                None => add(id, None, progress.head),
-                Some(user) => match role_of(user, id, &snapshot)? {
-                    Some(role) => add(id, Some(role), progress.head),
-                    None => Ok(()),
-                },
-            })?
+            let add = |id: &str, Workspace { progress, away, .. }: Workspace| {
+                let role = match user {
+                    _ if away == Some(Away::Arriving) => return Ok(true),
+                    None => None,
+                    Some(user) => match role_of(user, id, &snapshot)? {
+                        None => return Ok(true),
+                        role => role,
+                    },
+                };
+                page.add(id, role, progress.head)
+            };
+            match (page_token, page_limit) {
+                (None, None) => workspace::for_each_after(i64::MIN, &snapshot, add)?,
+                (token, _) => {
+                    workspace::for_each_named_after(token.unwrap_or(""), &snapshot, add)?;
+                }
+            }
         }
     }
-    Ok(reply.finish())
+    page.finish()
+}
+
+/// A list of workspaces that is being built.
+struct Page {
+    reply: ListReply,
+    /// `None` for all.
+    limit: Option<usize>,
+    count: usize,
+    last: String,
+    has_more: bool,
+}
+
+impl Page {
+    fn begin(limit: Option<usize>) -> Page {
+        let reply = ListReply::begin("workspaces");
+        Page { reply, limit, count: 0, last: String::new(), has_more: false }
+    }
+
+    /// False if there is no room for it.
+    fn add(&mut self, workspace_id: &str, role: Option<Role>, head: Version) -> Result<bool> {
+        if self.limit == Some(self.count) {
+            self.has_more = true;
+            return Ok(false);
+        }
+        self.count += 1;
+        if self.limit == Some(self.count) {
+            self.last = workspace_id.to_owned();
+        }
+        let (role, server_version) = (role.map(Role::as_str), head.get());
+        let listed = ListedWorkspace { workspace_id, role, server_version };
+        self.reply.add(workspace_id, &listed).map(|()| true)
+    }
+
+    fn finish(self) -> Result<Reply> {
+        match self.limit {
+            None => Ok(self.reply.finish()),
+            Some(_) => self.reply.finish_page(self.has_more.then_some(&self.last)),
+        }
+    }
 }

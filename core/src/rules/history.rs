@@ -54,6 +54,16 @@ impl Progress {
     pub fn oldest_retained(self) -> i64 {
         self.horizon.get().saturating_add(1)
     }
+
+    /// The version that GC reads next.
+    pub fn next_unread(self) -> i64 {
+        self.gc_through.get().saturating_add(1)
+    }
+
+    /// Whether there is an entry that GC may read; it never reads the one at the head.
+    pub fn has_unread(self) -> bool {
+        self.next_unread() < self.head.get()
+    }
 }
 
 /// The position of a puller.

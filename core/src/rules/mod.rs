@@ -13,7 +13,7 @@
 //! * [`server_op`]: the stamps of ops that the server makes
 //! * [`hints`]: which workspaces have changed, until somebody tells
 //! * [`history`]: proofs, and when a device must start from a snapshot
-//! * [`retention`]: how far GC may read and what it purges
+//! * [`retention`]: how far GC may read and what it purges; [`watch`]: when it has to look
 
 pub mod access;
 pub mod admission;
@@ -34,6 +34,7 @@ pub mod repair;
 pub mod retention;
 pub mod scope;
 pub mod server_op;
+pub mod watch;
 
 #[cfg(test)]
 pub mod model;

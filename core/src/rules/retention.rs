@@ -19,20 +19,40 @@ pub struct Heartbeat {
 }
 
 impl Deadlines {
+    /// Entries up to then are old.
+    pub fn old(&self) -> Timestamp {
+        self.now.saturating_sub(self.retention)
+    }
+
+    /// Devices with a heartbeat up to then are silent.
+    pub fn silent(&self) -> Timestamp {
+        self.now.saturating_sub(self.device_ttl)
+    }
+
+    /// Devices with a heartbeat up to then are forgotten.
+    pub fn forgotten(&self) -> Timestamp {
+        self.now.saturating_sub(self.device_ttl.saturating_mul(2))
+    }
+
     /// Young entries stay. If the clock was set back, entries look younger and GC
     /// waits; if it was set forward, devices may need a snapshot.
     pub fn is_young(&self, created_at: Timestamp) -> bool {
-        created_at > self.now.saturating_sub(self.retention)
+        created_at > self.old()
     }
 
     /// Only an active device holds GC back. A device below the horizon needs a snapshot
     /// in any case, so it does not.
     pub fn is_active(&self, device: Heartbeat, horizon: Version) -> bool {
-        device.at > self.now.saturating_sub(self.device_ttl) && device.cursor >= horizon
+        device.at > self.silent() && device.cursor >= horizon
+    }
+
+    /// Whether a device keeps GC from reading further.
+    pub fn pins(&self, device: Heartbeat, progress: Progress) -> bool {
+        self.is_active(device, progress.horizon) && device.cursor.get() <= progress.next_unread()
     }
 
     pub fn is_forgotten(&self, heartbeat: Timestamp) -> bool {
-        heartbeat <= self.now.saturating_sub(self.device_ttl.saturating_mul(2))
+        heartbeat <= self.forgotten()
     }
 }
 

@@ -105,6 +105,15 @@ impl ListReply {
         self.out.push_str("]}");
         self.out
     }
+
+    /// Ends a page; without a token it is the last one.
+    pub fn finish_page(mut self, next_page_token: Option<&str>) -> Result<Reply, SyncError> {
+        self.out.make_room(next_page_token.map_or(0, longest_string) + 30)?;
+        self.out.push_str("],\"nextPageToken\":");
+        push_json(&mut self.out, &next_page_token);
+        self.out.push('}');
+        Ok(self.out)
+    }
 }
 
 fn push_json(out: &mut Reply, value: &impl Serialize) {
@@ -131,6 +140,13 @@ mod tests {
              {\"workspaceId\":\"b\",\"role\":null,\"serverVersion\":0}]}"
         );
         assert_eq!(*ListReply::begin("members").finish(), "{\"members\":[]}");
+    }
+
+    #[test]
+    fn a_page_ends_with_the_token_of_the_next() {
+        let page = |token| ListReply::begin("workspaces").finish_page(token).unwrap();
+        assert_eq!(*page(Some("a\"")), "{\"workspaces\":[],\"nextPageToken\":\"a\\\"\"}");
+        assert_eq!(*page(None), "{\"workspaces\":[],\"nextPageToken\":null}");
     }
 
     #[test]

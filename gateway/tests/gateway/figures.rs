@@ -144,7 +144,7 @@ fn it_shows_a_user_what_is_the_users(cluster: &Cluster) {
     stand.admin.batch_execute("revoke select on sync_ext.conflict from gateway").unwrap();
     let page = stand.gateway.get("/status", ANN);
     assert!(page.status == 200 && page.body.contains("may not read"), "{page:?}");
-    let revoke = "revoke execute on function sync_status(text) from gateway";
+    let revoke = "revoke execute on function sync_status from gateway";
     stand.admin.batch_execute(revoke).unwrap();
     assert_eq!(stand.gateway.get("/status", ANN).status, 403);
 }

@@ -7,7 +7,7 @@ use postgres::Client;
 use sync_ext_harness::batch::{self, push};
 use sync_ext_harness::cluster::Cluster;
 use sync_ext_harness::state::TABLES;
-use sync_ext_harness::steps::share;
+use sync_ext_harness::steps::{share, unpin};
 
 /// Pushes of every kind: small and large, of new and known records, with
 /// payloads that are stored apart, with replays and reused opIds that make a
@@ -44,6 +44,7 @@ fn work(publisher: &mut Client) {
     push(&mut transaction, "other", &many(800, 1));
     transaction.commit().unwrap();
     share(publisher);
+    unpin(publisher, "team");
     publisher.execute("select sync_update_cursor('w', 'device', 100)", &[]).unwrap();
     publisher
         .execute("update sync_ext.change_log set created_at = now() - interval '99 days'", &[])

@@ -9,7 +9,7 @@ use sync_ext_harness::device::{Device, call};
 use sync_ext_harness::dump::{Dump, dump};
 use sync_ext_harness::loss::Loss;
 use sync_ext_harness::state::{of_server, tables};
-use sync_ext_harness::steps::{age, gc, share};
+use sync_ext_harness::steps::{age, gc, share, unpin};
 
 /// In a new database.
 fn restored(dump: Dump) -> Database {
@@ -30,6 +30,7 @@ fn a_restored_dump_is_the_same_server() {
     age(&mut before);
     assert_eq!(gc(&mut before, "collected")["tombstonesDeleted"], 1);
     share(&mut before);
+    unpin(&mut before, "team");
     let register = "select sync_register_table('cards', scope_field => 'list')";
     before.batch_execute(register).unwrap();
     let card = |id, list: &str| {

@@ -7,7 +7,7 @@ use sync_ext_harness::cluster::Cluster;
 use sync_ext_harness::device::{Device, Pulled};
 use sync_ext_harness::loss::Loss;
 use sync_ext_harness::state::{live, of_server, tables};
-use sync_ext_harness::steps::{age, gc, share};
+use sync_ext_harness::steps::{age, gc, share, unpin};
 
 #[test]
 fn restored_files_are_the_earlier_server_and_devices_that_saw_more_notice() {
@@ -18,6 +18,7 @@ fn restored_files_are_the_earlier_server_and_devices_that_saw_more_notice() {
     age(&mut client);
     assert_eq!(gc(&mut client, "collected")["tombstonesDeleted"], 1);
     share(&mut client);
+    unpin(&mut client, "team");
     let mut phone = Device::new("phone", "collected");
     phone.pull(&mut client, 100, false).unwrap();
     let mut loss = Loss::before(&mut client);

@@ -9,7 +9,7 @@ use serde_json::Value;
 use sync_ext_harness::batch::{delete, op_id, push, put};
 use sync_ext_harness::device::call;
 use sync_ext_harness::replica::until;
-use sync_ext_harness::steps::{Stage, age, gc, pid, versions_seen};
+use sync_ext_harness::steps::{Stage, age, age_all, gc, pid, versions_seen};
 
 fn replies(client: &mut Client, ops: &[String]) -> Value {
     let ops = format!("[{}]", ops.join(","));
@@ -24,7 +24,7 @@ fn old_log(client: &mut Client, workspace: &str) {
     assert_eq!(push(&mut transaction, workspace, &ops), [1, 2, 3, 4]);
     // The head is never read by GC, so that it takes another entry.
     push(&mut transaction, workspace, &[put(5, "c", 1)]);
-    age(&mut transaction);
+    age_all(&mut transaction);
     transaction.commit().unwrap();
 }
 
@@ -34,7 +34,7 @@ fn gc_skips_a_locked_workspace_and_waits_for_a_named_one() {
     for workspace in ["v", "w"] {
         push(&mut stage.admin, workspace, &[put(1, "a", 1), put(2, "a", 2), put(3, "a", 3)]);
     }
-    age(&mut stage.admin);
+    age_all(&mut stage.admin);
     let mut holder = stage.session();
     let mut transaction = holder.transaction().unwrap();
     push(&mut transaction, "w", &[put(4, "a", 4)]);
@@ -83,6 +83,8 @@ fn a_call_that_only_forgets_devices_ends_as_well() {
     stage.admin.batch_execute(workspaces).unwrap();
     let silent = "update sync_ext.device_cursor set updated_at = now() - interval '1 year'";
     assert_eq!(stage.admin.execute(silent, &[]).unwrap(), 500);
+    let marks = "update sync_ext.workspace set devices_since = now() - interval '1 year'";
+    stage.admin.batch_execute(marks).unwrap();
     stage.admin.batch_execute("set sync_ext.gc_lock_time = '1ms'").unwrap();
     let mut forgotten = Vec::new();
     loop {

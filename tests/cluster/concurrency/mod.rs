@@ -4,6 +4,7 @@ mod cursors;
 mod drops;
 mod erasing;
 mod gc;
+mod gc_marks;
 mod members;
 mod moments;
 mod patches;

@@ -13,7 +13,7 @@ use sync_ext_harness::batch::{delete, push, put};
 use sync_ext_harness::cluster::Cluster;
 use sync_ext_harness::database::Database;
 use sync_ext_harness::state::tables;
-use sync_ext_harness::steps::{acknowledge, age};
+use sync_ext_harness::steps::{acknowledge, age_all};
 
 /// Who calls, as the session tells it.
 #[derive(Clone, Copy)]
@@ -241,7 +241,7 @@ fn furnish(database: Database, members: Members) -> Database {
         push(&mut admin, workspace, &[put(1, "a", 1), put(2, "b", 1), delete(3, "b", 2)]);
         push(&mut admin, workspace, &[put(4, "a", 0)]);
     }
-    age(&mut admin);
+    age_all(&mut admin);
     for (user, workspace, role) in MEMBERS.into_iter().chain([("ex", KNOWN, "editor")]) {
         let sql = if own { "select sync_set_member($2, $1, $3)" } else { ADD };
         admin.execute(sql, &[&user, &workspace, &role]).unwrap();

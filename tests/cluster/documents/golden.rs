@@ -22,7 +22,7 @@ macro_rules! scripts {
 
 scripts! {
     attach attach_notices attach_refusals conflicts cursor deletes errors exchange gc grants hlc
-    horizon_and_graves members parent patches private proof_after_restore pull push_and_replay
+    horizon_and_graves members pages parent patches private proof_after_restore pull push_and_replay
     rejections renamed_schema repair scopes server_ops settings_and_schema snapshot status
     superseded_delete validation winners
 }

@@ -112,10 +112,22 @@ fn nothing_is_missing_when_it_arrives() {
         assert_eq!(failed.downcast::<postgres::Error>().unwrap().code().unwrap().code(), "55000");
     }
     // All entries, but no graves.
-    let begun = "update sync_ext.move set through = 6201";
-    servers.b.admin.batch_execute(begun).unwrap();
-    let page = json!({ "departed": true, "serverVersion": 6201 });
+    servers.b.admin.batch_execute("update sync_ext.move set through = 6201").unwrap();
+    let agreed: Value =
+        serde_json::from_str(&text(&mut servers.b.admin, "select sync_ext.agreed()::text"))
+            .unwrap();
+    let mut page = json!({
+        "departed": true, "serverVersion": 6201, "horizon": 0, "gcThrough": 0, "createdAt": "now",
+        "scopeEpoch": 0, "agreed": agreed, "members": [], "devices": []
+    });
+    let failed = mover.arrive(&mut servers.b.admin, &page).unwrap_err();
+    assert!(format!("{failed:#}").contains("rows are missing"), "{failed:#}");
+    // It is that page which would do.
+    servers.b.admin.batch_execute("update sync_ext.move set has_graves = true").unwrap();
+    page["serverVersion"] = json!(6200);
     assert!(mover.arrive(&mut servers.b.admin, &page).is_err());
+    page["serverVersion"] = json!(6201);
+    mover.arrive(&mut servers.b.admin, &page).unwrap();
 }
 
 #[test]

@@ -202,7 +202,7 @@ fn it_stays_on_under_another_role() {
     admin
         .batch_execute(
             "create role other; grant other to web;
-             grant execute on function sync_list_workspaces() to other",
+             grant execute on function sync_list_workspaces to other",
         )
         .unwrap();
     let mut session = web(app);

@@ -141,6 +141,12 @@ fn the_status_of_a_workspace_reads_that_one_alone() {
             "select string_agg(w::text, '') from sync_ext.workspace_status w where workspace_id = 'w1000'",
             50,
         ),
+        ("select sync_status(page_token => 'w10', page_limit => 2)::text", 100),
+        (
+            "select string_agg(w::text, '') from sync_ext.workspace_status w where workspace_id in ('w1000', 'w77')",
+            100,
+        ),
+        ("select sync_list_workspaces('w10', 2)::text", 10),
         // All that there is, a few times.
         ("select sync_status()::text", 2_000 * 50),
     ] {
@@ -152,6 +158,56 @@ fn the_status_of_a_workspace_reads_that_one_alone() {
         println!("{sql}: {rows} rows read");
         assert!(rows <= most, "{sql} read {rows} rows");
     }
+}
+
+/// Of 2,000 workspaces three are due, and 100 are held back by a device.
+#[test]
+fn gc_reads_what_is_due_however_many_workspaces_are_idle() {
+    let stage = Stage::new();
+    let mut client = stage.session();
+    client
+        .batch_execute(
+            "set sync_ext.gc_lock_time = 0;
+             insert into sync_ext.workspace (workspace_id, head)
+               select 'w' || n, 2 from generate_series(1, 2000) n;
+             insert into sync_ext.change_log
+               select workspace_key, n, 'notes', n::text, 'put', '{}', 1, 'h', 'd', gen_random_uuid(), true, null,
+                      now() - interval '1 year'
+                 from sync_ext.workspace, generate_series(1, 2) n;
+             insert into sync_ext.record
+               select workspace_key, 'notes', n::text, n, 1, 'h', gen_random_uuid(), false
+                 from sync_ext.workspace, generate_series(1, 2) n;
+             insert into sync_ext.device_cursor
+               select workspace_key, 'd', 1, now() from sync_ext.workspace where workspace_id ~ '^w1..$'",
+        )
+        .unwrap();
+    let collect = client.prepare("select sync_gc()::text").unwrap();
+    let gc = |client: &mut Client| -> (i64, String) {
+        let mut transaction = client.transaction().unwrap();
+        let (_, before) = reads(&mut transaction);
+        let reply = transaction.query_one(&collect, &[]).unwrap().get(0);
+        let rows = reads(&mut transaction).1 - before;
+        transaction.commit().unwrap();
+        println!("{rows} rows read: {reply}");
+        (rows, reply)
+    };
+    while gc(&mut client).1.contains("\"hasMore\":true") {}
+    // Those that are held back are looked at twice.
+    gc(&mut client);
+    assert_eq!(gc(&mut client).0, 0);
+    for n in [7, 777, 1777] {
+        client.execute(&push_to(n), &[]).unwrap();
+    }
+    let (rows, reply) = gc(&mut client);
+    assert!(reply.contains(r#""workspaces":3,"scanned":3"#), "{reply}");
+    assert!(rows <= 3 * 20, "{rows} rows for three workspaces");
+    client.batch_execute("select sync_update_cursor('w177', 'd', 2)").unwrap();
+    assert!(gc(&mut client).0 <= 20);
+    assert_eq!(gc(&mut client).0, 0);
+}
+
+fn push_to(workspace: u64) -> String {
+    format!("select sync_push('w{workspace}', '[{}]')", batch::put(workspace, "new", 1))
 }
 
 #[test]

@@ -5,7 +5,12 @@ create function push(op integer, operation text, pk text, clock integer) returns
   select push_op(op, operation, pk, clock) ->> 'serverVersion'
 $$;
 create procedure age() language sql as $$
-  update sync_ext.change_log set created_at = created_at - interval '40 days' where created_at > now() - interval '30 days'
+  update sync_ext.change_log set created_at = created_at - interval '40 days' where created_at > now() - interval '30 days';
+  update sync_ext.workspace set unread_since = unread_since - interval '40 days' where unread_since > now() - interval '30 days'
+$$;
+create procedure silence(device text, span interval) language sql as $$
+  update sync_ext.device_cursor set updated_at = now() - span where device_id = device;
+  update sync_ext.workspace set pinned_since = pinned_since - span, devices_since = devices_since - span
 $$;
 create view log as select string_agg(concat(server_version, ':', operation, ' ', pk), ', ' order by server_version) from sync_ext.change_log;
 create view progress as select head, horizon, gc_through from sync_ext.workspace where workspace_id = 'w';
@@ -45,15 +50,15 @@ select * from progress;
 select sync_update_cursor('w', 'phone', 10) ->> 'advanced', sync_update_cursor('w', 'watch', 9) ->> 'advanced';
 select push(11, 'put', 'd', 2), push(12, 'put', 'd', 3);
 call age();
-update sync_ext.device_cursor set updated_at = now() - interval '91 days' where device_id = 'watch';
+call silence('watch', interval '91 days');
 select sync_gc();
 select * from progress;
-update sync_ext.device_cursor set updated_at = now() - interval '181 days' where device_id = 'watch';
+call silence('watch', interval '181 days');
 select sync_gc();
 select device_id from sync_ext.device_cursor;
 
 -- A device below the horizon must snapshot anyway; it holds back nothing.
-update sync_ext.device_cursor set last_seen_version = 3, updated_at = now();
+select sync_forget_device('w', 'phone'), sync_update_cursor('w', 'phone', 3) ->> 'lastSeenVersion';
 select push(13, 'put', 'd', 4), push(14, 'put', 'd', 5);
 call age();
 select sync_gc();

@@ -3,7 +3,7 @@
 select push_op(1, 'put', 'a', 1), push_op(2, 'delete', 'a', 5), push_op(3, 'put', 'b', 1);
 select sync_pull('w', 3) ->> 'proof' as proof3 \gset
 update sync_ext.change_log set created_at = created_at - interval '40 days' where server_version < 3;
-select sync_gc();
+select sync_gc('w');
 
 -- The tombstone's entry is gone; its record row stays as a grave.
 select server_version, operation, pk from sync_ext.change_log;
@@ -29,7 +29,7 @@ select sync_pull('w', 3, proof => :'proof3') ->> 'requiresSnapshot';
 -- A proof whose entry GC has purged is expired, not diverged.
 select push_op(6, 'put', 'b', 2), push_op(7, 'put', 'b', 3);
 update sync_ext.change_log set created_at = created_at - interval '40 days' where server_version between 3 and 8;
-select sync_gc();
+select sync_gc('w');
 select server_version from sync_ext.change_log order by 1;
 select sync_pull('w', 3, proof => :'proof3')::jsonb - 'proof';
 select sync_pull('w', 3, proof => :'proof3') ->> 'proof' = :'proof3';

@@ -8,10 +8,10 @@ select push(1, 'put', 'a', 1), push(2, 'delete', 'a', 2), push(3, 'put', 'a', 3)
 update sync_ext.change_log set created_at = created_at - interval '40 days';
 
 -- GC reads the delete and stops: who superseded it is read later.
-select sync_gc(batch_size => 2);
+select sync_gc('w', batch_size => 2);
 select server_version, operation from sync_ext.change_log order by 1;
 select head, horizon, gc_through from sync_ext.workspace;
-select sync_gc();
+select sync_gc('w');
 select server_version, operation from sync_ext.change_log order by 1;
 select head, horizon, gc_through from sync_ext.workspace;
 

@@ -115,6 +115,11 @@ impl World {
                     where w.workspace_key = d.workspace_key and w.workspace_id = $1
                       and d.device_id = $2";
         self.admin.execute(sql, &[&workspace, &device, &days])?;
+        let sql = "update sync_ext.workspace
+                      set pinned_since = least(pinned_since, since), devices_since = least(devices_since, since)
+                     from (select now() - $2::bigint * interval '1 day' as since) s
+                    where workspace_id = $1";
+        self.admin.execute(sql, &[&workspace, &days])?;
         Ok(())
     }
 }

@@ -62,7 +62,10 @@ pub fn start(name: &str) -> Result<Cluster> {
            set search_path = pg_catalog, pg_temp
            as $$ update sync_ext.change_log
                     set created_at = timestamptz '2020-01-01Z' + step * interval '1 hour'
-                  where created_at > now() - interval '1 hour' $$"
+                  where created_at > now() - interval '1 hour';
+                update sync_ext.workspace
+                    set unread_since = timestamptz '2020-01-01Z' + step * interval '1 hour'
+                  where unread_since > now() - interval '1 hour' $$"
     ))?;
     Ok(cluster)
 }

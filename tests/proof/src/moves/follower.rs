@@ -119,7 +119,12 @@ impl Follower {
         tally.add("pulls", 1);
         match self.device.pull_page(client, limit, false)? {
             Pulled::Page { .. } => Ok(()),
-            Pulled::SnapshotRequired { reason } => bail!("sent to a snapshot: {reason}"),
+            Pulled::SnapshotRequired { reason } => {
+                let sql = "select coalesce(json_agg(w)::text, '') from sync_ext.workspace as w";
+                let there: String = client.query_one(sql, &[])?.get(0);
+                let (id, cursor) = (&self.device.workspace, self.device.cursor);
+                bail!("{id} at {cursor} is sent to a snapshot: {reason}; there: {there}")
+            }
         }
     }
 

@@ -127,10 +127,12 @@ impl World<'_> {
             (true, _) | (_, Level::ReadCommitted) => "",
             _ => "; commit",
         };
+        let at = self.beginning + call.at;
         let turn_back = format!(
-            "update sync_ext.change_log set created_at = to_timestamp({})
-              where created_at > now() - interval '{DAY} s'",
-            self.beginning + call.at
+            "update sync_ext.change_log set created_at = to_timestamp({at})
+              where created_at > now() - interval '{DAY} s';
+             update sync_ext.workspace set unread_since = to_timestamp({at})
+              where unread_since > now() - interval '{DAY} s'"
         );
         let calls = match &call.pull {
             None => {
