@@ -5,15 +5,20 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
+use std::collections::HashMap;
+use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use serde_json::{Value, json};
+use support::connection::Connection;
 use support::crowd::{Pace, push_for};
 use support::devices;
 use support::kills;
 use support::process::Gateway;
 use support::stand::Stand;
 use support::stream::Live;
+use sync_ext_harness::batch::put;
 use sync_ext_harness::cluster::Cluster;
 use sync_ext_harness::device::Device;
 
@@ -27,6 +32,10 @@ const ROUND: Duration = Duration::from_secs(2);
 
 fn main() -> Result<()> {
     let mut cluster = Cluster::start("gateway-figures", &["sync_ext.notify=hint"])?;
+    routing(&cluster);
+    if std::env::args().any(|argument| argument == "routing") {
+        return Ok(());
+    }
     latency(&cluster);
     crowds(&cluster);
     let figures = kills::run(&mut cluster, "killed", EDITS, 50);
@@ -67,6 +76,49 @@ fn latency(cluster: &Cluster) {
     println!("{EDITS} edits from one device to another, one after the other:");
     tell("push call to its answer", to_answer);
     tell("push call to the event at the other device", to_event);
+}
+
+/// The same calls for the same workspace through a gateway of one server, and through one of
+/// three, which looks it up in a map: in turn, call by call.
+fn routing(cluster: &Cluster) {
+    let Stand { gateway: alone, .. } = Stand::trusting(cluster, "routing");
+    let url = cluster.connection_string("gateway", "routing");
+    let servers = ["a", "b", "c"].map(|name| json!({"name": name, "url": url}));
+    let map = std::env::temp_dir().join(format!("figures-map-{}.json", std::process::id()));
+    let buckets = json!({"a": "0-340", "b": "341-681", "c": "682-1023"});
+    let placed: HashMap<String, &str> = (0..1_000).map(|id| (format!("w{id}"), "c")).collect();
+    fs::write(&map, json!({"buckets": buckets, "placed": placed}).to_string()).unwrap();
+    let settings = [
+        ("GATEWAY_TRUSTED", "on"),
+        ("DATABASE_URLS", &Value::from(servers.to_vec()).to_string()),
+        ("GATEWAY_MAP", map.to_str().unwrap()),
+    ];
+    let routing = Gateway::start("", &settings);
+    fs::remove_file(map).unwrap();
+    let mut sides = [&alone, &routing].map(|gateway| Connection::open(gateway).unwrap());
+    println!("a gateway of three servers beside one of one, call by call:");
+    let mut next = 0;
+    for (call, path, with_op) in [
+        ("poll", "/workspaces/team/pull", false),
+        ("push of one op", "/workspaces/team/push", true),
+    ] {
+        let mut times = [const { Vec::new() }; 2];
+        for turn in 0..2 * (WARM_UP + 2 * EDITS) {
+            // Now the one, now the other is the first.
+            let side = ((turn / 2 + turn) % 2) as usize;
+            next += 1;
+            let op = || put(next, &format!("r{}", next % 100), next);
+            let body = if with_op { format!("[{}]", op()) } else { r#"{"cursor": 0}"#.to_owned() };
+            let start = Instant::now();
+            let answer = sides[side].post(path, &body).unwrap();
+            assert_eq!(answer.status, 200, "{answer:?}");
+            if turn > 2 * WARM_UP {
+                times[side].push(start.elapsed().as_secs_f64() * 1e3);
+            }
+        }
+        let [alone, routing] = times.map(|times| median(times.into_iter()));
+        println!("  {call}: {routing:.3} and {alone:.3} ms, ratio {:.3}", routing / alone);
+    }
 }
 
 /// Many devices at once, with groups and without, in turn.

@@ -63,7 +63,7 @@ fn done(reply: Result<String, Failure>) -> Done {
 }
 
 pub async fn list(caller: Caller) -> Answer {
-    json(caller.call(LIST_WORKSPACES, &[]).await)
+    json(caller.call_all(LIST_WORKSPACES).await)
 }
 
 /// The user's own, if the body names no owner.

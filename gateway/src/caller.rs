@@ -9,7 +9,6 @@ use axum::http::request::Parts;
 use tokio::time::Instant;
 
 use crate::config::Config;
-use crate::database::Argument;
 use crate::failure::Failure;
 use crate::server::Gateway;
 
@@ -43,8 +42,9 @@ impl FromRequestParts<Arc<Gateway>> for Caller {
 }
 
 impl Caller {
-    pub async fn call(&self, sql: &str, arguments: &[Argument<'_>]) -> Result<String, Failure> {
-        self.gateway.database.call(self.user.as_deref(), sql, arguments).await
+    /// Calls a function that is of no workspace: on all servers.
+    pub async fn call_all(&self, sql: &str) -> Result<String, Failure> {
+        self.gateway.servers.call_all(self.user.as_deref(), sql).await
     }
 }
 

@@ -17,6 +17,7 @@ use crate::database::Argument;
 use crate::failure::Failure;
 use crate::lobby::Place;
 use crate::server::Gateway;
+use crate::servers::{IsEnough, Server};
 
 pub const LIST_WORKSPACES: &str = "select sync_list_workspaces()::text";
 
@@ -79,31 +80,99 @@ impl Posted {
 impl Call {
     /// Calls a function whose first argument is the workspace.
     pub async fn run(&self, sql: &str, arguments: &[Argument<'_>]) -> Result<String, Failure> {
-        let mut all: Vec<Argument<'_>> = vec![(&self.workspace_id, Type::TEXT)];
-        all.extend_from_slice(arguments);
-        self.caller.call(sql, &all).await
+        self.ask(sql, &self.with_workspace(arguments), None).await
     }
 
-    pub async fn pull(&self, pull: &Pull) -> Result<String, Failure> {
-        let arguments: [Argument<'_>; 6] = [
+    /// Calls the workspace's server, or a standby if its reply is enough.
+    async fn ask(
+        &self,
+        sql: &str,
+        arguments: &[Argument<'_>],
+        is_enough: IsEnough<'_>,
+    ) -> Result<String, Failure> {
+        let mut search = self.caller.gateway.servers.search(&self.workspace_id);
+        loop {
+            let server = search.server()?;
+            let answer = server.ask(self.user(), sql, arguments, is_enough).await;
+            if !search.goes_on(server, &answer).await {
+                return answer;
+            }
+        }
+    }
+
+    /// The highest version that hints have named.
+    fn head(&self) -> i64 {
+        self.caller.gateway.hub.head(&self.workspace_id)
+    }
+
+    fn user(&self) -> Option<&str> {
+        self.caller.user.as_deref()
+    }
+
+    fn with_workspace<'a>(&'a self, arguments: &[Argument<'a>]) -> Vec<Argument<'a>> {
+        let mut all: Vec<Argument<'a>> = vec![(&self.workspace_id, Type::TEXT)];
+        all.extend_from_slice(arguments);
+        all
+    }
+
+    async fn pull(&self, pull: &Pull) -> Result<String, Failure> {
+        let (sql, arguments) = self.of_pull(pull);
+        let version = self.head().max(pull.seen());
+        self.ask(sql, &arguments, Some(&|reply| Page::has(reply, version))).await
+    }
+
+    /// The same where it is now, from a standby that has all up to this version.
+    pub async fn pull_through(
+        &self,
+        server: &Server,
+        pull: &Pull,
+        version: i64,
+    ) -> Result<String, Failure> {
+        let (sql, arguments) = self.of_pull(pull);
+        let version = version.max(pull.seen());
+        server.ask(self.user(), sql, &arguments, Some(&|reply| Page::has(reply, version))).await
+    }
+
+    fn of_pull<'a>(&'a self, pull: &'a Pull) -> (&'static str, Vec<Argument<'a>>) {
+        let mut arguments = self.with_workspace(&[
             (&pull.cursor, Type::INT8),
             (&pull.page_limit, Type::INT4),
             (&pull.tables, Type::TEXT_ARRAY),
             (&pull.latest, Type::BOOL),
             (&pull.proof, Type::TEXT),
-            (&pull.scopes, Type::TEXT_ARRAY),
-        ];
+        ]);
         // Without scopes as before them, so that the gateway can be updated first.
-        match pull.scopes {
-            None => {
-                let sql = "select sync_pull($1, $2, $3, $4, $5, $6)::text";
-                self.run(sql, &arguments[..5]).await
-            }
-            Some(_) => {
-                let sql = "select sync_pull($1, $2, $3, $4, $5, $6, $7)::text";
-                self.run(sql, &arguments).await
-            }
+        if pull.scopes.is_none() {
+            return ("select sync_pull($1, $2, $3, $4, $5, $6)::text", arguments);
         }
+        arguments.push((&pull.scopes, Type::TEXT_ARRAY));
+        ("select sync_pull($1, $2, $3, $4, $5, $6, $7)::text", arguments)
+    }
+}
+
+/// The parts of a pull's reply that the gateway uses.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Page {
+    pub next_cursor: i64,
+    pub has_more: bool,
+    pub requires_snapshot: bool,
+    pub proof: Option<String>,
+    server_version: i64,
+}
+
+impl Page {
+    pub fn parse(reply: &str) -> serde_json::Result<Page> {
+        serde_json::from_str(reply)
+    }
+
+    /// Whether a standby's reply has all up to this version. One that lags knows no workspace,
+    /// has less than was seen elsewhere, or requires what may not be necessary.
+    fn has(reply: &str, version: i64) -> bool {
+        Page::parse(reply).is_ok_and(|page| {
+            let is_far = page.has_more || page.server_version >= version;
+            is_far && page.server_version > 0 && !page.requires_snapshot
+        })
     }
 }
 
@@ -120,6 +189,15 @@ pub struct Pull {
     pub scopes: Option<Vec<Option<String>>>,
 }
 
+impl Pull {
+    /// The highest version that the caller has heard of: its cursor, or that of its proof,
+    /// as in `p1.7.…`.
+    fn seen(&self) -> i64 {
+        let proof = self.proof.as_ref().and_then(|proof| proof.split('.').nth(1)?.parse().ok());
+        self.cursor.max(proof).unwrap_or(0)
+    }
+}
+
 fn zero() -> Option<i64> {
     Some(0)
 }
@@ -133,6 +211,13 @@ pub struct Snapshot {
     scopes: Option<Vec<Option<String>>>,
     have: Option<Vec<Option<String>>>,
     proof: Option<String>,
+}
+
+/// The part of its reply that the gateway uses.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Listed {
+    high_watermark: i64,
 }
 
 #[derive(Deserialize)]
@@ -159,8 +244,15 @@ pub struct Exchange {
 pub type Answer = Result<([(HeaderName, &'static str); 1], String), Failure>;
 
 pub async fn push(Posted { call, body }: Posted) -> Answer {
-    let Caller { gateway, user, .. } = call.caller;
-    json(gateway.pushes.push(call.workspace_id, user, body).await)
+    let mut search = call.caller.gateway.servers.search(&call.workspace_id);
+    let ops = Arc::new(body);
+    loop {
+        let server = search.server()?;
+        let answer = server.pushes.push(&call.workspace_id, call.user(), ops.clone()).await;
+        if !search.goes_on(server, &answer).await {
+            return json(answer);
+        }
+    }
 }
 
 pub async fn pull(posted: Posted) -> Answer {
@@ -169,6 +261,7 @@ pub async fn pull(posted: Posted) -> Answer {
 
 pub async fn snapshot(posted: Posted) -> Answer {
     let snapshot: Snapshot = posted.arguments()?;
+    let call = &posted.call;
     let arguments: [Argument<'_>; 6] = [
         (&snapshot.page_token, Type::TEXT),
         (&snapshot.page_limit, Type::INT4),
@@ -178,16 +271,22 @@ pub async fn snapshot(posted: Posted) -> Answer {
         (&snapshot.proof, Type::TEXT),
     ];
     let is_plain = snapshot.scopes.is_none() && snapshot.have.is_none() && snapshot.proof.is_none();
-    json(match is_plain {
+    let (sql, arguments) = match is_plain {
         true => {
-            let sql = "select sync_snapshot($1, $2, $3, $4)::text";
-            posted.call.run(sql, &arguments[..3]).await
+            ("select sync_snapshot($1, $2, $3, $4)::text", call.with_workspace(&arguments[..3]))
         }
         false => {
             let sql = "select sync_snapshot($1, $2, $3, $4, $5, $6, $7)::text";
-            posted.call.run(sql, &arguments).await
+            (sql, call.with_workspace(&arguments))
         }
-    })
+    };
+    // Later pages are of the first one's head, or refused.
+    let is_first = snapshot.page_token.is_none();
+    let head = if is_first { call.head().max(1) } else { 0 };
+    let has_all = |reply: &str| {
+        serde_json::from_str(reply).is_ok_and(|Listed { high_watermark }| high_watermark >= head)
+    };
+    json(call.ask(sql, &arguments, Some(&has_all)).await)
 }
 
 pub async fn cursor(posted: Posted) -> Answer {

@@ -8,11 +8,11 @@ use axum::http::{HeaderName, HeaderValue};
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::sync::Semaphore;
-use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::level_filters::LevelFilter;
 use tracing::warn;
 
+use crate::addresses::{self, Address};
 use crate::{tls, token};
 
 /// For standard streams, the runtime, the listening sockets, name resolution.
@@ -28,13 +28,35 @@ const OWN_FILES: usize = 32;
 pub struct Config {
     /// Database for calls, on the primary. Prefer the variable for a URL with a password:
     /// other users of the machine can read arguments
-    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    database_url: String,
+    #[arg(
+        long,
+        env = "DATABASE_URL",
+        value_name = "URL",
+        hide_env_values = true,
+        required_unless_present = "database_urls"
+    )]
+    database_url: Option<String>,
 
     /// The same database for LISTEN, without a pooling proxy in transaction mode between
     /// [default: the database for calls]
     #[arg(long, env = "LISTEN_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     listen_database_url: Option<String>,
+
+    /// Several servers instead: a JSON array of name, url, and if there are listenUrl and
+    /// standbyUrls, in the order of the shards' numbers
+    #[arg(long, env = "DATABASE_URLS", value_name = "JSON", hide_env_values = true,
+        conflicts_with_all = ["database_url", "listen_database_url"])]
+    database_urls: Option<String>,
+
+    /// Which of several servers has which workspace: the URL of the router's database, or a
+    /// file
+    #[arg(long, env = "GATEWAY_MAP", value_name = "URL|FILE", hide_env_values = true)]
+    map: Option<String>,
+
+    /// Seconds after which the map is read again; above 0
+    #[arg(long, env = "GATEWAY_MAP_INTERVAL", value_name = "SECONDS", default_value = "10",
+        value_parser = seconds)]
+    pub map_interval: Duration,
 
     /// File of root certificates (PEM) for a database URL with sslmode=require
     /// [default: those of the system]
@@ -71,7 +93,7 @@ pub struct Config {
     #[arg(long, env = "GATEWAY_CHANNEL", value_name = "NAME", default_value = "sync_ext")]
     pub channel: String,
 
-    /// Maximum number of database connections for calls and for the pulls of streams
+    /// Maximum number of connections to each database for calls and for the pulls of streams
     #[arg(long, env = "GATEWAY_POOL_SIZE", value_name = "COUNT", default_value = "16")]
     pub pool_size: usize,
 
@@ -104,7 +126,7 @@ pub struct Config {
     pub body_timeout: Duration,
 
     /// Maximum number of open connections, streams included; above 0, and at most the file
-    /// limit less 32 and twice the pool size
+    /// limit less 32 and twice the pool size, for each database
     #[arg(long, env = "GATEWAY_MAX_CONNECTIONS", value_name = "COUNT", default_value = "1000")]
     pub max_connections: usize,
 
@@ -137,16 +159,37 @@ pub struct Config {
     pub log_level: LevelFilter,
 }
 
+/// Where the map is read.
+pub enum MapAddress {
+    File(String),
+    Database(Box<tokio_postgres::Config>),
+}
+
 impl Config {
-    /// For the calls.
-    pub fn database(&self) -> Result<tokio_postgres::Config> {
-        database(&self.database_url, "sync_ext_gateway", self.database_timeout)
+    /// Of the servers, in the order of their numbers.
+    pub fn addresses(&self) -> Result<Vec<Address>> {
+        match (&self.database_urls, &self.database_url) {
+            (Some(json), _) => addresses::of_several(json, self.database_timeout),
+            (None, Some(url)) => {
+                let listen_url = self.listen_database_url.as_deref();
+                Ok(vec![addresses::of_one(url, listen_url, self.database_timeout)?])
+            }
+            (None, None) => bail!("there is no DATABASE_URL"),
+        }
     }
 
-    /// For LISTEN, which a pooling proxy does not let through.
-    pub fn listen_database(&self) -> Result<tokio_postgres::Config> {
-        let url = self.listen_database_url.as_ref().unwrap_or(&self.database_url);
-        database(url, "sync_ext_gateway listen", self.database_timeout)
+    /// Where the map is: `None` where it takes none.
+    pub fn map(&self) -> Result<Option<MapAddress>> {
+        let Some(map) = &self.map else { return Ok(None) };
+        if self.database_urls.is_none() {
+            bail!("GATEWAY_MAP is of the servers in DATABASE_URLS, which is not set");
+        }
+        // As URLs of databases may be written.
+        let is_database = map.contains("://") || map.contains('=');
+        Ok(Some(match is_database {
+            true => MapAddress::Database(Box::new(addresses::of_map(map, self.database_timeout)?)),
+            false => MapAddress::File(map.clone()),
+        }))
     }
 
     /// TLS for one of them.
@@ -158,10 +201,13 @@ impl Config {
     /// accepted still need connections to the database.
     pub fn fit_file_limit(&mut self) -> Result<()> {
         let wanted = self.max_connections;
+        let databases: usize = self.addresses()?.iter().map(|at| 1 + at.standbys.len()).sum();
         let (files, _) =
             getrlimit(Resource::RLIMIT_NOFILE).context("cannot read the file limit")?;
         let files = usize::try_from(files).unwrap_or(usize::MAX);
-        let max = wanted.min(files_left(files, self.pool_size)).min(Semaphore::MAX_PERMITS);
+        let max = wanted
+            .min(files_left(files, self.pool_size.saturating_mul(databases)))
+            .min(Semaphore::MAX_PERMITS);
         if max == 0 {
             bail!("no connections: GATEWAY_MAX_CONNECTIONS is {wanted}, the file limit {files}");
         }
@@ -173,28 +219,7 @@ impl Config {
     }
 }
 
-/// Not a parser of clap's, whose errors repeat the value: a URL may hold a password.
-fn database(url: &str, name: &str, patience: Duration) -> Result<tokio_postgres::Config> {
-    // As verify-full, require checks the server's certificate.
-    let url = url.replace("sslmode=verify-full", "sslmode=require");
-    let mut config: tokio_postgres::Config = url.parse().context("the URL of a database")?;
-    if config.get_ssl_mode() == SslMode::Prefer {
-        // It protects from nobody: who can intercept a connection can also refuse it TLS.
-        config.ssl_mode(SslMode::Disable);
-    }
-    // The kernel then ends, too, what waits on a machine that has gone. It counts
-    // in whole seconds, and refuses 0.
-    let patience = Duration::from_secs(patience.as_secs().max(1));
-    config
-        .application_name(name)
-        .tcp_user_timeout(patience)
-        .keepalives_idle(patience)
-        .keepalives_interval(patience)
-        .keepalives_retries(2);
-    Ok(config)
-}
-
-/// Twice the pool: while a lost connection ends, its successor may be open already.
+/// Twice the pools: while a lost connection ends, its successor may be open already.
 fn files_left(files: usize, pool_size: usize) -> usize {
     files.saturating_sub(OWN_FILES).saturating_sub(pool_size.saturating_mul(2))
 }
@@ -253,7 +278,7 @@ mod tests {
     fn each_option_has_its_variable_and_its_line_in_the_readme() {
         for option in Config::command().get_arguments() {
             let name = option.get_long().unwrap().to_uppercase().replace('-', "_");
-            let prefix = if name.ends_with("DATABASE_URL") { "" } else { "GATEWAY_" };
+            let prefix = if name.contains("DATABASE_URL") { "" } else { "GATEWAY_" };
             let variable = format!("{prefix}{name}");
             assert_eq!(option.get_env().unwrap(), &*variable);
             let default = option.get_default_values().first();
@@ -264,30 +289,9 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_url_is_refused_without_its_password() {
-        let config = Config { database_url: format!("{URL}?port=none"), ..parse(&[]).unwrap() };
-        let refusal = format!("{:#}", config.database().unwrap_err());
-        assert!(refusal.contains("the URL of a database"), "{refusal}");
-        assert!(!refusal.contains("hidden"), "{refusal}");
-    }
-
-    #[test]
     fn connections_leave_files_for_the_database() {
         assert_eq!(files_left(1024, 16), 960);
         assert_eq!(files_left(32, 0), 0);
         assert_eq!(files_left(1024, usize::MAX), 0);
-    }
-
-    #[test]
-    fn what_waits_on_a_machine_that_has_gone_ends() {
-        for (patience, seconds) in [(10.0, 10), (0.5, 1)] {
-            let patience = Duration::from_secs_f64(patience);
-            let config = database("postgres://gateway@localhost/app", "name", patience).unwrap();
-            let seconds = Duration::from_secs(seconds);
-            assert_eq!(config.get_tcp_user_timeout(), Some(&seconds));
-            assert_eq!(config.get_keepalives_idle(), seconds);
-            assert_eq!(config.get_keepalives_interval(), Some(seconds));
-            assert!(config.get_keepalives());
-        }
     }
 }

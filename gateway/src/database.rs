@@ -1,4 +1,4 @@
-//! The database: each call in a transaction of its own, as the request's user.
+//! A database: each call in a transaction of its own, as the request's user.
 
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use deadpool_postgres::{
 };
 use tokio::time::timeout;
 use tokio_postgres::types::{ToSql, Type};
+use tracing::{Instrument, Span};
 
 use crate::config::Config;
 use crate::failure::Failure;
@@ -27,22 +28,28 @@ const LARGE: usize = 4 << 20;
 pub struct Database {
     pool: Pool,
     pub call_timeout: Duration,
+    /// Names it in the log, where there are several.
+    pub span: Span,
 }
 
 impl Database {
-    pub fn new(config: &Config) -> Result<Database> {
+    pub fn new(
+        config: &Config,
+        address: &tokio_postgres::Config,
+        pool_size: usize,
+        span: Span,
+    ) -> Result<Database> {
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let database = config.database()?;
-        let tls = config.tls(&database)?;
-        let manager = Manager::from_config(database, tls, recycling);
+        let tls = config.tls(address)?;
+        let manager = Manager::from_config(address.clone(), tls, recycling);
         let patience = Some(config.database_timeout);
         let pool = Pool::builder(manager)
-            .max_size(config.pool_size)
+            .max_size(pool_size)
             .wait_timeout(patience)
             .create_timeout(patience)
             .runtime(Runtime::Tokio1)
             .build()?;
-        Ok(Database { pool, call_timeout: config.call_timeout })
+        Ok(Database { pool, call_timeout: config.call_timeout, span })
     }
 
     pub fn pool(&self) -> Status {
@@ -50,7 +57,8 @@ impl Database {
     }
 
     pub async fn connection(&self) -> Result<Object, Failure> {
-        Ok(self.pool.get().await?)
+        let connection = async { Ok(self.pool.get().await?) };
+        connection.instrument(self.span.clone()).await
     }
 
     /// Calls a function as `user`, or as a trusted caller, and returns its reply.
@@ -62,7 +70,8 @@ impl Database {
     ) -> Result<String, Failure> {
         let mut tries = 1;
         loop {
-            match self.attempt(user, sql, arguments).await {
+            let attempt = self.attempt(user, sql, arguments);
+            match attempt.instrument(self.span.clone()).await {
                 Err(failure) if failure.is_conflict() && tries < TRIES => tries += 1,
                 answer => return answer,
             }
@@ -75,7 +84,7 @@ impl Database {
         sql: &str,
         arguments: &[Argument<'_>],
     ) -> Result<String, Failure> {
-        let mut client = self.connection().await?;
+        let mut client = self.pool.get().await?;
         match timeout(self.call_timeout, run(&mut client, user, sql, arguments)).await {
             Ok(answer) => {
                 if answer.as_ref().is_ok_and(|reply| reply.len() > LARGE) {

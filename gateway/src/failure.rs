@@ -13,6 +13,9 @@ use tracing::{error, warn};
 /// Of 55000, what no later try changes.
 const STAYS_SO: [&str; 2] = ["workspace must keep an owner", "members are kept elsewhere"];
 
+/// "workspace is elsewhere".
+pub const ELSEWHERE: &str = "SX004";
+
 #[derive(Debug, Clone, Serialize)]
 pub struct Failure {
     #[serde(skip)]
@@ -46,6 +49,12 @@ impl Failure {
     /// No key of tokens could be read yet.
     pub fn no_keys() -> Failure {
         let message = "the keys of tokens cannot be read";
+        Failure::new(StatusCode::SERVICE_UNAVAILABLE, "08001", message, None)
+    }
+
+    /// The map of several servers could not be read yet.
+    pub fn no_map() -> Failure {
+        let message = "the map of workspaces cannot be read";
         Failure::new(StatusCode::SERVICE_UNAVAILABLE, "08001", message, None)
     }
 
@@ -101,6 +110,16 @@ impl Failure {
     /// Another transaction interfered: the same call may succeed now.
     pub fn is_conflict(&self) -> bool {
         is_conflict(&self.code)
+    }
+
+    /// Another server has the workspace, or will have it soon. Nothing was done.
+    pub fn is_elsewhere(&self) -> bool {
+        self.code == ELSEWHERE
+    }
+
+    /// There was no connection, or it was lost.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self.code.get(..3), Some("080" | "57P"))
     }
 
     /// Not the request's fault: it may succeed later.
@@ -161,8 +180,9 @@ fn status(code: &str, message: &str) -> StatusCode {
         // "snapshot expired" and "version is above the head": the client has to do
         // something else first.
         "SX001" | "SX003" => StatusCode::CONFLICT,
-        // "standby is behind the snapshot".
-        "SX002" => StatusCode::SERVICE_UNAVAILABLE,
+        // "standby is behind the snapshot", and "workspace is elsewhere" where no search has
+        // found it.
+        "SX002" | ELSEWHERE => StatusCode::SERVICE_UNAVAILABLE,
         // No client caused this: a tool is at work on the tables of sync_ext, or
         // something in the database is not ready.
         "55000" => StatusCode::SERVICE_UNAVAILABLE,
@@ -208,7 +228,7 @@ mod tests {
             (403, &["42501"]),
             (409, &["SX001", "SX003"]),
             (500, &["42883", "42P01", "38000", "SX000", "XX000", "XX001", "P0001"]),
-            (503, &["SX002", "55000", "40001", "40P01", "55P03", "25006"]),
+            (503, &["SX002", "SX004", "55000", "40001", "40P01", "55P03", "25006"]),
             (503, &["53100", "53200", "53300", "57014", "57P01", "08000", "08006"]),
         ] {
             for code in codes {
@@ -233,7 +253,9 @@ mod tests {
 
     #[test]
     fn what_may_succeed_later_says_when() {
-        for (code, retry_after) in [("SX002", Some("1")), ("55000", Some("1")), ("SX001", None)] {
+        for (code, retry_after) in
+            [("SX002", Some("1")), ("SX004", Some("1")), ("55000", Some("1")), ("SX001", None)]
+        {
             let response =
                 Failure::new(status(code, "message"), code, "message", None).into_response();
             let header = response.headers().get(header::RETRY_AFTER);

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use axum::response::sse::Event;
 use futures_util::stream::{self, Stream};
-use serde::Deserialize;
 use tokio::time::{Instant, sleep_until};
 
 use crate::caller::Caller;
-use crate::calls::{Call, Pull};
+use crate::calls::{self, Call, Pull};
 use crate::failure::Failure;
-use crate::hub::Subscription;
+use crate::hub::{Rung, Subscription};
 
 const BACK_OFF: Duration = Duration::from_millis(100);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(5);
@@ -37,6 +36,10 @@ pub struct Followed {
     page: Option<Page>,
     /// Whether there may be more to pull; true until the first pull.
     has_more: bool,
+    /// Up to this version, at least; to the last one while nobody knows which that is.
+    through: i64,
+    /// What has rung its bell.
+    rung: Rung,
     /// After failures that may pass: when to try again, unless its bell rings before.
     retry_at: Option<Instant>,
     back_off: Duration,
@@ -44,25 +47,28 @@ pub struct Followed {
 
 struct Page {
     reply: String,
-    end: PageEnd,
-}
-
-/// The parts of a pull's reply that the stream uses.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct PageEnd {
-    next_cursor: i64,
-    has_more: bool,
-    requires_snapshot: bool,
-    proof: Option<String>,
+    end: calls::Page,
 }
 
 impl Followed {
     pub fn new(call: Call, pull: Pull) -> Followed {
-        Followed { call, pull, page: None, has_more: true, retry_at: None, back_off: BACK_OFF }
+        Followed {
+            call,
+            pull,
+            page: None,
+            has_more: true,
+            // Hints of earlier pushes did not come here.
+            through: i64::MAX,
+            rung: Rung::default(),
+            retry_at: None,
+            back_off: BACK_OFF,
+        }
     }
 
-    fn ring(&mut self) {
+    fn ring(&mut self, rung: Rung) {
+        let is_named = rung.unnamed == self.rung.unnamed;
+        self.through = if is_named { self.through.max(rung.head) } else { i64::MAX };
+        self.rung = rung;
         (self.has_more, self.retry_at) = (true, None);
     }
 
@@ -82,6 +88,9 @@ impl Followed {
             answer => {
                 let page = answer?;
                 self.has_more = page.end.has_more;
+                if !self.has_more {
+                    self.through = 0;
+                }
                 (self.retry_at, self.back_off) = (None, BACK_OFF);
                 Ok(Some(page))
             }
@@ -89,9 +98,14 @@ impl Followed {
     }
 
     async fn try_pull(&self) -> Result<Page, Failure> {
-        let reply = self.call.pull(&self.pull).await?;
-        let end =
-            serde_json::from_str(&reply).map_err(|error| Failure::internal("XX000", error))?;
+        let Followed { call, pull, through, .. } = self;
+        let servers = &call.caller.gateway.servers;
+        let server = servers.of(&call.workspace_id)?;
+        let answer = call.pull_through(server, pull, *through).await;
+        // The others of the stream do not wait until it is found.
+        servers.look_again(server, &answer);
+        let reply = answer?;
+        let end = calls::Page::parse(&reply).map_err(|error| Failure::internal("XX000", error))?;
         Ok(Page { reply, end })
     }
 }
@@ -170,7 +184,7 @@ impl Follower {
             }
             for (number, followed) in self.followed.iter_mut().enumerate() {
                 if self.bells.hear(number) {
-                    followed.ring();
+                    followed.ring(self.bells.rings(number));
                 }
             }
             let (now, count) = (Instant::now(), self.followed.len());
@@ -183,7 +197,10 @@ impl Follower {
             let wake_at = retries.chain([self.ends_at]).min().unwrap_or(now);
             tokio::select! {
                 () = sleep_until(wake_at) => {}
-                rung = self.bells.rung() => self.followed[rung?].ring(),
+                rung = self.bells.rung() => {
+                    let number = rung?;
+                    self.followed[number].ring(self.bells.rings(number));
+                }
             }
         }
     }

@@ -5,6 +5,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use tokio_postgres::error::{Error, Severity};
 use tokio_postgres::types::Type;
 
 use crate::database::{Argument, TRIES};
-use crate::failure::{Failure, is_conflict};
+use crate::failure::{ELSEWHERE, Failure, is_conflict};
 
 /// FROM is evaluated first, in the same statement: a push never runs as the user of
 /// another one, not even outside the transaction if BEGIN was cancelled. NULL sets what
@@ -35,7 +36,8 @@ const LIMIT: &str = "select set_config('statement_timeout', '500ms', true) \
 /// A push that waits for its answer.
 pub struct Push {
     pub user: Option<String>,
-    pub ops: String,
+    /// Its call keeps them, too, and may need them again.
+    pub ops: Arc<String>,
     pub answer: oneshot::Sender<Result<String, Failure>>,
 }
 
@@ -104,6 +106,14 @@ pub async fn store(
                 }
                 return misfits;
             }
+            // As would all of them.
+            Err(Failed::Raised { error, .. }) if is_elsewhere(&error) => {
+                let failure = Failure::from(error);
+                for push in parts.into_iter().flatten().chain(part) {
+                    push.answer(Err(failure.clone()));
+                }
+                return misfits;
+            }
             // It failed on its own, as no other came before it.
             Err(Failed::Raised { at: Some(0), error }) => {
                 part.remove(0).answer(Err(error.into()));
@@ -121,6 +131,10 @@ pub async fn store(
         }
     }
     misfits
+}
+
+fn is_elsewhere(error: &Error) -> bool {
+    error.code().is_some_and(|code| code.code() == ELSEWHERE)
 }
 
 async fn store_together(
@@ -176,7 +190,7 @@ async fn transact(
 
 async fn store_one(client: &Client, workspace_id: &str, push: &Push) -> Result<String, Error> {
     let arguments: [Argument<'_>; 3] =
-        [(&workspace_id, Type::TEXT), (&push.ops, Type::TEXT), (&push.user, Type::TEXT)];
+        [(&workspace_id, Type::TEXT), (&*push.ops, Type::TEXT), (&push.user, Type::TEXT)];
     client.query_typed_one(PUSH, &arguments).await?.try_get(0)
 }
 

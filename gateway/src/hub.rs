@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::select_all;
@@ -14,13 +13,20 @@ use tokio::sync::watch;
 #[derive(Default)]
 pub struct Hub {
     rooms: Mutex<Rooms>,
-    /// Whether notifications arrive at the moment.
-    pub is_listening: AtomicBool,
+}
+
+/// What has rung a bell so far.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rung {
+    /// The highest version that a hint has named: who has it has all of them.
+    pub head: i64,
+    /// Rings that named none.
+    pub unnamed: u64,
 }
 
 #[derive(Default)]
 struct Rooms {
-    bells: HashMap<String, watch::Sender<()>>,
+    bells: HashMap<String, watch::Sender<Rung>>,
     streams: usize,
     closed: bool,
 }
@@ -42,18 +48,25 @@ impl Hub {
         Some(Subscription { hub: self.clone(), bells })
     }
 
-    /// Something was pushed to a workspace.
-    pub fn ring(&self, workspace_id: &str) {
+    /// This version was pushed to a workspace, or none knows which.
+    pub fn ring(&self, workspace_id: &str, head: Option<i64>) {
         if let Some(bell) = self.rooms().bells.get(workspace_id) {
-            bell.send_replace(());
+            bell.send_modify(|rung| rung.add(head));
         }
     }
 
-    /// Something may have been pushed to any of them.
-    pub fn ring_all(&self) {
-        for bell in self.rooms().bells.values() {
-            bell.send_replace(());
+    /// Something may have been pushed to any of these.
+    pub fn ring_all(&self, is_meant: impl Fn(&str) -> bool) {
+        for (workspace_id, bell) in &self.rooms().bells {
+            if is_meant(workspace_id) {
+                bell.send_modify(|rung| rung.add(None));
+            }
         }
+    }
+
+    /// The highest version that hints have named, where a stream waits for them.
+    pub fn head(&self, workspace_id: &str) -> i64 {
+        self.rooms().bells.get(workspace_id).map_or(0, |bell| bell.borrow().head)
     }
 
     /// Ends all streams, and refuses new ones.
@@ -67,18 +80,24 @@ impl Hub {
         self.rooms().streams
     }
 
-    pub fn is_listening(&self) -> bool {
-        self.is_listening.load(Ordering::Relaxed)
-    }
-
     fn rooms(&self) -> MutexGuard<'_, Rooms> {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl Rung {
+    fn add(&mut self, head: Option<i64>) {
+        match head {
+            Some(head) => self.head = self.head.max(head),
+            // After a restore versions may begin lower.
+            None => *self = Rung { head: 0, unnamed: self.unnamed + 1 },
+        }
+    }
+}
+
 impl Rooms {
     /// Under the lock: of two that leave at the same time, one is the last.
-    fn leave(&mut self, (workspace_id, bell): (String, watch::Receiver<()>)) {
+    fn leave(&mut self, (workspace_id, bell): (String, watch::Receiver<Rung>)) {
         drop(bell);
         if self.bells.get(&workspace_id).is_some_and(|bell| bell.receiver_count() == 0) {
             self.bells.remove(&workspace_id);
@@ -89,7 +108,7 @@ impl Rooms {
 /// A stream's place, with a bell for each of its workspaces; left when dropped.
 pub struct Subscription {
     hub: Arc<Hub>,
-    bells: Vec<(String, watch::Receiver<()>)>,
+    bells: Vec<(String, watch::Receiver<Rung>)>,
 }
 
 impl Subscription {
@@ -112,6 +131,11 @@ impl Subscription {
             bell.mark_unchanged();
         }
         rung
+    }
+
+    /// What has rung it.
+    pub fn rings(&self, number: usize) -> Rung {
+        *self.bells[number].1.borrow()
     }
 
     /// Follows that workspace no longer; the later ones move up.
@@ -148,7 +172,7 @@ mod tests {
         assert_eq!(hub.streams(), 1);
         drop(second);
         assert!(hub.rooms().bells.is_empty());
-        hub.ring("w");
+        hub.ring("w", None);
         assert!(hub.rooms().bells.is_empty());
     }
 
@@ -172,19 +196,33 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_ring_without_a_version_leaves_no_version_to_rely_on() {
+        let hub = Arc::new(Hub::default());
+        let waiting = hub.subscribe(["w", "u"]).unwrap();
+        for head in [5, 7, 6] {
+            hub.ring("w", Some(head));
+        }
+        assert_eq!((hub.head("w"), hub.head("u"), hub.head("nowhere")), (7, 0, 0));
+        hub.ring_all(|workspace_id| workspace_id == "w");
+        hub.ring("w", Some(2));
+        assert!(waiting.rings(0) == Rung { head: 2, unnamed: 1 });
+        assert!(waiting.rings(1) == Rung::default());
+    }
+
     #[tokio::test]
     async fn rings_that_come_while_nobody_looks_are_one() {
         let hub = Arc::new(Hub::default());
         let mut waiting = hub.subscribe(["w", "u"]).unwrap();
         let mut other = hub.subscribe(["v"]).unwrap();
-        hub.ring("w");
-        hub.ring("w");
+        hub.ring("w", None);
+        hub.ring("w", None);
         assert_eq!(waiting.rung().await, Some(0));
         assert!(!waiting.hear(0));
-        hub.ring("u");
+        hub.ring("u", None);
         assert!(waiting.hear(1) && !waiting.hear(1));
         waiting.leave(0);
-        hub.ring_all();
+        hub.ring_all(|_| true);
         assert_eq!((waiting.rung().await, other.rung().await), (Some(0), Some(0)));
         assert_eq!(hub.streams(), 2);
         hub.close();

@@ -86,7 +86,7 @@ async fn workspaces(caller: &Caller) -> Result<Vec<String>, Failure> {
     struct Workspace {
         workspace_id: String,
     }
-    let reply = caller.call(calls::LIST_WORKSPACES, &[]).await?;
+    let reply = caller.call_all(calls::LIST_WORKSPACES).await?;
     let reply: Reply =
         serde_json::from_str(&reply).map_err(|error| Failure::internal("XX000", error))?;
     Ok(reply.workspaces.into_iter().map(|workspace| workspace.workspace_id).collect())

@@ -1,6 +1,7 @@
 //! sync_ext over HTTP: calls pass through, changes arrive by server-sent events.
 //!
 //! * [`config`]: options, from the command line and the environment
+//! * [`addresses`]: where the servers are
 //! * [`server`]: the routes, and the life of the process
 //! * [`connections`]: their number and their timeouts
 //! * [`lobby`]: which connection gives its place up
@@ -16,12 +17,17 @@
 //! * [`pushes`]: which pushes wait for which workspace
 //! * [`group`]: pushes of one workspace in one transaction
 //! * [`hub`]: which streams wait for which workspace
-//! * [`listen`]: the one connection that receives notifications of commits
+//! * [`servers`]: which server a call goes to
+//! * [`map`], [`map_watch`]: which server has which workspace, now
+//! * [`standby`]: reads that may be late
+//! * [`merge`]: replies of several servers as one
+//! * [`listen`]: the one connection to a server that receives notifications of commits
 //! * [`database`]: a call in a transaction of its own
 //! * [`metrics`]: what it does, in numbers
 //! * [`page`], [`chart`]: the status page
 //! * [`failure`]: SQLSTATEs as HTTP answers
 
+mod addresses;
 mod admin;
 mod body;
 mod caller;
@@ -38,10 +44,15 @@ mod keys;
 mod listen;
 mod live;
 mod lobby;
+mod map;
+mod map_watch;
+mod merge;
 mod metrics;
 mod page;
 mod pushes;
 mod server;
+mod servers;
+mod standby;
 mod tls;
 mod token;
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,9 +11,11 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderName, Method};
 use axum::middleware::Next;
 use axum::response::Response;
+use futures_util::future::join_all;
 use tokio::time::{Instant, interval, timeout};
 
 use crate::server::Gateway;
+use crate::servers::Server;
 
 /// Upper bounds of the buckets, in seconds; above the last one is one more.
 const BOUNDS: [f64; 14] =
@@ -171,17 +174,15 @@ fn name(method: &Method) -> &'static str {
     }
 }
 
+/// A name, its kind, its help, and a value.
+type Figure = (&'static str, &'static str, &'static str, u64);
+
 /// In the text format of Prometheus.
 pub async fn show(
     State(gateway): State<Arc<Gateway>>,
 ) -> ([(HeaderName, &'static str); 1], String) {
-    let pool = gateway.database.pool();
-    let used = pool.size.saturating_sub(pool.available);
-    let (hub, lobby) = (&gateway.hub, &gateway.lobby);
-    let is_up = is_database_up(&gateway).await;
-    let mut text = String::new();
-    gateway.metrics.write_requests(&mut text);
-    for (name, kind, help, value) in [
+    let (hub, lobby, servers) = (&gateway.hub, &gateway.lobby, &gateway.servers);
+    let mut figures = vec![
         ("streams", "gauge", "Open streams.", hub.streams() as u64),
         ("connections", "gauge", "Open connections of clients.", lobby.open() as u64),
         ("connections_max", "gauge", "Their maximum.", gateway.config.max_connections as u64),
@@ -191,23 +192,82 @@ pub async fn show(
             "Connections closed at the maximum, while no request was at work on them.",
             lobby.given_up(),
         ),
-        ("pool_used", "gauge", "Connections to the database in use.", used as u64),
-        ("pool_max", "gauge", "Their maximum.", pool.max_size as u64),
-        ("pool_waiting", "gauge", "Calls that wait for one.", pool.waiting as u64),
-        ("listening", "gauge", "Whether notifications arrive.", hub.is_listening().into()),
-        ("database_up", "gauge", "Whether the database answers.", is_up.into()),
-    ] {
-        let name = format!("sync_ext_gateway_{name}");
-        head(&mut text, &name, kind, help);
-        let _ = writeln!(text, "{name} {value}");
+    ];
+    if let Some(watch) = &servers.map {
+        let (readings, failures) = watch.readings();
+        figures.extend([
+            ("map", "gauge", "Whether there is a map.", watch.map().is_some().into()),
+            ("map_readings_total", "counter", "Readings of the map.", readings),
+            ("map_failures_total", "counter", "Those that gave none.", failures),
+        ]);
+    }
+    let mut text = String::new();
+    gateway.metrics.write_requests(&mut text);
+    for figure in figures {
+        write(&mut text, &[("", figure)]);
+    }
+    let of_servers = join_all(servers.iter().map(of_server)).await;
+    let labels: Vec<String> = servers.iter().map(label).collect();
+    for number in 0..of_servers[0].len() {
+        let figures = of_servers.iter().map(|figures| figures[number]);
+        write(&mut text, &labels.iter().map(String::as_str).zip(figures).collect::<Vec<_>>());
     }
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }
 
+fn label(server: &Server) -> String {
+    server.name.as_ref().map(|name| format!("{{server=\"{name}\"}}")).unwrap_or_default()
+}
+
+/// The values of one figure, each with its labels.
+fn write(text: &mut String, values: &[(&str, Figure)]) {
+    let (_, (name, kind, help, _)) = values[0];
+    let name = format!("sync_ext_gateway_{name}");
+    head(text, &name, kind, help);
+    for (labels, (.., value)) in values {
+        let _ = writeln!(text, "{name}{labels} {value}");
+    }
+}
+
+/// The same for each.
+async fn of_server(server: &Server) -> Vec<Figure> {
+    let pool = server.database.pool();
+    let used = pool.size.saturating_sub(pool.available);
+    let is_up = is_database_up(server).await;
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let mut figures = vec![
+        ("pool_used", "gauge", "Connections to the database in use.", used as u64),
+        ("pool_max", "gauge", "Their maximum.", pool.max_size as u64),
+        ("pool_waiting", "gauge", "Calls that wait for one.", pool.waiting as u64),
+        ("listening", "gauge", "Whether notifications arrive.", server.is_listening().into()),
+        ("database_up", "gauge", "Whether the database answers.", is_up.into()),
+    ];
+    if server.name.is_some() {
+        figures.extend([
+            (
+                "elsewhere_total",
+                "counter",
+                "Answers that a workspace is elsewhere.",
+                count(&server.elsewhere),
+            ),
+            ("standbys", "gauge", "Its standbys.", server.standbys.len() as u64),
+            ("standbys_up", "gauge", "Those that answer.", server.standbys_up() as u64),
+            ("standby_reads_total", "counter", "Reads on standbys.", count(&server.standby_reads)),
+            (
+                "standby_fallbacks_total",
+                "counter",
+                "Those that the primary had to make again.",
+                count(&server.standby_fallbacks),
+            ),
+        ]);
+    }
+    figures
+}
+
 /// A busy pool says nothing of the database: who listens hears from it all the time.
-async fn is_database_up(gateway: &Gateway) -> bool {
-    let probe = gateway.database.call(None, "select ''", &[]);
-    gateway.hub.is_listening() || timeout(PROBE, probe).await.is_ok_and(|answer| answer.is_ok())
+async fn is_database_up(server: &Server) -> bool {
+    let probe = server.database.call(None, "select ''", &[]);
+    server.is_listening() || timeout(PROBE, probe).await.is_ok_and(|answer| answer.is_ok())
 }
 
 #[cfg(test)]

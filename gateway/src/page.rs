@@ -16,18 +16,21 @@ use crate::chart;
 use crate::failure::Failure;
 use crate::metrics::{Durations, STEP};
 use crate::server::Gateway;
+use crate::servers::Server;
 
 const STATUS: &str = "select sync_status()::text";
 const CONFLICTS: &str = "select coalesce(json_agg(c), '[]')::text from (
     select workspace_id as \"workspaceId\", table_name as \"tableName\", pk,
            decided_by as \"decidedBy\", overwritten, loser_version as \"loserVersion\",
            loser_device_id as \"loserDevice\", winner_version as \"winnerVersion\",
-           winner_device_id as \"winnerDevice\", count(*) over () as total
+           winner_device_id as \"winnerDevice\", count(*) over () as total,
+           extract(epoch from loser_at) as seconds
       from sync_ext.conflict order by loser_at desc limit 20) c";
 const STYLE: &str = include_str!("page.css");
 /// Of many, those with the most to say.
 const MOST_WORKSPACES: usize = 50;
 const MOST_DEVICES: usize = 100;
+const MOST_CONFLICTS: usize = 20;
 
 #[derive(Deserialize)]
 struct Status {
@@ -75,24 +78,27 @@ struct Conflict {
     winner_version: i64,
     winner_device: Option<String>,
     total: i64,
+    /// Since 1970.
+    seconds: f64,
 }
 
 /// For people; the reply of sync_status itself for who asks for JSON.
 pub async fn show(caller: Caller, headers: HeaderMap) -> Result<Response, Failure> {
-    let reply = caller.call(STATUS, &[]).await?;
+    let servers = &caller.gateway.servers;
     let accepted = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
     if accepted.contains("application/json") {
-        return Ok(json(Ok(reply)).into_response());
+        return Ok(json(caller.call_all(STATUS).await).into_response());
     }
-    let status: Status = parsed(&reply)?;
-    let conflicts = match caller.call(CONFLICTS, &[]).await {
-        Ok(reply) => Some(parsed(&reply)?),
+    let (replies, missing) = of_those_up(&caller, STATUS).await?;
+    let status: Status = parsed(&servers.merged(replies)?)?;
+    let conflicts = match of_those_up(&caller, CONFLICTS).await {
+        Ok((replies, _)) => Some(newest(&replies)?),
         Err(failure) if failure.status == StatusCode::FORBIDDEN => None,
         Err(failure) => return Err(failure),
     };
     let mut html = String::new();
     // Writing to a string does not fail.
-    let _ = page(&mut html, &caller, status.workspaces, conflicts);
+    let _ = page(&mut html, &caller, &missing, status.workspaces, conflicts);
     let headers = [
         (CONTENT_TYPE, "text/html; charset=utf-8"),
         (
@@ -103,6 +109,38 @@ pub async fn show(caller: Caller, headers: HeaderMap) -> Result<Response, Failur
         (CACHE_CONTROL, "no-store"),
     ];
     Ok((headers, html).into_response())
+}
+
+/// The replies of the servers, and the names of those that have none now.
+async fn of_those_up(caller: &Caller, sql: &str) -> Result<(Vec<String>, Vec<String>), Failure> {
+    let (mut replies, mut missing, mut last) = (Vec::new(), Vec::new(), None);
+    for (server, reply) in caller.gateway.servers.call_each(caller.user.as_deref(), sql).await {
+        match reply {
+            Ok(reply) => replies.push(reply),
+            Err(failure) if failure.is_passing() => {
+                missing.extend(server.name.clone());
+                last = Some(failure);
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    match last {
+        Some(failure) if replies.is_empty() => Err(failure),
+        _ => Ok((replies, missing)),
+    }
+}
+
+/// The newest conflicts of all servers, and how many there are.
+fn newest(replies: &[String]) -> Result<(Vec<Conflict>, usize), Failure> {
+    let (mut conflicts, mut total) = (Vec::new(), 0);
+    for reply in replies {
+        let listed: Vec<Conflict> = parsed(reply)?;
+        total += listed.first().map_or(0, |conflict| conflict.total as usize);
+        conflicts.extend(listed);
+    }
+    conflicts.sort_by(|one, other| other.seconds.total_cmp(&one.seconds));
+    conflicts.truncate(MOST_CONFLICTS);
+    Ok((conflicts, total))
 }
 
 fn parsed<'r, T: Deserialize<'r>>(reply: &'r str) -> Result<T, Failure> {
@@ -133,8 +171,9 @@ impl Display for Text<'_> {
 fn page(
     html: &mut String,
     caller: &Caller,
+    missing: &[String],
     workspaces: Vec<Workspace>,
-    conflicts: Option<Vec<Conflict>>,
+    conflicts: Option<(Vec<Conflict>, usize)>,
 ) -> fmt::Result {
     let who = match &caller.user {
         Some(user) => format!("the workspaces that {} owns", Text(user)),
@@ -148,27 +187,28 @@ fn page(
          <h1>sync_ext status</h1><p class=\"dim\">This gateway, and {who}</p><h2>Gateway</h2>"
     )?;
     gateway(html, &caller.gateway)?;
+    if !missing.is_empty() {
+        let names = missing.join(", ");
+        write!(html, "<p class=\"warn\">Not shown, because no answer came: {}</p>", Text(&names))?;
+    }
     of_workspaces(html, workspaces)?;
     of_conflicts(html, conflicts)?;
     html.write_str("</body></html>")
 }
 
 fn gateway(html: &mut String, gateway: &Gateway) -> fmt::Result {
-    let pool = gateway.database.pool();
-    let used = pool.size.saturating_sub(pool.available);
-    let listening = if gateway.hub.is_listening() {
-        "yes"
-    } else {
-        "<span class=\"warn\">no: changes arrive late</span>"
-    };
-    html.write_str("<div class=\"row\">")?;
-    for (name, value) in [
-        ("Notifications arrive", listening.to_owned()),
+    let mut cards = vec![
         ("Open streams", gateway.hub.streams().to_string()),
         ("Connections", format!("{} of {}", gateway.lobby.open(), gateway.config.max_connections)),
-        ("Database connections in use", format!("{used} of {}", pool.max_size)),
-        ("Calls waiting for one", pool.waiting.to_string()),
-    ] {
+    ];
+    let servers = &gateway.servers;
+    if let [server] = &servers[..] {
+        let [listening, used, waiting] = of_server(server);
+        cards.insert(0, ("Notifications arrive", listening));
+        cards.extend([("Database connections in use", used), ("Calls waiting for one", waiting)]);
+    }
+    html.write_str("<div class=\"row\">")?;
+    for (name, value) in cards {
         write!(html, "<p class=\"card\"><b>{value}</b><span class=\"dim\">{name}</span></p>")?;
     }
     let history = gateway.metrics.history();
@@ -180,7 +220,39 @@ fn gateway(html: &mut String, gateway: &Gateway) -> fmt::Result {
         chart::lines("Time to an answer", &[("median", median), ("95 % below", p95)], |s| {
             format!("{:.1} ms", s * 1000.0)
         });
-    write!(html, "</div><div class=\"row wide\">{rate}{latency}</div>")
+    write!(html, "</div><div class=\"row wide\">{rate}{latency}</div>")?;
+    if servers.len() > 1 { of_servers(html, servers) } else { Ok(()) }
+}
+
+/// Whether its notifications arrive, its connections in use, and the calls that wait for one.
+fn of_server(server: &Server) -> [String; 3] {
+    let pool = server.database.pool();
+    let used = pool.size.saturating_sub(pool.available);
+    let listening = match server.is_listening() {
+        true => "yes",
+        false => "<span class=\"warn\">no: changes arrive late</span>",
+    };
+    [listening.to_owned(), format!("{used} of {}", pool.max_size), pool.waiting.to_string()]
+}
+
+fn of_servers(html: &mut String, servers: &[Server]) -> fmt::Result {
+    write!(html, "<h2>Servers {}</h2>", shown(servers.len(), servers.len()))?;
+    table(
+        html,
+        "~Server|~Notifications arrive|Connections in use|Calls waiting for one|Standbys up",
+    )?;
+    for server in servers {
+        let [listening, used, waiting] = of_server(server);
+        write!(
+            html,
+            "<tr><td class=\"text\">{}</td><td class=\"text\">{listening}</td><td>{used}</td>\
+             <td>{waiting}</td><td>{} of {}</td></tr>",
+            Text(server.name.as_deref().unwrap_or("")),
+            server.standbys_up(),
+            server.standbys.len(),
+        )?;
+    }
+    html.write_str("</table></div>")
 }
 
 fn of_workspaces(html: &mut String, mut workspaces: Vec<Workspace>) -> fmt::Result {
@@ -252,14 +324,13 @@ impl Workspace {
     }
 }
 
-fn of_conflicts(html: &mut String, conflicts: Option<Vec<Conflict>>) -> fmt::Result {
-    let Some(conflicts) = conflicts else {
+fn of_conflicts(html: &mut String, conflicts: Option<(Vec<Conflict>, usize)>) -> fmt::Result {
+    let Some((conflicts, count)) = conflicts else {
         return html.write_str(
             "<h2>Conflicts</h2><p class=\"dim\">Not shown: the gateway's role may not read \
              sync_ext.conflict.</p>",
         );
     };
-    let count = conflicts.first().map_or(0, |conflict| conflict.total as usize);
     write!(html, "<h2>Conflicts {}</h2>", shown(conflicts.len(), count))?;
     table(html, "~Workspace|~Table|~Record|~Lost|~To|~Decided by")?;
     for conflict in conflicts {

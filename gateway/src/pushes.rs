@@ -1,4 +1,4 @@
-//! Which pushes wait for which workspace.
+//! Which pushes to a server wait for which workspace.
 //!
 //! sync_ext locks a workspace until its push is on disk, so that its pushes are stored one
 //! after the other. Those that come meanwhile are stored together as soon as it is free.
@@ -14,6 +14,7 @@ use deadpool_postgres::Object;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{sleep, timeout};
 use tokio_postgres::types::Type;
+use tracing::Instrument;
 
 use crate::config::Config;
 use crate::database::{Argument, Database};
@@ -54,16 +55,17 @@ impl Pushes {
     /// Pushes, and returns the reply once it is committed.
     pub async fn push(
         self: &Arc<Pushes>,
-        workspace_id: String,
-        user: Option<String>,
-        ops: String,
+        workspace_id: &str,
+        user: Option<&str>,
+        ops: Arc<String>,
     ) -> Result<String, Failure> {
         if self.max == 1 {
-            return self.call(&workspace_id, user.as_deref(), &ops).await;
+            return self.call(workspace_id, user, &ops).await;
         }
         let (answer, answered) = oneshot::channel();
-        self.enqueue(&workspace_id, Push { user, ops, answer });
-        let mut place = Place { pushes: self, workspace_id: &workspace_id, answered };
+        let user = user.map(str::to_owned);
+        self.enqueue(workspace_id, Push { user, ops, answer });
+        let mut place = Place { pushes: self, workspace_id, answered };
         match timeout(self.patience, &mut place.answered).await {
             Ok(answer) => answer.unwrap_or_else(|error| Err(Failure::internal("XX000", error))),
             Err(_) => Err(Failure::unanswered()),
@@ -143,8 +145,9 @@ impl Pushes {
         let group = self.take(&workspace_id);
         match connection {
             Ok(connection) => {
-                let patience = self.database.call_timeout;
-                for push in group::store(connection, &workspace_id, group, patience).await {
+                let Database { call_timeout, span, .. } = &*self.database;
+                let stored = group::store(connection, &workspace_id, group, *call_timeout);
+                for push in stored.instrument(span.clone()).await {
                     tokio::spawn(self.clone().store_aside(workspace_id.clone(), push));
                 }
             }

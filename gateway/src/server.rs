@@ -11,20 +11,19 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::IntoResponse;
 use axum::routing::{get, post, put};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tower_http::cors::{AllowOrigin, CorsLayer};
-use tracing::warn;
+use tracing::{Instrument, warn};
 
 use crate::config::Config;
-use crate::database::Database;
 use crate::failure::Failure;
 use crate::hub::Hub;
 use crate::lobby::{self, Lobby};
 use crate::metrics::Metrics;
-use crate::pushes::Pushes;
+use crate::servers::{Server, Servers};
 use crate::token::Tokens;
 use crate::{admin, calls, connections, listen, live, metrics, page};
 
@@ -33,8 +32,7 @@ const PREFLIGHT_AGE: Duration = Duration::from_secs(3600);
 
 pub struct Gateway {
     pub config: Arc<Config>,
-    pub database: Arc<Database>,
-    pub pushes: Arc<Pushes>,
+    pub servers: Servers,
     /// Where tokens name the users.
     pub tokens: Option<Tokens>,
     pub hub: Arc<Hub>,
@@ -46,14 +44,10 @@ pub struct Gateway {
 pub async fn run(config: Config) -> Result<()> {
     let config = Arc::new(config);
     let hub = Arc::new(Hub::default());
-    let database = Arc::new(Database::new(&config)?);
-    let pushes = Arc::new(Pushes::new(&config, database.clone()));
-    let listen_database = config.listen_database()?;
     let lobby = Lobby::new(config.max_connections);
     let gateway = Arc::new(Gateway {
         config: config.clone(),
-        database,
-        pushes,
+        servers: Servers::new(&config).await?,
         tokens: Tokens::new(&config.tokens)?,
         hub: hub.clone(),
         lobby: lobby.clone(),
@@ -64,7 +58,11 @@ pub async fn run(config: Config) -> Result<()> {
     let listener =
         TcpListener::bind(address).await.with_context(|| format!("cannot bind {address}"))?;
     println!("http://{}", listener.local_addr()?);
-    tokio::spawn(listen::run(gateway.clone(), listen_database));
+    for number in 0..gateway.servers.len() {
+        let span = gateway.servers[number].database.span.clone();
+        tokio::spawn(listen::run(gateway.clone(), number).instrument(span));
+    }
+    tokio::spawn(keep_map(gateway.clone(), signal(SignalKind::hangup())?));
     let kept = gateway.clone();
     tokio::spawn(async move {
         let keys = async {
@@ -149,11 +147,45 @@ fn cors(origins: &[HeaderValue]) -> Option<CorsLayer> {
     Some(cors)
 }
 
-/// 503 while no notifications arrive; changes then reach streams late, but correctly.
+/// Streams of workspaces that are on another server than before go on there.
+async fn keep_map(gateway: Arc<Gateway>, mut hang_up: Signal) {
+    let Some(watch) = &gateway.servers.map else {
+        // Without a map there is nothing to read, and nothing to stop for.
+        while hang_up.recv().await.is_some() {}
+        return;
+    };
+    watch
+        .keep(hang_up, |before, map| {
+            let server_before = |id: &str| before.map(|before| before.server_of(id));
+            gateway.hub.ring_all(|id| server_before(id) != Some(map.server_of(id)));
+        })
+        .await;
+}
+
+/// 503 while no notifications arrive; changes then reach streams late, but correctly. Of
+/// several servers one is enough: otherwise the failure of one would be that of all.
 async fn health(State(gateway): State<Arc<Gateway>>) -> impl IntoResponse {
-    let (listening, streams) = (gateway.hub.is_listening(), gateway.hub.streams());
-    let status = if listening { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let waiting = gateway.pushes.waiting();
-    let body = json!({"listening": listening, "streams": streams, "waiting": waiting}).to_string();
-    (status, [(CONTENT_TYPE, "application/json")], body)
+    let servers = &gateway.servers;
+    let has_map = servers.map.as_ref().is_none_or(|watch| watch.map().is_some());
+    let is_well = has_map && servers.iter().any(Server::is_listening);
+    let status = if is_well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let mut body = json!({
+        "listening": servers.iter().all(Server::is_listening),
+        "streams": gateway.hub.streams(),
+        "waiting": servers.iter().map(|server| server.pushes.waiting()).sum::<usize>(),
+    });
+    let named = servers.iter().filter_map(|server| {
+        Some(json!({
+            "name": server.name.as_ref()?,
+            "listening": server.is_listening(),
+            "standbys": server.standbys.len(),
+            "standbysUp": server.standbys_up(),
+        }))
+    });
+    let named: Vec<Value> = named.collect();
+    if !named.is_empty() {
+        body["map"] = has_map.into();
+        body["servers"] = named.into();
+    }
+    (status, [(CONTENT_TYPE, "application/json")], body.to_string())
 }

@@ -345,6 +345,26 @@ const page = (version: number, name = 'changes') => {
   return `event: ${name}\ndata: ${JSON.stringify({ changes: [change], nextCursor: version })}\n\n`;
 };
 
+/** As the gateway answers while a workspace is between two servers. */
+const elsewhere = (response: ServerResponse) =>
+  response
+    .writeHead(503, { 'retry-after': '0.001' })
+    .end(JSON.stringify({ error: { code: 'SX004', message: 'workspace is elsewhere' } }));
+
+test('a call for a workspace that moves fails as one that may succeed later', async () => {
+  const url = await scripted([elsewhere, elsewhere]);
+  const provider = providerOf('u', { url });
+  const scope = { workspaceId: 'w' };
+  for (const call of [
+    () => provider.push({ scope, ops: [op('threads', 'a', {}), op('threads', 'b', {})] }),
+    () => provider.pull({ scope, cursor: 0, limit: 1 }),
+  ]) {
+    const error = (await call().catch((caught) => caught)) as RequestError;
+    expect(error).toMatchObject({ statusCode: 503, sqlState: 'SX004', retryAfterMs: 1 });
+    expect(error.isRefusal).toBe(false);
+  }
+});
+
 test('events that are old, unknown or cut off change nothing', async () => {
   const url = await scripted([
     (response) =>
@@ -353,6 +373,7 @@ test('events that are old, unknown or cut off change nothing', async () => {
       ),
     (response) => response.destroy(),
     (response) => response.writeHead(503, { 'retry-after': '0.001' }).end('<html>'),
+    elsewhere,
     (response) => response.end('event: changes\ndata: {\n\n'),
     (response) => response.write(page(2) + page(3)),
   ]);
@@ -366,7 +387,7 @@ test('events that are old, unknown or cut off change nothing', async () => {
       await new Promise(setImmediate);
     }
     expect(following.changes.map(({ pk }) => pk)).toEqual(['k1', 'k2', 'k3']);
-    expect(errors.map(({ statusCode }) => statusCode)).toEqual([undefined, 503, undefined]);
+    expect(errors.map(({ statusCode, sqlState }) => sqlState ?? statusCode)).toEqual([undefined, 503, 'SX004', undefined]);
   } finally {
     vi.useRealTimers();
   }

@@ -25,6 +25,7 @@ test.each([
   ['SX001', 'snapshot expired', 'snapshot_expired', 410],
   ['SX002', 'standby is behind the snapshot', 'standby_behind', 503],
   ['SX003', 'version is above the head', 'cursor_above_head', 409],
+  ['SX004', 'workspace is elsewhere', 'workspace_elsewhere', 503],
   ['42501', 'permission denied for workspace', 'not_a_member', 403],
   ['42501', 'permission denied for function sync_push', 'not_set_up', 500],
   ['42501', 'no user is set', 'not_set_up', 500],
@@ -220,7 +221,7 @@ test.each(['22P02', '22P05', '22021', '54000', '54001'])(
   },
 );
 
-test.each(['42501', '53200', '57014', '40001', '22023', '55000'])(
+test.each(['42501', '53200', '57014', '40001', '22023', '55000', 'SX004'])(
   'a push that fails with %s fails',
   async (code) => {
     const { sent, push } = refusing(code, ['b']);

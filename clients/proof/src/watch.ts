@@ -48,7 +48,7 @@ const VAIN = 500;
 
 /** What a client may be told by an error. */
 const ERRORS = new Set([
-  'NETWORK', 'HTTP', 'STREAM', 'LATE', '42501', '08001', '08006', '57P01', 'SX001', 'SX002', 'SX003', '22023', '28000', '57014',
+  'NETWORK', 'HTTP', 'STREAM', 'LATE', '42501', '08001', '08006', '57P01', 'SX001', 'SX002', 'SX003', 'SX004', '22023', '28000', '57014',
   'AbortError', 'DatabaseClosedError', 'InvalidStateError', 'TransactionInactiveError',
 ]);
 

@@ -15,6 +15,8 @@ test.each<[string, number | undefined, string, string]>([
   ['54000', 400, 'too many streams', 'later'],
   ['SX002', 503, 'standby is behind the snapshot', 'later'],
   ['SX004', 503, 'workspace is elsewhere', 'later'],
+  ['SX004', 500, 'internal error', 'later'],
+  ['SX004', undefined, 'workspace is elsewhere', 'later'],
   ['XX000', 500, 'internal error', 'later'],
   ['SX001', 409, 'snapshot expired', 'snapshot'],
   ['SX003', 409, 'version is above the head', 'pull'],

@@ -4,10 +4,10 @@ import { expect, onTestFinished, test, vi } from 'vitest';
 import { syncTables } from '../src/index.ts';
 import { scripted } from './support/scripted.ts';
 
-async function start(name: string) {
+async function start(name: string, fetch = scripted()) {
   const db = new Dexie(name);
   db.version(1).stores({ todos: 'id' });
-  const sync = syncTables(db, { url: '/sync', workspace: 'home', tables: ['todos'], live: false, fetch: scripted() });
+  const sync = syncTables(db, { url: '/sync', workspace: 'home', tables: ['todos'], live: false, fetch });
   await sync.start();
   onTestFinished(() => sync.stop());
   return { todos: db.table('todos'), sync };
@@ -43,4 +43,39 @@ test('a clock that is set back does not delay pushes', async () => {
   await expect.poll(() => pushed).toEqual(['a']);
   await todos.put({ id: 'b' });
   await expect.poll(() => pushed).toEqual(['a', 'b']);
+});
+
+test('a workspace that moves to another server is waited for as long as it takes', async () => {
+  vi.useFakeTimers({ toFake: ['Date', 'performance', 'setTimeout', 'clearTimeout'] });
+  onTestFinished(() => void vi.useRealTimers());
+  const error = { code: 'SX004', message: 'workspace is elsewhere', detail: null, hint: null };
+  const server = scripted();
+  const pushes: string[] = [];
+  let moving = false;
+  const { todos, sync } = await start('moving', async (input, init) => {
+    if (String(input).endsWith('/push')) pushes.push(String(init!.body));
+    return moving ? Response.json({ error }, { status: 503, headers: { 'retry-after': '1' } }) : server(input, init);
+  });
+  const waits: number[] = [];
+  const phases: string[] = [];
+  sync.on('retry', ({ wait }) => {
+    waits.push(wait);
+    phases.push(sync.status.value.phase);
+  });
+  const until = (isSo: () => unknown) => vi.waitUntil(async () => {
+    await vi.advanceTimersByTimeAsync(50);
+    return isSo();
+  }, { interval: 1, timeout: 10_000 });
+  moving = true;
+  await todos.put({ id: 'a' });
+  await until(() => waits.length === 9);
+  expect(new Set(phases)).toEqual(new Set(['waiting']));
+  expect(sync.status.value).toMatchObject({ error: { code: 'SX004' }, online: true, pending: 1 });
+  for (const wait of waits) expect(wait).toBeGreaterThanOrEqual(1000);
+  moving = false;
+  await until(() => sync.status.value.pending === 0);
+  // The same op each time, and it was stored.
+  expect(new Set(pushes).size).toBe(1);
+  expect(await todos.toArray()).toEqual([{ id: 'a' }]);
+  expect(await sync.conflicts()).toEqual([]);
 });

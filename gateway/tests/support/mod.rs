@@ -6,10 +6,12 @@
 pub mod connection;
 pub mod crowd;
 pub mod devices;
+pub mod fleet;
 pub mod gate;
 pub mod groups;
 pub mod issuer;
 pub mod kills;
+pub mod moving;
 pub mod process;
 pub mod stand;
 pub mod stream;

@@ -51,7 +51,8 @@ impl Answer {
 }
 
 impl Gateway {
-    /// Starts it on a port of its own, and waits until it hears of commits.
+    /// Starts it on a port of its own, and waits until it hears of commits. The URL is empty
+    /// where the settings have DATABASE_URLS.
     pub fn start(database_url: &str, settings: &[(&str, &str)]) -> Gateway {
         let gateway = Gateway::spawn(database_url, "127.0.0.1:0", settings);
         gateway.until_listening();
@@ -88,8 +89,10 @@ impl Gateway {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let log = std::env::temp_dir().join(format!("gateway-{}-{count}.log", std::process::id()));
+        if !database_url.is_empty() {
+            program.env("DATABASE_URL", database_url);
+        }
         let mut process = program
-            .env("DATABASE_URL", database_url)
             .env("GATEWAY_ADDRESS", address)
             .envs(settings.iter().copied())
             .stdin(Stdio::null())
@@ -121,6 +124,21 @@ impl Gateway {
     pub fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
+    }
+
+    /// Has it read its map again.
+    pub fn hang_up(&self) {
+        kill(Pid::from_raw(self.process.id() as i32), Signal::SIGHUP).unwrap();
+    }
+
+    /// What it prints if it does not start.
+    pub fn refusal(settings: &[(&str, &str)]) -> String {
+        let mut program = Command::new(PROGRAM);
+        let output = program.env("GATEWAY_ADDRESS", "127.0.0.1:0").envs(settings.iter().copied());
+        let output = output.output().unwrap();
+        let printed = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && output.stdout.is_empty(), "it starts: {printed}");
+        printed
     }
 
     /// Asks it to stop.
@@ -165,7 +183,7 @@ impl Door {
         until("pushes wait", || self.health()["waiting"] == count);
     }
 
-    fn health(&self) -> Value {
+    pub fn health(&self) -> Value {
         self.request(self.agent.get(format!("{}/health", self.url)).call()).json()
     }
 

@@ -9,8 +9,9 @@ use crate::replies::SnapshotReply;
 
 /// "snapshot expired".
 const EXPIRED: &str = "SX001";
-/// "standby is behind the snapshot".
-const BEHIND: &str = "SX002";
+/// "standby is behind the snapshot", and "workspace is elsewhere", which it is until it has
+/// arrived: the same page may be read later.
+const LATER: [&str; 2] = ["SX002", "SX004"];
 
 impl Device {
     /// Replaces synced state with the server's, as of the last page. False if that is
@@ -51,7 +52,7 @@ impl Device {
                 self.snapshot_expired();
                 Ok(Listed::Expired)
             }
-            Err(error) if is(&error, BEHIND) => Ok(Listed::Behind),
+            Err(error) if LATER.iter().any(|state| is(&error, state)) => Ok(Listed::Behind),
             reply => self.snapshot_answered(listing, reply?.get(0)),
         }
     }

@@ -40,6 +40,25 @@ test('what is pushed again after a lost answer is the same op', async () => {
   expect(a.errors).toEqual(['NETWORK']);
 });
 
+test('a workspace that moves to another server is waited for, and nothing is lost', async () => {
+  const workspace = newName('w');
+  const a = await open(workspace);
+  await a.todos.insert({ id: 'x', title: 'milk' });
+  await a.settle();
+  a.line.isElsewhere = true;
+  await a.edit('x', 'bread');
+  await a.todos.insert({ id: 'y', title: 'tea' });
+  await eventually(() => a.errors.filter((code) => code === 'SX004').length).toBeGreaterThan(1);
+  await a.close();
+  const again = await a.restart();
+  await eventually(() => again.errors).toContain('SX004');
+  again.line.isElsewhere = false;
+  await again.settle();
+  expect(await again.titles()).toEqual({ x: 'bread', y: 'tea' });
+  expect(await world.log(workspace)).toEqual(['x put milk', 'x put bread', 'y put tea']);
+  expect([...a.refusals, ...again.refusals]).toEqual([]);
+});
+
 test('an edit after a lost answer and a restart is no conflict with the own edit', async () => {
   const workspace = newName('w');
   const a = await open(workspace);

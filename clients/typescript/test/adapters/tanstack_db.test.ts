@@ -134,6 +134,23 @@ test('what is written offline outlasts a restart, and is pushed once, whatever i
   expect((await world.log(workspace)).sort()).toEqual(['x patch bread', 'x put milk', 'y put tea']);
 });
 
+test('a workspace that moves to another server is waited for, and nothing is lost', async () => {
+  const workspace = newName('w');
+  const a = await open(workspace);
+  await a.todos.insert({ id: 'x', title: 'milk', done: false }).when('settled');
+  await isIdle(a);
+  a.line.isElsewhere = true;
+  await a.todos.update('x', (draft) => { draft.done = true; }).when('settled');
+  await a.todos.insert({ id: 'y', title: 'tea' }).when('settled');
+  await eventually(() => a.sync.status.value).toMatchObject({ phase: 'waiting', error: { code: 'SX004' }, pending: 2 });
+  expect(a.titles()).toEqual({ x: 'milk', y: 'tea' });
+  a.line.isElsewhere = false;
+  await isIdle(a);
+  expect(a.todos.get('x')).toMatchObject({ title: 'milk', done: true });
+  expect(await world.log(workspace)).toEqual(['x put milk', 'x patch milk', 'y put tea']);
+  expect(await a.sync.conflicts()).toEqual([]);
+});
+
 test('an edit that the server refuses is taken back, and told', async () => {
   const workspace = newName('w');
   const a = await open(workspace);

@@ -179,7 +179,7 @@ describe('a push that is refused as a whole for what is in it', () => {
     expect(phone.events('pushed')[0]!.results).toMatchObject([{ success: false, errorCode: '22P05' }]);
   });
 
-  test.each([['22023', 400], ['42501', 403], ['08006', 503], ['40001', 503], ['NETWORK', 0], ['28000', 401]])('is_not_halved_with_%s_and_nothing_is_lost', async (code, status) => {
+  test.each([['22023', 400], ['42501', 403], ['08006', 503], ['40001', 503], ['SX004', 503], ['NETWORK', 0], ['28000', 401]])('is_not_halved_with_%s_and_nothing_is_lost', async (code, status) => {
     await phone.writeAll([['notes', 'a', { n: 1 }], ['notes', 'b', { n: 1 }]]);
     server.next('push', refuse(code, status));
     expect((await failure(phone.push())).code).toBe(code);

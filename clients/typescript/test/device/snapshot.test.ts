@@ -140,7 +140,7 @@ describe('a snapshot', () => {
     expect(tokens()).toEqual([null]);
   });
 
-  test.each(['SX002', '08006', 'NETWORK'])('that_meets_%s_keeps_its_pages', async (code) => {
+  test.each(['SX002', 'SX004', '08006', 'NETWORK'])('that_meets_%s_keeps_its_pages', async (code) => {
     const phone = await expired();
     server.next('snapshot', (answer) => answer());
     server.next('snapshot', () => {

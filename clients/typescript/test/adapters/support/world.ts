@@ -74,6 +74,8 @@ export class Line {
   streams = 0;
   /** Milliseconds that an answer takes beside what the server needs. */
   latency: () => number = () => 0;
+  /** Whether calls are answered as the gateway does while the workspace is between two servers. */
+  isElsewhere = false;
   #isDown = false;
   #cut = new AbortController();
   readonly #losses: { name: string; isEnd: boolean }[] = [];
@@ -85,6 +87,10 @@ export class Line {
     const name = pathname.slice(pathname.lastIndexOf('/') + 1);
     if (this.#isDown) throw new TypeError('offline');
     if (name !== 'live') this.requests.push({ name, body: JSON.parse(String(init.body)) });
+    if (name !== 'live' && this.isElsewhere) {
+      const error = { code: 'SX004', message: 'workspace is elsewhere', detail: null, hint: null };
+      return Response.json({ error }, { status: 503, headers: { 'retry-after': '1' } });
+    }
     const signal = AbortSignal.any([this.#cut.signal, ...(init.signal ? [init.signal] : [])]);
     this.signals.add(signal);
     const response = await fetch(input, { ...init, signal });
