@@ -61,8 +61,9 @@ licenses sync_ext_gateway >../files/sync-ext-gateway/licenses
 
 built=$root/target/release/sync_ext-pg$pg
 find "$built" -name '*.so' -exec install -D -m 644 -t "../files/lib/postgresql/$pg/lib" {} +
-find "$built" \( -name '*.control' -o -name '*.sql' \) -exec install -D -m 644 \
-  -t "../files/share/postgresql/$pg/extension" {} +
+for folder in extension contrib/sync_ext; do
+  find "$built" -path "*/$folder/*" -exec install -D -m 644 -t "../files/share/postgresql/$pg/$folder" {} +
+done
 install -D -t ../files/bin "$gateway"
 help2man --no-info --name 'serves sync_ext over HTTP' "$gateway" >../files/sync_ext_gateway.1
 

@@ -7,6 +7,8 @@ export PG_CONFIG
 pg=$(unset PG && choose_pg)
 "$root/scripts/setup.sh" "$pg"
 cd "$root"
-sudo=()
-[ -w "$("$PG_CONFIG" --sharedir)/extension" ] || sudo=(--sudo)
-cargo pgrx install --release --no-default-features --features "pg$pg" --pg-config "$PG_CONFIG" "${sudo[@]}"
+share=$("$PG_CONFIG" --sharedir) sudo=
+[ -w "$share/extension" ] || sudo=sudo
+cargo pgrx install --release --no-default-features --features "pg$pg" --pg-config "$PG_CONFIG" ${sudo:+--sudo}
+# The router is no extension: its script is for psql.
+$sudo install -D -m 644 -t "$share/contrib/sync_ext" sql/router/*.sql

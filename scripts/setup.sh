@@ -113,10 +113,11 @@ install_perf() {
 # Extensions of others that are tested against, where the system's Postgres has
 # them; a test prints that it has not found the one it needs.
 install_neighbours() {
-  local bin=/usr/lib/postgresql/$pg/bin tree=$run/pg$pg name
+  local bin=/usr/lib/postgresql/$pg/bin tree=$run/pg$pg library name
   [ -x "$bin/postgres" ] && [ -d "$tree" ] && [ ! -L "$tree" ] || return 0
-  for name in cron repack; do
-    [ -e "$("$tree/bin/pg_config" --pkglibdir)/pg_$name.so" ] && continue
+  for library in pg_cron pg_repack plproxy; do
+    name=${library#pg_}
+    [ -e "$("$tree/bin/pg_config" --pkglibdir)/$library.so" ] && continue
     apt-cache show "postgresql-$pg-$name" >/dev/null 2>&1 || continue
     install_packages "postgresql-$pg-$name"
   done

@@ -20,7 +20,8 @@ create schema sync_ext;
 
 -- One row per workspace. Its row lock makes version order equal commit order. Its
 -- counters are updated in place (HOT), hence the free space on each page. scope_epoch
--- counts the changes of what scopes mean in it.
+-- tells changes of what scopes mean in it. One that is away is not served: it is still
+-- arriving from another server, or has departed to one. Until held_until it refuses pushes.
 -- The last three columns are marks for sync_gc, which looks at a workspace only when one of
 -- them is old enough: no entry that it may read is older than unread_since, which is NULL if
 -- there is none, or none that the devices have seen; pinned_since is the heartbeat of a device
@@ -34,9 +35,12 @@ create table sync_ext.workspace (
   gc_through bigint not null default 0,
   created_at timestamptz not null default pg_catalog.clock_timestamp(),
   scope_epoch bigint default 0,
+  away text collate "C",
+  held_until timestamptz,
   unread_since timestamptz default '-infinity',
   pinned_since timestamptz,
   devices_since timestamptz default '-infinity',
+  constraint workspace_away_check check (away in ('arriving', 'departed')),
   constraint workspace_pkey primary key (workspace_key),
   constraint workspace_workspace_id_key unique (workspace_id)
 ) with (fillfactor = 50);
@@ -175,6 +179,38 @@ create table sync_ext.dropped_workspace (
   constraint dropped_workspace_pkey primary key (workspace_key)
 );
 
+-- The buckets of workspaces that this server owns, of several; empty if it owns all. They are
+-- bigint because the library looks up no other numbers.
+create table sync_ext.shard_bucket (
+  bucket bigint not null,
+  constraint shard_bucket_pkey primary key (bucket),
+  constraint shard_bucket_bucket_check check (bucket between 0 and 1023)
+);
+
+-- The last move of each workspace from or to this server. A row stays when the move is done:
+-- by it the server knows a name of its buckets that is elsewhere, and one of others' that is
+-- here. peer is the other server. through, has_graves, grave_table and grave_pk are how far an
+-- import has come; agreed is what both servers must have in common, scope_epoch the
+-- workspace's when its export began; last_page is what the export ends with, kept until it is
+-- forgotten.
+create table sync_ext.move (
+  workspace_id text collate "C" not null,
+  move_id uuid not null,
+  role text collate "C" not null,
+  workspace_key bigint,
+  peer text collate "C",
+  through bigint not null default 0,
+  has_graves boolean not null default false,
+  grave_table text collate "C",
+  grave_pk text collate "C",
+  agreed json,
+  scope_epoch bigint,
+  last_page json,
+  at timestamptz not null default pg_catalog.clock_timestamp(),
+  constraint move_pkey primary key (workspace_id),
+  constraint move_role_check check (role in ('departing', 'departed', 'arriving', 'arrived'))
+);
+
 -- Workspaces at which sync_gc has to look: a device that held it back there has moved on, or
 -- is gone. Whoever acknowledges does not have the lock on the workspace's row, so adds one here.
 create table sync_ext.unpinned_workspace (
@@ -193,6 +229,8 @@ select pg_catalog.pg_extension_config_dump('sync_ext.record', '');
 select pg_catalog.pg_extension_config_dump('sync_ext.device_cursor', '');
 select pg_catalog.pg_extension_config_dump('sync_ext.member', '');
 select pg_catalog.pg_extension_config_dump('sync_ext.dropped_workspace', '');
+select pg_catalog.pg_extension_config_dump('sync_ext.shard_bucket', '');
+select pg_catalog.pg_extension_config_dump('sync_ext.move', '');
 select pg_catalog.pg_extension_config_dump('sync_ext.unpinned_workspace', '');
 
 comment on schema sync_ext is 'tables and views of the extension sync_ext';
@@ -203,4 +241,6 @@ comment on table sync_ext.record is 'the register of every record and the versio
 comment on table sync_ext.device_cursor is 'the version up to which each device has seen everything';
 comment on table sync_ext.member is 'users of workspaces and their roles, unless sync_ext.membership_function returns them';
 comment on table sync_ext.dropped_workspace is 'dropped workspaces whose rows are not erased yet';
+comment on table sync_ext.shard_bucket is 'the buckets of workspaces that this server owns, of several';
+comment on table sync_ext.move is 'the last move of each workspace from or to this server';
 comment on table sync_ext.unpinned_workspace is 'workspaces that a device may hold back from GC no longer';

@@ -47,7 +47,8 @@ select
 from sync_ext.record as r
 join sync_ext.workspace as w using (workspace_key)
 left join sync_ext.change_log as l using (workspace_key, server_version)
-where (select sync_ext.is_caller_known())
+where w.away is null
+  and (select sync_ext.is_caller_known())
   and sync_ext.may_read(w.workspace_id)
   and ((select sync_ext.calling_user()) is null or r.owner in ('', (select sync_ext.calling_user())));
 
@@ -62,6 +63,7 @@ from sync_ext.record as r
 join sync_ext.workspace as w using (workspace_key)
 left join sync_ext.change_log as l using (workspace_key, server_version)
 where r.deleted
+  and w.away is null
   and (select sync_ext.is_caller_known())
   and sync_ext.may_read(w.workspace_id)
   and ((select sync_ext.calling_user()) is null or r.owner in ('', (select sync_ext.calling_user())));
@@ -120,6 +122,7 @@ join sync_ext.workspace as w on w.workspace_key = l.workspace_key
 left join sync_ext.change_log as v
   on v.workspace_key = r.workspace_key and v.server_version = r.server_version
 where (not e.applied or e.overwrote is not null or lost.fields is not null)
+  and w.away is null
   and (select sync_ext.is_caller_known())
   and sync_ext.may_read(w.workspace_id)
   and ((select sync_ext.calling_user()) is null or r.owner in ('', (select sync_ext.calling_user())));

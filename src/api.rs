@@ -109,6 +109,9 @@ entry_points! {
     };
     due_at_wrapper: |call| Ok(call.timestamp(0).map(sync::gc::due_at));
     counters_wrapper: |_call| sync::caller::counters();
+    require_trusted_wrapper: |_call| sync::caller::Caller::require_trusted();
+    hint_wrapper: |call| sync::servers::hint(call.text(0), call.int8(1));
+    sync_set_key_range_wrapper: |call| sync::servers::set_key_range(call.int4(0));
 }
 
 /// The arguments of an op after the workspace.

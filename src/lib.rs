@@ -31,7 +31,8 @@ mod tests;
 ::pgrx::extension_sql_file!("../sql/explain.sql", name = "explain", requires = ["status"]);
 ::pgrx::extension_sql_file!("../sql/attach.sql", name = "attach", requires = ["explain"]);
 ::pgrx::extension_sql_file!("../sql/repair.sql", name = "repair", requires = ["attach"]);
-::pgrx::extension_sql_file!("../sql/grants.sql", name = "grants", requires = ["repair"]);
+::pgrx::extension_sql_file!("../sql/moves.sql", name = "moves", requires = ["repair"]);
+::pgrx::extension_sql_file!("../sql/grants.sql", name = "grants", requires = ["moves"]);
 
 #[::pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {

@@ -6,7 +6,7 @@
 //! * [`stand`], [`stage`]: the cluster, and the ops, laid out before the clock runs
 //! * [`sides`]: who takes part
 //! * [`bench`]: what the workloads share; [`pushes`], [`patches`], [`pulls`],
-//!   [`access`], [`own_tables`], [`many`], [`clients`], [`notify`], [`gc`], [`memory`]: the workloads
+//!   [`access`], [`own_tables`], [`many`], `router`, [`clients`], [`notify`], [`gc`], [`memory`]: the workloads
 
 pub mod access;
 pub mod bench;
@@ -21,6 +21,7 @@ pub mod pulls;
 pub mod pushes;
 pub mod report;
 pub mod rounds;
+mod router;
 mod scopes;
 pub mod sides;
 pub mod stage;

@@ -30,10 +30,11 @@ const ALONE: [(&str, Workload); 18] = [
     ("own-tables", Bench::own_tables),
     ("many", Bench::many),
 ];
-const TOGETHER: [(&str, Workload); 5] = [
+const TOGETHER: [(&str, Workload); 6] = [
     ("clients", Bench::clients),
     ("own-tables", Bench::own_tables_together),
     ("notify", Bench::notify),
+    ("router", Bench::router),
     ("gc", Bench::gc),
     ("memory", Bench::memory),
 ];

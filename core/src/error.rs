@@ -47,6 +47,8 @@ pub enum SyncError {
     Retention,
     #[error("invalid batch_size")]
     BatchSize,
+    #[error("invalid server")]
+    KeyRange { max: i64 },
     #[error("invalid user_id")]
     UserId,
     #[error("invalid role")]
@@ -108,6 +110,8 @@ pub enum SyncError {
     ReplyTooLarge { max: usize },
     #[error("out of memory")]
     OutOfMemory,
+    #[error("workspace is elsewhere")]
+    Elsewhere(Elsewhere),
 
     // Somebody, or a tool, has changed the tables of the extension.
     #[error("sync_ext table is not as installed")]
@@ -137,6 +141,19 @@ pub enum SyncError {
     Damaged { what: String },
 }
 
+/// Why this server does not serve a workspace.
+#[derive(Debug)]
+pub enum Elsewhere {
+    /// It was moved, to the server of this name if it is known.
+    Departed { to: Option<String> },
+    /// It is being moved here.
+    Arriving,
+    /// Its move from here is about to end; pulls are served.
+    Held,
+    /// It is not here, and this server does not own its bucket.
+    Bucket(i64),
+}
+
 impl SyncError {
     pub fn sql(error: impl std::fmt::Display) -> SyncError {
         SyncError::Sql { what: error.to_string() }
@@ -160,6 +177,7 @@ impl SyncError {
             | SyncError::AcknowledgedVersion { .. }
             | SyncError::Retention
             | SyncError::BatchSize
+            | SyncError::KeyRange { .. }
             | SyncError::UserId
             | SyncError::Role
             | SyncError::OwnerFieldTaken
@@ -169,6 +187,7 @@ impl SyncError {
             SyncError::SnapshotExpired => "SX001",
             SyncError::StandbyBehindSnapshot => "SX002",
             SyncError::AcknowledgedAboveHead { .. } => "SX003",
+            SyncError::Elsewhere(_) => "SX004",
             SyncError::UserRequired { .. }
             | SyncError::SettingRefused { .. }
             | SyncError::AccessDenied { .. }
@@ -233,6 +252,7 @@ impl SyncError {
                 format!("It would pass {max} bytes.")
             }
             SyncError::UserId => "user_id must be 1 to 256 bytes.".to_owned(),
+            SyncError::KeyRange { max } => format!("It must be from 0 to {max}."),
             SyncError::Role => "A role is owner, editor or viewer.".to_owned(),
             SyncError::OwnerFieldTaken => {
                 "It must be neither pk_field nor workspace_id.".to_owned()
@@ -279,6 +299,15 @@ impl SyncError {
             SyncError::NoRole => "It must return owner, editor, viewer or NULL.".to_owned(),
             SyncError::Sql { what } | SyncError::Damaged { what } => what.clone(),
             SyncError::OutOfMemory => "The call needs more than the process can have.".to_owned(),
+            SyncError::Elsewhere(Elsewhere::Departed { to: Some(to) }) => {
+                format!("It was moved to \"{to}\".")
+            }
+            SyncError::Elsewhere(Elsewhere::Departed { to: None }) => "It was moved.".to_owned(),
+            SyncError::Elsewhere(Elsewhere::Arriving) => "It has not arrived yet.".to_owned(),
+            SyncError::Elsewhere(Elsewhere::Held) => "It is about to be moved.".to_owned(),
+            SyncError::Elsewhere(Elsewhere::Bucket(bucket)) => {
+                format!("This server does not own its bucket, {bucket}.")
+            }
             SyncError::NotAsInstalled { found, .. } => found.clone(),
             SyncError::VersionsExhausted { head } => format!("Its head is {head}."),
             SyncError::RowsHeld => "sync_ext.apply_wait has passed.".to_owned(),
@@ -336,6 +365,7 @@ impl SyncError {
                 "Retry later, or on the server that sent the last page."
             }
             SyncError::ConcurrentSync => "Retry the transaction.",
+            SyncError::Elsewhere(_) => "Look at the map of servers again, and retry.",
             SyncError::ReplyTooLarge { .. } => "Push fewer ops at once, or ask for smaller pages.",
             SyncError::UserRequired { .. } => {
                 "Set sync_ext.user_id for the transaction, or request.jwt.claims with a sub."
@@ -376,6 +406,7 @@ impl SyncError {
                 "Name fewer scopes, or pass NULL for the whole workspace."
             }
             SyncError::TooManyTables { .. } => "Name fewer tables, or pass NULL for all of them.",
+            SyncError::KeyRange { .. } => "Give each server a number of its own.",
             SyncError::WorkspaceId
             | SyncError::DeviceId
             | SyncError::RegistryName { .. }

@@ -2,6 +2,7 @@
 //!
 //! * [`attached`]: attached tables and the log, compared
 //! * [`batch`]: ops for tests
+//! * [`bouncer`]: PgBouncer before databases
 //! * [`cluster`]: a Postgres server of its own, gone when dropped
 //! * [`database`]: a cluster that tests share, with a database for each
 //! * [`device`]: a client that follows the rules for clients
@@ -10,6 +11,7 @@
 //! * [`edit`]: a user's edits on a device
 //! * [`files`]: backups of a server's files, and restoring them
 //! * [`loss`]: devices of a server that has lost its last commits
+//! * [`moves`]: moving a workspace to another server
 //! * [`outbox`]: ops that wait there, and records as users see them
 //! * `programs`: psql and other programs beside a server
 //! * [`replies`]: the replies of the functions, as far as a device reads them
@@ -22,6 +24,7 @@
 
 pub mod attached;
 pub mod batch;
+pub mod bouncer;
 pub mod cluster;
 pub mod database;
 pub mod device;
@@ -30,6 +33,7 @@ pub mod dump;
 pub mod edit;
 pub mod files;
 pub mod loss;
+pub mod moves;
 pub mod outbox;
 mod programs;
 pub mod replica;

@@ -12,8 +12,13 @@ impl Cluster {
     /// Where programs of other languages and processes find a database, as libpq
     /// and its like read it.
     pub fn connection_string(&self, user: &str, database: &str) -> String {
+        format!("{} user={user}", self.address(database))
+    }
+
+    /// The same without a user.
+    pub fn address(&self, database: &str) -> String {
         let host = self.socket_dir().display();
-        format!("host='{host}' port={} user={user} dbname={database}", self.port())
+        format!("host='{host}' port={} dbname={database}", self.port())
     }
 
     /// Runs SQL through psql, statements echoed, as pg_regress does.

@@ -161,7 +161,7 @@ impl<'c> Comparison<'c> {
             None => {
                 let before = from.0.saturating_sub(1);
                 workspace::for_each_after(before, self.snapshot, |id, workspace| {
-                    each(id, workspace.key)
+                    if workspace.away.is_some() { Ok(true) } else { each(id, workspace.key) }
                 })?;
             }
         }
@@ -216,7 +216,8 @@ impl Known<'_> {
         if let Some(key) = self.workspaces.get(id) {
             return Ok(*key);
         }
-        let key = workspace::find(id, snapshot)?.map(|workspace| workspace.key);
+        let found = workspace::find_anywhere(id, snapshot)?;
+        let key = found.filter(|found| found.away.is_none()).map(|found| found.key);
         if self.workspaces.len() == MAX_KNOWN {
             self.workspaces.clear();
         }

@@ -45,7 +45,7 @@
 //! * [`arena`], [`shape`], [`relation`], [`mvcc`], [`scan`], [`values`], [`writer`],
 //!   [`row_lock`], [`subtransaction`]: tables, indexes, rows as safe types
 //! * [`workspace`], [`log`], [`record`], [`device`], [`registry`], [`member`],
-//!   [`dropped`]: the tables; [`keys`]: new keys of workspaces; [`rights`]: the role
+//!   [`dropped`], [`elsewhere`]: the tables; [`keys`]: new keys of workspaces; [`rights`]: the role
 //!   for SQL statements and functions of the app; [`validation`], [`functions`]: those
 //!   that may reject ops
 //! * [`attach`]: attaching tables of the app; [`attached`]: how they are attached;
@@ -68,6 +68,7 @@ pub mod counters;
 mod deferrable;
 pub mod device;
 pub mod dropped;
+pub mod elsewhere;
 pub mod entry;
 mod functions;
 mod image;

@@ -16,6 +16,7 @@ use sync_ext_core::rules::op::Timestamp;
 pub enum By {
     Int8,
     Int8After,
+    Int8UpTo,
     Text,
     TextAfter,
     TimeUntil,
@@ -27,7 +28,7 @@ impl By {
         let strategy = match self {
             By::Int8 | By::Text | By::Uuid => pg_sys::BTEqualStrategyNumber,
             By::Int8After | By::TextAfter => pg_sys::BTGreaterStrategyNumber,
-            By::TimeUntil => pg_sys::BTLessEqualStrategyNumber,
+            By::Int8UpTo | By::TimeUntil => pg_sys::BTLessEqualStrategyNumber,
         };
         strategy as pg_sys::StrategyNumber
     }
@@ -36,6 +37,7 @@ impl By {
         pg_sys::Oid::from(match self {
             By::Int8 => pg_sys::F_INT8EQ,
             By::Int8After => pg_sys::F_INT8GT,
+            By::Int8UpTo => pg_sys::F_INT8LE,
             By::Text => pg_sys::F_TEXTEQ,
             By::TextAfter => pg_sys::F_TEXT_GT,
             By::TimeUntil => pg_sys::F_TIMESTAMPTZ_LE,
@@ -168,9 +170,9 @@ impl<'s> Scan<'s> {
         Some(unsafe { Row::in_slot(slot, &self.row_values, self.table) })
     }
 
-    /// The last row in index order.
-    pub fn last(&mut self) -> Option<Row<'_>> {
-        self.seek(&[]);
+    /// The last row in index order that satisfies the comparisons.
+    pub fn last(&mut self, values: &[Key<'_>]) -> Option<Row<'_>> {
+        self.seek(values);
         self.step(pg_sys::ScanDirection::BackwardScanDirection)
     }
 

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use super::attempt::attempt;
+use super::elsewhere::{self, Move};
 use super::mvcc::MvccSnapshot;
 use super::relation::{Access, Table};
 use super::row::Row;
@@ -13,8 +14,8 @@ use super::scan::{By, Key, Scan};
 use super::shape::{ColumnType, IndexShape, Shape};
 use super::values::Value;
 use super::writer::{Duplicates, Writer};
-use super::{Result, keys};
-use sync_ext_core::error::SyncError;
+use super::{Result, keys, server};
+use sync_ext_core::error::{Elsewhere, SyncError};
 use sync_ext_core::rules::history::Progress;
 use sync_ext_core::rules::op::{Timestamp, Version};
 use sync_ext_core::rules::watch::Watch;
@@ -29,6 +30,8 @@ pub static TABLE: Shape = Shape {
         ("gc_through", ColumnType::Int8),
         ("created_at", ColumnType::Time),
         ("scope_epoch", ColumnType::Int8),
+        ("away", ColumnType::Text),
+        ("held_until", ColumnType::Time),
         ("unread_since", ColumnType::Time),
         ("pinned_since", ColumnType::Time),
         ("devices_since", ColumnType::Time),
@@ -41,7 +44,7 @@ pub static BY_KEY: IndexShape =
     IndexShape { name: c"workspace_pkey", keys: &[0], is_unique: true, not_null: None };
 
 /// Where its marks are in the shape, from 0.
-pub const MARKS: Range<usize> = 7..10;
+pub const MARKS: Range<usize> = 9..12;
 
 mod column {
     pub const WORKSPACE_KEY: usize = 1;
@@ -51,9 +54,11 @@ mod column {
     pub const GC_THROUGH: usize = 5;
     pub const CREATED_AT: usize = 6;
     pub const SCOPE_EPOCH: usize = 7;
-    pub const UNREAD_SINCE: usize = 8;
-    pub const PINNED_SINCE: usize = 9;
-    pub const DEVICES_SINCE: usize = 10;
+    pub const AWAY: usize = 8;
+    pub const HELD_UNTIL: usize = 9;
+    pub const UNREAD_SINCE: usize = 10;
+    pub const PINNED_SINCE: usize = 11;
+    pub const DEVICES_SINCE: usize = 12;
 }
 
 /// A workspace as read: its key in the other tables, and its counters.
@@ -63,7 +68,17 @@ pub struct Workspace {
     pub progress: Progress,
     /// Changes with the scope field of a table.
     pub scope_epoch: i64,
+    /// It is not served here: it has not arrived, or has departed.
+    pub away: Option<Away>,
+    /// It is about to be moved, and refuses pushes until then.
+    pub held_until: Option<Timestamp>,
     pub watch: Watch,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Away {
+    Arriving,
+    Departed,
 }
 
 impl Workspace {
@@ -76,6 +91,8 @@ impl Workspace {
                 gc_through: Version::stored(row.int8(column::GC_THROUGH)?),
             },
             scope_epoch: row.int8_or_null(column::SCOPE_EPOCH).unwrap_or(0),
+            away: row.text_or_null(column::AWAY).map(Away::parse).transpose()?,
+            held_until: row.int8_or_null(column::HELD_UNTIL),
             watch: Watch {
                 unread_since: row.timestamp_or_null(column::UNREAD_SINCE),
                 pinned_since: row.timestamp_or_null(column::PINNED_SINCE),
@@ -85,11 +102,67 @@ impl Workspace {
     }
 }
 
+impl Away {
+    fn parse(away: &str) -> Result<Away> {
+        match away {
+            "arriving" => Ok(Away::Arriving),
+            "departed" => Ok(Away::Departed),
+            _ => Err(SyncError::Damaged { what: format!("A workspace is away as \"{away}\".") }),
+        }
+    }
+}
+
+/// An error if the workspace is elsewhere.
 pub fn find(workspace_id: &str, snapshot: &MvccSnapshot) -> Result<Option<Workspace>> {
     let table = Table::open(&TABLE, Access::Read)?;
+    let found = read(&table, workspace_id, snapshot)?;
+    match found {
+        Some(workspace) => require_here(workspace_id, workspace, snapshot)?,
+        None => require_own(&table, workspace_id, snapshot)?,
+    }
+    Ok(found)
+}
+
+/// The same if it is elsewhere.
+pub fn find_anywhere(workspace_id: &str, snapshot: &MvccSnapshot) -> Result<Option<Workspace>> {
+    read(&Table::open(&TABLE, Access::Read)?, workspace_id, snapshot)
+}
+
+fn read(table: &Table, workspace_id: &str, snapshot: &MvccSnapshot) -> Result<Option<Workspace>> {
     let index = table.index(&BY_ID)?;
-    let mut scan = Scan::new(&table, &index, snapshot, &[By::Text]);
+    let mut scan = Scan::new(table, &index, snapshot, &[By::Text]);
     scan.find(&[Key::Text(workspace_id)]).map(|row| Workspace::read(&row)).transpose()
+}
+
+/// An error if a workspace that is stored here is elsewhere.
+fn require_here(workspace_id: &str, found: Workspace, snapshot: &MvccSnapshot) -> Result<()> {
+    let why = match found.away {
+        None => return Ok(()),
+        Some(Away::Arriving) => Elsewhere::Arriving,
+        Some(Away::Departed) => match elsewhere::last_move(workspace_id, snapshot)? {
+            Some(Move::Departed { to }) => Elsewhere::Departed { to },
+            _ => Elsewhere::Departed { to: None },
+        },
+    };
+    Err(SyncError::Elsewhere(why))
+}
+
+/// An error if a workspace that is not stored here is elsewhere.
+fn require_own(table: &Table, workspace_id: &str, snapshot: &MvccSnapshot) -> Result<()> {
+    // A database of 0.1.0 has no such tables until it is updated.
+    if !table.has(column::AWAY - 1) {
+        return Ok(());
+    }
+    match elsewhere::of_absent(workspace_id, snapshot)? {
+        Some(why) => Err(SyncError::Elsewhere(why)),
+        None => Ok(()),
+    }
+}
+
+/// An error if a workspace in which the caller has no role is elsewhere, with its members. It is
+/// not looked for here, so that the work does not tell whether it exists.
+pub fn require_not_elsewhere(workspace_id: &str, snapshot: &MvccSnapshot) -> Result<()> {
+    require_own(&Table::open(&TABLE, Access::Read)?, workspace_id, snapshot)
 }
 
 /// Calls `visit` with the name of each workspace after a key, in the order of their keys, until it
@@ -160,7 +233,8 @@ pub struct LockedWorkspace {
     created_at: Timestamp,
 }
 
-/// Locks a workspace; waits for its holder, or skips.
+/// Locks a workspace; waits for its holder, or skips. It is an error if it is elsewhere, or
+/// skipped.
 pub fn lock(workspace_id: &str, wait: Wait) -> Result<Locked<LockedWorkspace>> {
     if is_closed(workspace_id) {
         return match wait {
@@ -170,7 +244,17 @@ pub fn lock(workspace_id: &str, wait: Wait) -> Result<Locked<LockedWorkspace>> {
     }
     // At READ COMMITTED the calling statement's snapshot may be older than the
     // workspace; this one sees everything committed before now.
-    lock_seen_by(MvccSnapshot::fresh, workspace_id, wait)
+    let locked = lock_seen_by(MvccSnapshot::fresh, workspace_id, wait)?;
+    match (&locked, wait) {
+        (Locked::Row(row), Wait::Skip) if row.workspace.away.is_some() => return Ok(Locked::Busy),
+        (Locked::Row(row), _) => require_here(workspace_id, row.workspace, &row.snapshot)?,
+        (Locked::Gone, Wait::Block) => {
+            let table = Table::open(&TABLE, Access::Write)?;
+            require_own(&table, workspace_id, &MvccSnapshot::fresh())?;
+        }
+        _ => {}
+    }
+    Ok(locked)
 }
 
 /// Waits until all that have written to workspaces are committed, those too that have created
@@ -186,7 +270,10 @@ pub fn wait_for_writers() -> Result<()> {
 pub fn lock_latest(workspace_id: &str) -> Result<Option<LockedWorkspace>> {
     for deadlocks in 0.. {
         match lock_seen_by(MvccSnapshot::latest_of_lock, workspace_id, Wait::Skip)? {
-            Locked::Row(locked) => return Ok(Some(locked)),
+            Locked::Row(locked) => {
+                require_here(workspace_id, locked.workspace, &locked.snapshot)?;
+                return Ok(Some(locked));
+            }
             Locked::Gone => return Ok(None),
             Locked::Busy => {}
         }
@@ -251,6 +338,23 @@ fn lock_seen_by(
 }
 
 impl LockedWorkspace {
+    /// An error while pushes are refused.
+    pub fn require_not_held(&self) -> Result<()> {
+        match self.workspace.held_until {
+            Some(until) if until > server::now() => Err(SyncError::Elsewhere(Elsewhere::Held)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether GC must leave it as it is: it is being copied to another server.
+    pub fn is_departing(&self) -> Result<bool> {
+        Ok(self.table.has(column::AWAY - 1)
+            && matches!(
+                elsewhere::last_move(&self.workspace_id, &self.snapshot)?,
+                Some(Move::Departing)
+            ))
+    }
+
     pub fn has_marks(&self) -> bool {
         has_marks(&self.table)
     }
@@ -276,6 +380,8 @@ impl LockedWorkspace {
                 Value::Int8(progress.gc_through.get()),
                 Value::Time(self.created_at),
                 Value::Int8(self.workspace.scope_epoch),
+                Value::Null,
+                self.workspace.held_until.map_or(Value::Null, Value::Time),
                 time(watch.unread_since),
                 time(watch.pinned_since),
                 time(watch.devices_since),
@@ -326,7 +432,7 @@ impl Drop for OpenAgain {
 /// transaction is creating it, this waits for that transaction.
 pub fn create(workspace_id: &str) -> Result<bool> {
     let table = Table::open(&TABLE, Access::Write)?;
-    keys::bring_sequence_forward(&table)?;
+    prepare_creation(&table, workspace_id)?;
     let sql = insertion(&table) + " on conflict (workspace_id) do nothing";
     Ok(table.execute(&sql, &[workspace_id.into()])? == 1)
 }
@@ -344,12 +450,27 @@ fn insertion(table: &Table) -> String {
     )
 }
 
+/// An error if this server does not own the workspace. Who changes that waits for those who
+/// have opened the table for writing, so what is committed now is true until this transaction
+/// ends.
+fn prepare_creation(table: &Table, workspace_id: &str) -> Result<()> {
+    require_own(table, workspace_id, &MvccSnapshot::latest())?;
+    keys::bring_sequence_forward(table)
+}
+
+pub use keys::MAX_RANGE as MAX_KEY_RANGE;
+
+/// Takes the keys of new workspaces from this range.
+pub fn set_key_range(range: i64) -> Result<()> {
+    keys::set_range(&Table::open(&TABLE, Access::Write)?, range)
+}
+
 /// The same, also if the snapshot of the transaction does not show the workspace that
 /// another one has created: ON CONFLICT would raise 40001.
 pub fn create_latest(workspace_id: &str) -> Result<bool> {
     let created = attempt(|| {
         let table = Table::open(&TABLE, Access::Write)?;
-        keys::bring_sequence_forward(&table)?;
+        prepare_creation(&table, workspace_id)?;
         table.execute(&insertion(&table), &[workspace_id.into()])
     });
     match created {

@@ -4,7 +4,7 @@
 use super::Result;
 use crate::guc;
 use crate::store::mvcc::MvccSnapshot;
-use crate::store::{caller, counters, member, memory};
+use crate::store::{caller, counters, member, memory, workspace};
 use sync_ext_core::error::SyncError;
 use sync_ext_core::rules::access::{Action, Role};
 use sync_ext_core::wire::claims::subject;
@@ -75,7 +75,14 @@ impl Caller {
         let role = role_of(user, workspace_id, snapshot)?;
         match role {
             Some(role) if role.may(action) => Ok(Some(role)),
-            _ => Err(SyncError::AccessDenied { role: role.map(|role| (role, action)) }),
+            Some(role) => {
+                workspace::find(workspace_id, snapshot)?;
+                Err(SyncError::AccessDenied { role: Some((role, action)) })
+            }
+            None => {
+                workspace::require_not_elsewhere(workspace_id, snapshot)?;
+                Err(SyncError::AccessDenied { role: None })
+            }
         }
     }
 }
@@ -188,7 +195,9 @@ pub fn may(action: Action, workspace_id: Option<&str>) -> Result<bool> {
 
 /// `sync_ext.require_owner`, for the functions in SQL.
 pub fn require_owner(workspace_id: Option<&str>) -> Result<()> {
-    Permit::seen_by(&MvccSnapshot::of_statement(), Action::Govern, workspace_id).map(|_| ())
+    let snapshot = MvccSnapshot::of_statement();
+    let permit = Permit::seen_by(&snapshot, Action::Govern, workspace_id)?;
+    workspace::find(permit.workspace_id, &snapshot).map(|_| ())
 }
 
 /// `sync_ext.counters`: they include all users, so only for trusted callers.

@@ -234,6 +234,9 @@ impl Run {
 
     fn visit(&mut self, locked: LockedWorkspace, is_unpinned: bool) -> Result<()> {
         self.locked_at.get_or_insert_with(Instant::now);
+        if locked.is_departing()? {
+            return Ok(());
+        }
         let Workspace { key, progress: before, watch, .. } = locked.workspace;
         let deadlines = self.deadlines;
         // Acknowledgements do not take the workspace's lock, so they are not serialized

@@ -61,6 +61,7 @@ pub fn list_members(workspace_id: Option<&str>) -> Result<Reply> {
     if members_are_elsewhere() {
         return Err(SyncError::MembersElsewhere);
     }
+    workspace::find(permit.workspace_id, &snapshot)?;
     let mut reply = ListReply::begin("members");
     member::for_each_in(permit.workspace_id, &snapshot, |user_id, role| {
         reply.add(user_id, &ListedMember { user_id, role: role.as_str() })
@@ -83,6 +84,7 @@ pub fn get_role(workspace_id: Option<&str>, user_id: Option<&str>) -> Result<Opt
         caller.require(Action::Govern, workspace_id, &snapshot)?;
     }
     let user_id = UserId::new(Some(user_id))?.as_str();
+    workspace::find(workspace_id, &snapshot)?;
     let role = role_of(user_id, workspace_id, &snapshot)?;
     Ok(role.map(|role| role.as_str().to_owned()))
 }

@@ -15,6 +15,7 @@ pub mod registry;
 pub mod repair;
 mod repair_rows;
 pub mod scopes;
+pub mod servers;
 pub mod snapshot;
 pub mod workspaces;
 

@@ -4,6 +4,7 @@ use super::caller::Caller;
 use super::{Result, attach};
 use crate::store::attach::attachment::relation_name_of;
 use crate::store::mvcc::MvccSnapshot;
+use crate::store::workspace::Away;
 use crate::store::{self, Locked, Oid, Wait, workspace};
 use sync_ext_core::error::SyncError;
 use sync_ext_core::rules::admission::SyncedTable;
@@ -88,6 +89,10 @@ pub fn set_scope_field(
     let snapshot = MvccSnapshot::fresh();
     let mut next = None;
     workspace::for_each_after(position, &snapshot, |id, workspace| {
+        // What has departed is not changed any more.
+        if workspace.away == Some(Away::Departed) {
+            return Ok(true);
+        }
         next = Some((id.to_owned(), workspace.key));
         Ok(false)
     })?;

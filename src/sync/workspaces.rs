@@ -7,7 +7,7 @@ use super::caller::{Caller, Permit, members_are_elsewhere, role_of};
 use crate::guc;
 use crate::store::dropped::{self, Erased};
 use crate::store::mvcc::MvccSnapshot;
-use crate::store::workspace::{self, Workspace};
+use crate::store::workspace::{self, Away, Workspace};
 use crate::store::{Locked, Wait, member, server};
 use sync_ext_core::error::SyncError;
 use sync_ext_core::rules::access::{Action, Role};
@@ -28,6 +28,7 @@ pub fn create_workspace(workspace_id: Option<&str>, owner: Option<&str>) -> Resu
         return Err(SyncError::TrustedOnly);
     }
     if !workspace::create(workspace_id)? {
+        workspace::require_not_elsewhere(workspace_id, &MvccSnapshot::fresh())?;
         // Only members of the workspace learn that its name is taken.
         caller.require(Action::Pull, workspace_id, &MvccSnapshot::fresh())?;
         return Err(SyncError::WorkspaceExists);
@@ -89,14 +90,16 @@ pub fn list_workspaces(page_token: Option<&str>, page_limit: Option<i32>) -> Res
     match caller.user() {
         Some(user) if !members_are_elsewhere() => {
             member::for_each_of(user, page_token.unwrap_or(""), &snapshot, |id, role| {
-                let found = workspace::find(id, &snapshot)?;
+                let found = workspace::find_anywhere(id, &snapshot)?;
                 let head = found.map_or(Version::ZERO, |found| found.progress.head);
                 page.add(id, Some(role), head)
             })?;
         }
+        // One that has departed is listed until it is forgotten: it may not have arrived.
         user => {
-            let add = |id: &str, Workspace { progress, .. }: Workspace| {
+            let add = |id: &str, Workspace { progress, away, .. }: Workspace| {
                 let role = match user {
+                    _ if away == Some(Away::Arriving) => return Ok(true),
                     None => None,
                     Some(user) => match role_of(user, id, &snapshot)? {
                         None => return Ok(true),

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::thread;
 
 use sync_ext_harness::batch::put;
+use sync_ext_harness::bouncer::Bouncer;
 use sync_ext_harness::cluster::Cluster;
 
-use crate::support::bouncer::Bouncer;
 use crate::support::process::{Door, Gateway, until};
 use crate::support::stand::{SERVER, Stand};
 use crate::support::stream::Live;
@@ -21,12 +21,13 @@ const CONNECTIONS: usize = 2;
 fn calls_go_through_a_pool_in_transaction_mode() {
     let cluster = Cluster::start("gateway-bouncer", &SERVER).unwrap();
     let mut stand = Stand::new(&cluster, "bouncer", &[]);
-    let Some(bouncer) = Bouncer::before(&cluster, "bouncer", CONNECTIONS) else {
+    let direct = stand.url();
+    let Some(bouncer) = Bouncer::before(&[("bouncer", direct.clone())], CONNECTIONS) else {
         println!("PgBouncer is not available here: it is not tried");
         return;
     };
-    let direct = stand.url();
-    stand.gateway = Gateway::start(&bouncer.url, &[("LISTEN_DATABASE_URL", direct.as_str())]);
+    let url = format!("postgres://gateway@127.0.0.1:{}/bouncer", bouncer.port);
+    stand.gateway = Gateway::start(&url, &[("LISTEN_DATABASE_URL", direct.as_str())]);
     let live = Live::open(&stand.gateway, "/workspaces/team/live", Some("vic"));
     let door: &Door = &stand.gateway;
     thread::scope(|scope| {
@@ -52,7 +53,7 @@ fn calls_go_through_a_pool_in_transaction_mode() {
 
     // Without a connection past the pool no notification can arrive.
     let settings = [("GATEWAY_DATABASE_TIMEOUT", "0.5")];
-    let deaf = Gateway::spawn(&bouncer.url, "127.0.0.1:0", &settings);
+    let deaf = Gateway::spawn(&url, "127.0.0.1:0", &settings);
     until("it has tried to listen", || deaf.log().contains("not listening"));
     assert_eq!(deaf.get("/health", None).status, 503);
     let pulled = deaf.post("/workspaces/team/pull", Some("vic"), "{}");

@@ -3,7 +3,6 @@
 
 #![allow(dead_code, reason = "each program uses some of it")]
 
-pub mod bouncer;
 pub mod connection;
 pub mod crowd;
 pub mod devices;

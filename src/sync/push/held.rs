@@ -26,6 +26,7 @@ impl Held {
         let mut is_new = false;
         loop {
             if let Locked::Row(locked) = workspace::lock(workspace_id, Wait::Block)? {
+                locked.require_not_held()?;
                 let before = locked.workspace.progress.head;
                 return Ok(Ok(Held { locked, before, is_new }));
             }

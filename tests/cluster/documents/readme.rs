@@ -12,7 +12,7 @@ use sync_ext_harness::cluster::Cluster;
 use sync_ext_harness::document::Document;
 
 /// Each document, the database for its examples and how many it has at least.
-const DOCUMENTS: [(&str, &str, usize); 13] = [
+const DOCUMENTS: [(&str, &str, usize); 14] = [
     ("README.md", "tour", 5),
     ("docs/access.md", "access", 4),
     ("docs/clients.md", "clients", 7),
@@ -25,6 +25,7 @@ const DOCUMENTS: [(&str, &str, usize); 13] = [
     ("docs/protocol.md", "protocol", 19),
     ("docs/rxdb.md", "rxdb", 0),
     ("docs/scopes.md", "scopes", 4),
+    ("docs/scaling.md", "scaling", 0),
     ("docs/tanstack-db.md", "tanstack_db", 0),
 ];
 

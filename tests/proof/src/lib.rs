@@ -6,6 +6,7 @@
 //! * [`crash`]: backends and postmasters killed under load
 //! * [`hostile`]: batches and arguments made to be misread
 //! * [`long_life`]: sessions that make many calls, logs that see many changes
+//! * [`moves`]: workspaces that move between servers
 //! * [`own_tables`]: plain SQL beside pushes on attached tables
 //! * [`typed`]: an app with typed tables against a model that knows both sides
 //! * [`common`]: what these share
@@ -15,6 +16,7 @@ pub mod common;
 pub mod crash;
 pub mod hostile;
 pub mod long_life;
+pub mod moves;
 pub mod own_tables;
 pub mod simulation;
 pub mod typed;

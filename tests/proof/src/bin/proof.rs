@@ -15,7 +15,7 @@ use sync_ext_harness::cluster::Cluster;
 use sync_ext_proof::common::tally::Tally;
 use sync_ext_proof::hostile::large;
 use sync_ext_proof::long_life::{churn, errors, session};
-use sync_ext_proof::{access, crash, hostile, own_tables, simulation, typed};
+use sync_ext_proof::{access, crash, hostile, moves, own_tables, simulation, typed};
 
 /// Steps of a history: long enough for tombstones to be purged and devices to
 /// fall silent and come back, short enough for many.
@@ -35,6 +35,9 @@ const ERRORS: u64 = 10_000;
 const OWN_TABLES: Duration = Duration::from_secs(180);
 /// Between comparisons of log and tables.
 const OWN_TABLES_ROUND: Duration = Duration::from_secs(5);
+const MOVES: Duration = Duration::from_secs(180);
+/// Between checks of what was acknowledged.
+const MOVES_ROUND: Duration = Duration::from_secs(15);
 const TYPED: Duration = Duration::from_secs(300);
 /// Steps of its histories: with more, the rows have seen everything.
 const TYPED_STEPS: usize = 200;
@@ -49,12 +52,13 @@ struct Options {
 
 type Part = fn(&Options) -> Result<Tally>;
 
-const PARTS: [(&str, Part); 7] = [
+const PARTS: [(&str, Part); 8] = [
     ("simulation", simulate),
     ("access", access),
     ("crash", crash),
     ("hostile", hostile),
     ("long-life", long_life),
+    ("moves", moves),
     ("own_tables", own_tables),
     ("typed", typed),
 ];
@@ -150,6 +154,17 @@ fn hostile(options: &Options) -> Result<Tally> {
     drop(cluster);
     let cluster = Cluster::start("proof-large", &large::SETTINGS)?;
     tally.join(&large::run(&cluster, options.seed, LARGE)?);
+    Ok(tally)
+}
+
+fn moves(options: &Options) -> Result<Tally> {
+    let servers = moves::start("proof-moves")?;
+    let (begun, mut seed) = (Instant::now(), options.seed);
+    let mut tally = Tally::default();
+    while begun.elapsed() < MOVES {
+        tally.join(&moves::run(&servers, seed, MOVES_ROUND)?);
+        seed += 1;
+    }
     Ok(tally)
 }
 
