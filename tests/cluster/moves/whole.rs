@@ -58,7 +58,7 @@ fn rows(admin: &mut postgres::Client) -> String {
     let of = |table| {
         format!(
             "select string_agg(t::text, '|' order by t::text)
-               from (select to_jsonb(r) - '{workspace_key,unread_since,pinned_since,devices_since}'::text[] from (select * FROM sync_ext.{table}) r) t"
+               from (select to_jsonb(r) - '{{workspace_key,unread_since,pinned_since,devices_since}}'::text[] from (select * FROM sync_ext.{table}) r) t"
         )
     };
     let entries =
