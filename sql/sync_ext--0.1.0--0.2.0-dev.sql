@@ -926,7 +926,10 @@ begin
       from sync_ext.device_cursor as d where d.workspace_key = moved.workspace_key
     )
   );
-  update sync_ext.workspace as w set away = 'departed', held_until = null where w.workspace_key = moved.workspace_key;
+  -- GC does not look at it any more.
+  update sync_ext.workspace as w
+  set away = 'departed', held_until = null, unread_since = null, pinned_since = null, devices_since = null
+  where w.workspace_key = moved.workspace_key;
   update sync_ext.move as m set role = 'departed', last_page = page, at = clock_timestamp() where m.workspace_id = $1;
   -- Above every cursor: listeners pull, and learn that it is elsewhere.
   perform sync_ext.hint($1, found_workspace.head + 1);
@@ -1019,8 +1022,9 @@ begin
   ) then
     raise exception 'rows of the workspace are left' using errcode = '55000', hint = 'Call sync_gc until they are erased.';
   end if;
-  insert into sync_ext.workspace as w (workspace_key, workspace_id, away) overriding system value
-  values (coalesce(key, nextval('sync_ext.workspace_workspace_key_seq')), $1, 'arriving')
+  insert into sync_ext.workspace as w (workspace_key, workspace_id, away, unread_since, devices_since)
+    overriding system value
+  values (coalesce(key, nextval('sync_ext.workspace_workspace_key_seq')), $1, 'arriving', null, null)
   returning w.workspace_key into key;
   insert into sync_ext.move as m (workspace_id, move_id, role, workspace_key, peer, agreed)
   values ($1, $2, 'arriving', key, "from" ->> 'server', "from" -> 'agreed')
@@ -1119,7 +1123,8 @@ begin
   on conflict do nothing;
   update sync_ext.workspace as w
   set head = moved.through, horizon = (page ->> 'horizon')::bigint, gc_through = (page ->> 'gcThrough')::bigint,
-    created_at = (page ->> 'createdAt')::timestamptz, scope_epoch = (page ->> 'scopeEpoch')::bigint, away = null
+    created_at = (page ->> 'createdAt')::timestamptz, scope_epoch = (page ->> 'scopeEpoch')::bigint, away = null,
+    unread_since = '-infinity', devices_since = '-infinity'
   where w.workspace_key = moved.workspace_key;
   update sync_ext.move as m
   set role = 'arrived', workspace_key = null, agreed = null, at = clock_timestamp()

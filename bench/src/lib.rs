@@ -6,12 +6,13 @@
 //! * [`stand`], [`stage`]: the cluster, and the ops, laid out before the clock runs
 //! * [`sides`]: who takes part
 //! * [`bench`]: what the workloads share; [`pushes`], [`patches`], [`pulls`],
-//!   [`access`], [`own_tables`], `router`, [`clients`], [`notify`], [`gc`], [`memory`]: the workloads
+//!   [`access`], [`own_tables`], [`many`], `router`, [`clients`], [`notify`], [`gc`], [`memory`]: the workloads
 
 pub mod access;
 pub mod bench;
 pub mod clients;
 pub mod gc;
+pub mod many;
 pub mod memory;
 pub mod notify;
 pub mod own_tables;

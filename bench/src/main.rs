@@ -10,7 +10,7 @@ use sync_ext_bench::report::{self, Row};
 type Workload = fn(&mut Bench) -> Result<Vec<Row>>;
 
 /// Of one client, then of several that run at once.
-const ALONE: [(&str, Workload); 17] = [
+const ALONE: [(&str, Workload); 18] = [
     ("push-1000", Bench::thousands),
     ("push-100", Bench::hundreds),
     ("push-10", Bench::tens),
@@ -28,6 +28,7 @@ const ALONE: [(&str, Workload); 17] = [
     ("scopes", Bench::scopes),
     ("access", Bench::access),
     ("own-tables", Bench::own_tables),
+    ("many", Bench::many),
 ];
 const TOGETHER: [(&str, Workload); 6] = [
     ("clients", Bench::clients),

@@ -9,7 +9,7 @@ use super::shape::{ColumnType, IndexShape, Shape};
 use super::subtransaction::Subtransaction;
 use super::values::Value;
 use super::writer::{Duplicates, Writer};
-use super::{Result, memory, unpinned};
+use super::{Result, memory, unpinned, workspace};
 use sync_ext_core::rules::op::{Timestamp, Version};
 use sync_ext_core::rules::retention::Heartbeat;
 
@@ -50,17 +50,19 @@ fn heartbeat(row: &Row<'_>) -> Result<Heartbeat> {
 
 /// Moves a device's cursor forward to `seen` and records its heartbeat. An unknown
 /// device is registered if `hold` agrees; `hold` pins the rows that must exist until
-/// the transaction ends. Returns the cursor afterwards and whether this call moved it;
-/// `None` if `hold` did not agree.
+/// the transaction ends. Before a cursor moves, `leave` is called with where it was, under the
+/// lock on the device's row. Returns the cursor afterwards and whether this call moved it; `None` if
+/// `hold` did not agree.
 ///
 /// Locks only the device's row: acknowledgements and pushes do not wait for each other.
 /// GC reads cursors without that lock: a cursor only moves forward, so it still
-/// protects enough. A cursor that moves away from where it pins the workspace has GC look.
+/// protects enough.
 pub fn acknowledge(
     device: DeviceKey<'_>,
     seen: Version,
     now: Timestamp,
     hold: impl Fn() -> Result<bool>,
+    leave: impl Fn(Version) -> Result<()>,
 ) -> Result<Option<(Version, bool)>> {
     let DeviceKey { workspace_key, device_id, user_id } = device;
     let table = Table::open(&TABLE, Access::Write)?;
@@ -92,9 +94,7 @@ pub fn acknowledge(
         };
         let cursor = before.cursor.max(seen);
         if cursor > before.cursor {
-            unpinned::add_if(workspace_key, |workspace| {
-                before.cursor.get() <= workspace.progress.next_unread()
-            })?;
+            leave(before.cursor)?;
         }
         let mut writer = Writer::new(&table, &snapshot, Duplicates::Raise);
         writer.update(
@@ -213,7 +213,10 @@ pub fn remove(
 /// Has GC look at a workspace, if devices of it were deleted; returns their number.
 fn unpin(workspace_key: i64, deleted: usize) -> Result<usize> {
     if deleted > 0 {
-        unpinned::add_if(workspace_key, |_| true)?;
+        let latest = MvccSnapshot::latest();
+        let now = workspace::find_by_key(workspace_key, &latest)?;
+        drop(latest);
+        unpinned::add(now.map(|(_, workspace)| workspace))?;
     }
     Ok(deleted)
 }

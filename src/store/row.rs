@@ -5,6 +5,8 @@ use uuid::Uuid;
 
 use super::Result;
 use super::arena::Arena;
+use super::compat;
+use super::mvcc::MvccSnapshot;
 use super::relation::Table;
 use super::shape::Places;
 use super::values::text_of;
@@ -40,6 +42,28 @@ impl Drop for Slot {
         if !std::thread::panicking() {
             // SAFETY: created by `new`, dropped once.
             unsafe { pg_sys::ExecDropSingleTupleTableSlot(self.0) };
+        }
+    }
+}
+
+impl Table {
+    /// Reads the version of a row that is at this place, if the snapshot sees it. After the
+    /// snapshot that it was found with it may be another row's.
+    pub fn visible<T>(
+        &self,
+        row: RowId,
+        snapshot: &MvccSnapshot,
+        read: impl FnOnce(Row<'_>) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let (slot, values, mut tid) = (Slot::new(self), Arena::new(), row.0);
+        // SAFETY: the table is open, and the slot of it; a row that is found stays in it until
+        // after `read`.
+        unsafe {
+            let (table, snapshot) = (self.as_ptr(), snapshot.as_ptr());
+            if !compat::fetch_visible_row(table, &mut tid, snapshot, slot.0) {
+                return Ok(None);
+            }
+            read(Row::in_slot(slot.0, &values, self)).map(Some)
         }
     }
 }

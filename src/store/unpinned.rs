@@ -2,13 +2,13 @@
 //! or is gone. Acknowledgements do not take a workspace's lock, so they add rows here instead
 //! of changing its row.
 
+use super::Result;
 use super::mvcc::MvccSnapshot;
 use super::relation::{Access, Table};
 use super::row_lock::{self, Locked, Wait};
 use super::scan::{By, Key, Scan};
 use super::shape::{ColumnType, IndexShape, Shape};
 use super::workspace::Workspace;
-use super::{Result, workspace};
 
 static TABLE: Shape = Shape {
     name: c"unpinned_workspace",
@@ -19,18 +19,14 @@ static BY_KEY: IndexShape =
     IndexShape { name: c"unpinned_workspace_pkey", keys: &[0, 1], is_unique: true, not_null: None };
 const WORKSPACE_KEY: usize = 1;
 
-/// Has GC look at the workspace, if devices for which `pins` is true hold it back. The caller
-/// has locked the row of such a device: GC relies on one only if nobody has, and has committed
-/// before that it is pinned. So this sees it.
-pub fn add_if(workspace_key: i64, pins: impl FnOnce(Workspace) -> bool) -> Result<()> {
-    let latest = MvccSnapshot::latest();
-    let found = workspace::find_by_key(workspace_key, &latest)?;
-    drop(latest);
-    let is_pinned = |workspace: &Workspace| workspace.watch.pinned_since.is_some();
-    if found.is_some_and(|(_, found)| is_pinned(&found) && pins(found)) {
+/// Has GC look at a workspace that it takes for pinned. `now` is the workspace as it was read
+/// after the row of such a device was locked: GC relies on a device only if nobody has it
+/// locked, and has committed before that the workspace is pinned. So `now` says it.
+pub fn add(now: Option<Workspace>) -> Result<()> {
+    if let Some(workspace) = now.filter(|now| now.watch.pinned_since.is_some()) {
         let table = Table::open(&TABLE, Access::Write)?;
         let sql = "insert into sync_ext.unpinned_workspace (workspace_key) values ($1)";
-        table.execute(sql, &[workspace_key.into()])?;
+        table.execute(sql, &[workspace.key.into()])?;
     }
     Ok(())
 }

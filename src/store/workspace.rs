@@ -114,24 +114,56 @@ impl Away {
 
 /// An error if the workspace is elsewhere.
 pub fn find(workspace_id: &str, snapshot: &MvccSnapshot) -> Result<Option<Workspace>> {
+    Ok(find_to_read_again(workspace_id, snapshot)?.map(|found| found.workspace))
+}
+
+/// A workspace as read, to be read again. Its table stays open.
+pub struct Found {
+    pub workspace: Workspace,
+    table: Table,
+    row: RowId,
+}
+
+/// The same as [`find`].
+pub fn find_to_read_again(workspace_id: &str, snapshot: &MvccSnapshot) -> Result<Option<Found>> {
     let table = Table::open(&TABLE, Access::Read)?;
-    let found = read(&table, workspace_id, snapshot)?;
-    match found {
-        Some(workspace) => require_here(workspace_id, workspace, snapshot)?,
-        None => require_own(&table, workspace_id, snapshot)?,
+    match read(&table, workspace_id, snapshot)? {
+        Some((workspace, row)) => {
+            require_here(workspace_id, workspace, snapshot)?;
+            Ok(Some(Found { workspace, table, row }))
+        }
+        None => require_own(&table, workspace_id, snapshot).map(|()| None),
     }
-    Ok(found)
 }
 
-/// The same if it is elsewhere.
+impl Found {
+    /// What is committed now; `None` if it is gone.
+    pub fn now(&self) -> Result<Option<Workspace>> {
+        let latest = MvccSnapshot::latest();
+        // Most often no other session has changed it.
+        let unchanged = self.table.visible(self.row, &latest, |row| Workspace::read(&row))?;
+        match unchanged.filter(|workspace| workspace.key == self.workspace.key) {
+            Some(workspace) => Ok(Some(workspace)),
+            None => Ok(find_by_key(self.workspace.key, &latest)?.map(|(_, workspace)| workspace)),
+        }
+    }
+}
+
+/// The same as [`find`] if it is elsewhere.
 pub fn find_anywhere(workspace_id: &str, snapshot: &MvccSnapshot) -> Result<Option<Workspace>> {
-    read(&Table::open(&TABLE, Access::Read)?, workspace_id, snapshot)
+    let found = read(&Table::open(&TABLE, Access::Read)?, workspace_id, snapshot)?;
+    Ok(found.map(|(workspace, _)| workspace))
 }
 
-fn read(table: &Table, workspace_id: &str, snapshot: &MvccSnapshot) -> Result<Option<Workspace>> {
+fn read(
+    table: &Table,
+    workspace_id: &str,
+    snapshot: &MvccSnapshot,
+) -> Result<Option<(Workspace, RowId)>> {
     let index = table.index(&BY_ID)?;
     let mut scan = Scan::new(table, &index, snapshot, &[By::Text]);
-    scan.find(&[Key::Text(workspace_id)]).map(|row| Workspace::read(&row)).transpose()
+    let row = scan.find(&[Key::Text(workspace_id)]);
+    row.map(|row| Workspace::read(&row).map(|workspace| (workspace, row.id()))).transpose()
 }
 
 /// An error if a workspace that is stored here is elsewhere.

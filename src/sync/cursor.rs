@@ -5,7 +5,8 @@ use super::caller::Permit;
 use crate::store::counters::{Counter, count};
 use crate::store::device::{self, DeviceKey};
 use crate::store::mvcc::MvccSnapshot;
-use crate::store::{server, workspace};
+use crate::store::workspace::{self, Workspace};
+use crate::store::{server, unpinned};
 use sync_ext_core::error::SyncError;
 use sync_ext_core::rules::access::Action;
 use sync_ext_core::rules::op::Version;
@@ -39,9 +40,9 @@ pub fn acknowledge<'d>(
         if is_retry {
             permit.renew(&snapshot)?;
         }
-        let workspace = workspace::find(permit.workspace_id, &snapshot)?;
+        let found = workspace::find_to_read_again(permit.workspace_id, &snapshot)?;
         drop(snapshot);
-        let progress = workspace.map(|workspace| workspace.progress).unwrap_or_default();
+        let progress = found.as_ref().map(|found| found.workspace.progress).unwrap_or_default();
         if seen > progress.head {
             return Err(SyncError::AcknowledgedAboveHead {
                 given: seen.get(),
@@ -56,12 +57,18 @@ pub fn acknowledge<'d>(
             oldest_retained_version: progress.oldest_retained(),
         };
         // Nothing is stored for a workspace that does not exist.
-        let Some(workspace) = workspace else { return Ok(reply(Version::ZERO, false)) };
+        let Some(found) = found else { return Ok(reply(Version::ZERO, false)) };
         let user_id = permit.caller.device_user();
-        let device = DeviceKey { workspace_key: workspace.key, device_id, user_id };
+        let workspace_key = found.workspace.key;
+        let device = DeviceKey { workspace_key, device_id, user_id };
         // In the order in which a drop deletes them.
-        let hold = || Ok(permit.pin()? && workspace::pin(workspace.key)?);
-        if let Some((cursor, advanced)) = device::acknowledge(device, seen, server::now(), hold)? {
+        let hold = || Ok(permit.pin()? && workspace::pin(workspace_key)?);
+        let leave = |from: Version| {
+            let pinned = |now: &Workspace| from.get() <= now.progress.next_unread();
+            unpinned::add(found.now()?.filter(pinned))
+        };
+        let now = server::now();
+        if let Some((cursor, advanced)) = device::acknowledge(device, seen, now, hold, leave)? {
             server::end_command();
             count(Counter::Acknowledgements, 1);
             return Ok(reply(cursor, advanced));

@@ -106,7 +106,7 @@ const UNDISTURBED: usize = 100;
 const MAX_RAISED: usize = 1000;
 
 /// So many workspaces are looked up at once.
-const MANY: usize = 256;
+const MANY: usize = 64;
 
 /// A workspace in which something may be due.
 struct Due {
