@@ -11,17 +11,17 @@ struct Workspace {
     workspace_id: String,
 }
 
-/// Of sync_list_workspaces or sync_status: workspaces in the order of the servers, each once
-/// and byte for byte. One that moves is listed by both, and counts where it is at home.
+/// Of sync_list_workspaces or sync_status, with the numbers of the servers: workspaces in the
+/// order of the replies, each once and byte for byte. One that moves is listed by both, and counts where it is at home.
 /// Counters are added up.
 pub fn workspaces(
-    replies: &[String],
+    replies: &[(usize, String)],
     is_at_home: impl Fn(&str, usize) -> bool,
 ) -> serde_json::Result<String> {
     let mut listed: Vec<&RawValue> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
     let mut counters: Option<Option<BTreeMap<String, i64>>> = None;
-    for (number, reply) in replies.iter().enumerate() {
+    for (number, reply) in replies {
         let reply: HashMap<&str, &RawValue> = serde_json::from_str(reply)?;
         if let Some(counted) = reply.get("counters") {
             let sums = counters.get_or_insert_default();
@@ -37,7 +37,7 @@ pub fn workspaces(
         for workspace in serde_json::from_str::<Vec<&RawValue>>(workspaces)? {
             let Workspace { workspace_id } = serde_json::from_str(workspace.get())?;
             match places.get(&workspace_id) {
-                Some(place) if is_at_home(&workspace_id, number) => listed[*place] = workspace,
+                Some(place) if is_at_home(&workspace_id, *number) => listed[*place] = workspace,
                 Some(_) => {}
                 None => {
                     places.insert(workspace_id, listed.len());
@@ -57,7 +57,8 @@ mod tests {
     use super::*;
 
     fn merged(replies: &[&str], home: usize) -> String {
-        let replies: Vec<String> = replies.iter().map(|reply| reply.to_string()).collect();
+        let replies = replies.iter().map(|reply| reply.to_string()).enumerate();
+        let replies: Vec<(usize, String)> = replies.collect();
         workspaces(&replies, |_, number| number == home).unwrap()
     }
 

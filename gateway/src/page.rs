@@ -111,14 +111,18 @@ pub async fn show(caller: Caller, headers: HeaderMap) -> Result<Response, Failur
     Ok((headers, html).into_response())
 }
 
+/// With the numbers of their servers.
+type Replies = Vec<(usize, String)>;
+
 /// The replies of the servers, and the names of those that have none now.
-async fn of_those_up(caller: &Caller, sql: &str) -> Result<(Vec<String>, Vec<String>), Failure> {
+async fn of_those_up(caller: &Caller, sql: &str) -> Result<(Replies, Vec<String>), Failure> {
+    let (servers, user) = (&caller.gateway.servers, caller.user.as_deref());
     let (mut replies, mut missing, mut last) = (Vec::new(), Vec::new(), None);
-    for (server, reply) in caller.gateway.servers.call_each(caller.user.as_deref(), sql).await {
-        match reply {
-            Ok(reply) => replies.push(reply),
+    for (number, answer) in servers.call_each(user, sql).await.into_iter().enumerate() {
+        match answer {
+            Ok(reply) => replies.push((number, reply)),
             Err(failure) if failure.is_passing() => {
-                missing.extend(server.name.clone());
+                missing.extend(servers[number].name.clone());
                 last = Some(failure);
             }
             Err(failure) => return Err(failure),
@@ -131,9 +135,9 @@ async fn of_those_up(caller: &Caller, sql: &str) -> Result<(Vec<String>, Vec<Str
 }
 
 /// The newest conflicts of all servers, and how many there are.
-fn newest(replies: &[String]) -> Result<(Vec<Conflict>, usize), Failure> {
+fn newest(replies: &Replies) -> Result<(Vec<Conflict>, usize), Failure> {
     let (mut conflicts, mut total) = (Vec::new(), 0);
-    for reply in replies {
+    for (_, reply) in replies {
         let listed: Vec<Conflict> = parsed(reply)?;
         total += listed.first().map_or(0, |conflict| conflict.total as usize);
         conflicts.extend(listed);

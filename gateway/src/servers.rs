@@ -202,29 +202,25 @@ impl Servers {
         Search { servers: self, workspace_id, map: None, until: None, back_off: BACK_OFF }
     }
 
-    /// Of all servers, in their order.
-    pub async fn call_each(
-        &self,
-        user: Option<&str>,
-        sql: &str,
-    ) -> Vec<(&Server, Result<String, Failure>)> {
-        let calls = self
-            .servers
-            .iter()
-            .map(async |server| (server, server.database.call(user, sql, &[]).await));
-        join_all(calls).await
+    /// The answers of all servers, in their order.
+    pub async fn call_each(&self, user: Option<&str>, sql: &str) -> Vec<Result<String, Failure>> {
+        join_all(self.servers.iter().map(|server| server.database.call(user, sql, &[]))).await
     }
 
-    /// The reply of all servers, merged. A part of it would look like the whole.
+    /// The replies of all servers as one. A part of it would look like the whole.
     pub async fn call_all(&self, user: Option<&str>, sql: &str) -> Result<String, Failure> {
-        let replies = self.call_each(user, sql).await.into_iter().map(|(_, reply)| reply);
-        self.merged(replies.collect::<Result<_, Failure>>()?)
+        let answers = self.call_each(user, sql).await.into_iter().enumerate();
+        self.merged(
+            answers
+                .map(|(number, answer)| Ok((number, answer?)))
+                .collect::<Result<_, Failure>>()?,
+        )
     }
 
-    /// The replies of all servers as one.
-    pub fn merged(&self, mut replies: Vec<String>) -> Result<String, Failure> {
+    /// The replies of servers, with their numbers, as one.
+    pub fn merged(&self, mut replies: Vec<(usize, String)>) -> Result<String, Failure> {
         if replies.len() == 1 {
-            return Ok(replies.remove(0));
+            return Ok(replies.remove(0).1);
         }
         let is_at_home = |workspace_id: &str, number| self.may_be_at(workspace_id, number);
         merge::workspaces(&replies, is_at_home).map_err(|error| Failure::internal("XX000", error))
