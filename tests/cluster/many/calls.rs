@@ -317,10 +317,14 @@ fn a_call_for_a_workspace_that_is_elsewhere_follows_the_map() {
 fn lists_of_all_shards_page() {
     let Some(many) = Many::new() else { return };
     let mut router = many.session();
-    let names: Vec<String> = (0..23).map(|n| format!("w{n:02}")).collect();
+    let names: Vec<String> = (0..23).map(|n| format!("w{n:02} \"é\\")).collect();
     for name in &names {
         push(&mut router, name, &[put(1, "a", 1)]);
     }
+    // One has smaller pages.
+    let smaller = format!("alter database {} set sync_ext.max_page_limit = 2", many.database);
+    many.shard(1).batch_execute(&smaller).unwrap();
+    let mut router = many.session();
     for function in ["list_workspaces", "status"] {
         for limit in [1, 3, 22, 23, 24] {
             let (mut listed, mut token) = (Vec::new(), Value::Null);
