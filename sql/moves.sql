@@ -25,6 +25,14 @@ begin atomic
   from (select pg_catalog.sha256(pg_catalog.convert_to($1, 'UTF8')) as hash) as h;
 end;
 
+create function sync_ext.owns_bucket(workspace_id text) returns boolean
+language sql stable security definer parallel restricted
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select not exists (select from sync_ext.shard_bucket)
+    or exists (select from sync_ext.shard_bucket as b where b.bucket = sync_ext.bucket_of($1));
+end;
+
 create function sync_set_key_range(server integer) returns void
 language c volatile parallel unsafe
 as 'MODULE_PATHNAME', 'sync_set_key_range_wrapper';
@@ -66,13 +74,16 @@ begin
   end if;
   lock table sync_ext.workspace in share row exclusive mode;
   if workspace_ids is null then
+    -- Of foreign buckets it is known without these; and who gets a bucket back would know what
+    -- is no longer so.
+    delete from sync_ext.move as m
+    where m.role = 'departed' and m.workspace_key is null and not sync_ext.owns_bucket(m.workspace_id);
     select array_agg(f.workspace_id), array_agg(f.workspace_key) into names, keys
     from (
       select w.workspace_id, w.workspace_key
       from sync_ext.workspace as w
       where w.away is null
-        and exists (select from sync_ext.shard_bucket)
-        and not exists (select from sync_ext.shard_bucket as b where b.bucket = sync_ext.bucket_of(w.workspace_id))
+        and not sync_ext.owns_bucket(w.workspace_id)
         and not exists (select from sync_ext.move as m where m.workspace_id = w.workspace_id)
       order by w.workspace_key
       limit batch_size
@@ -628,9 +639,129 @@ begin
 end
 $$;
 
+-- Splitting a server by promoting its standby. What leaves is not served here any more, batch by
+-- batch in the order of the names; a standby that has replayed that does not serve it either.
+-- These are the workspaces of the buckets, except for those that a move has brought here, and
+-- those of the names. sync_split_arrive ends that: at the server that the standby has become, or
+-- here, if the standby has remained one.
+create function sync_split_depart(
+  split_id uuid,
+  buckets integer[],
+  workspace_ids text[] default null,
+  "to" text default null,
+  after text default '',
+  batch_size integer default 1000
+) returns json
+language plpgsql volatile security definer parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  names text[];
+  keys bigint[];
+  heads bigint[];
+begin
+  perform sync_ext.require_trusted();
+  if split_id is null then
+    raise exception 'invalid split_id' using errcode = '22023';
+  end if;
+  if batch_size is null or batch_size < 1 then
+    raise exception 'invalid batch_size' using errcode = '22023', hint = 'Pass at least 1.';
+  end if;
+  -- Nobody creates a workspace of theirs any more.
+  if cardinality(buckets) > 0 and (
+    not exists (select from sync_ext.shard_bucket)
+    or exists (select from sync_ext.shard_bucket as b where b.bucket = any (buckets))
+  ) then
+    raise exception 'buckets are owned' using errcode = '55000', hint = 'Call sync_own_buckets with the other ones first.';
+  end if;
+  -- Names of this server that do not exist stay with their buckets.
+  if exists (
+    select from sync_ext.move as m
+    where m.workspace_id = any (workspace_ids) and m.role = 'arrived'
+      and not exists (select from sync_ext.workspace as w where w.workspace_id = m.workspace_id)
+  ) then
+    lock table sync_ext.workspace in share row exclusive mode;
+    delete from sync_ext.move as m
+    where m.workspace_id = any (workspace_ids) and m.role = 'arrived'
+      and not exists (select from sync_ext.workspace as w where w.workspace_id = m.workspace_id);
+  end if;
+  select array_agg(f.workspace_id order by f.workspace_id), array_agg(f.workspace_key order by f.workspace_id),
+    array_agg(f.head order by f.workspace_id)
+  into names, keys, heads
+  from (
+    select w.workspace_id, w.workspace_key, w.head
+    from sync_ext.workspace as w
+    where w.workspace_id > coalesce(after, '')
+      and w.away is null
+      and (
+        w.workspace_id = any (workspace_ids)
+        or sync_ext.bucket_of(w.workspace_id) = any (buckets)
+          and not exists (select from sync_ext.move as m where m.workspace_id = w.workspace_id and m.role = 'arrived')
+      )
+    -- As changes by SQL lock several.
+    order by w.workspace_id
+    limit batch_size
+    for update
+  ) as f;
+  if exists (select from sync_ext.move as m where m.workspace_id = any (names) and m.role = 'departing') then
+    raise exception 'workspace is being moved' using errcode = '55006', hint = 'End the move, or cancel it.';
+  end if;
+  insert into sync_ext.move as m (workspace_id, move_id, role, workspace_key, peer)
+  select n.workspace_id, split_id, 'departed', n.workspace_key, "to"
+  from unnest(names, keys) as n (workspace_id, workspace_key)
+  on conflict on constraint move_pkey do update
+    set move_id = excluded.move_id, role = excluded.role, workspace_key = excluded.workspace_key,
+      peer = excluded.peer, agreed = null, last_page = null, at = clock_timestamp();
+  update sync_ext.workspace as w set away = 'departed', held_until = null where w.workspace_key = any (keys);
+  perform sync_ext.hint(n.workspace_id, n.head + 1) from unnest(names, heads) as n (workspace_id, head);
+  return json_build_object(
+    'departed', coalesce(cardinality(keys), 0),
+    'after', names[cardinality(names)],
+    'hasMore', coalesce(cardinality(keys), 0) = batch_size
+  );
+end
+$$;
+
+-- Those of buckets that this server owns are not exceptions of the map.
+create function sync_split_arrive(split_id uuid, batch_size integer default 1000) returns json
+language plpgsql volatile security definer parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  names text[];
+  keys bigint[];
+  heads bigint[];
+begin
+  perform sync_ext.require_trusted();
+  if batch_size is null or batch_size < 1 then
+    raise exception 'invalid batch_size' using errcode = '22023', hint = 'Pass at least 1.';
+  end if;
+  select array_agg(f.workspace_id), array_agg(f.workspace_key), array_agg(f.head) into names, keys, heads
+  from (
+    select w.workspace_id, w.workspace_key, w.head
+    from sync_ext.move as m
+    join sync_ext.workspace as w using (workspace_key)
+    where m.move_id = split_id and m.role = 'departed' and w.away = 'departed'
+    limit batch_size
+    for update of w
+  ) as f;
+  update sync_ext.workspace as w set away = null where w.workspace_key = any (keys);
+  delete from sync_ext.move as m where m.workspace_id = any (names) and sync_ext.owns_bucket(m.workspace_id);
+  update sync_ext.move as m
+  set role = 'arrived', workspace_key = null, at = clock_timestamp()
+  where m.workspace_id = any (names);
+  perform sync_ext.hint(n.workspace_id, n.head) from unnest(names, heads) as n (workspace_id, head);
+  return json_build_object(
+    'arrived', coalesce(cardinality(keys), 0),
+    'hasMore', coalesce(cardinality(keys), 0) = batch_size
+  );
+end
+$$;
+
 comment on function sync_ext.require_trusted() is 'raises an error for users';
 comment on function sync_ext.hint(text, bigint) is 'sends a hint about a workspace when the transaction commits';
 comment on function sync_ext.bucket_of(text) is 'the bucket of a workspace, from 0 to 1023';
+comment on function sync_ext.owns_bucket(text) is 'whether this server owns the bucket of a workspace';
 comment on function sync_set_key_range(integer) is 'takes the keys of new workspaces from the range of this server, of several';
 comment on function sync_own_buckets(integer[]) is 'sets which buckets of workspaces this server owns, of several; null for all';
 comment on function sync_disown(text[], text, integer) is 'removes workspaces that other servers have';
@@ -650,3 +781,5 @@ comment on function sync_import_begin(text, uuid, json, boolean) is 'begins to t
 comment on function sync_import_page(text, uuid, json) is 'stores rows of a workspace that is being moved here';
 comment on function sync_import_arrive(text, uuid, json) is 'begins the service of a workspace here';
 comment on function sync_import_cancel(text, uuid) is 'gives up a move to this server';
+comment on function sync_split_depart(uuid, integer[], text[], text, text, integer) is 'ends the service of workspaces that leave with a standby';
+comment on function sync_split_arrive(uuid, integer) is 'begins the service of workspaces that left with a standby';

@@ -157,6 +157,73 @@ fn what_was_moved_here_is_not_disowned_by_its_bucket() {
 }
 
 #[test]
+fn what_leaves_is_served_nowhere_until_it_arrives() {
+    let mut servers = Servers::new();
+    for name in ["w", "x", "y", "z"] {
+        push(&mut servers.a.admin, name, &[put(1, "a", 1)]);
+    }
+    servers.there_until(FIRST, |step| step != Step::ImportBegin);
+    disown_buckets(&mut servers.a, "{323,181}");
+    let admin = &mut servers.a.admin;
+    let depart = |after: &str| {
+        format!(
+            "sync_split_depart('{SECOND}', '{{323,181}}', '{{y,unknown}}', 'b', '{after}', batch_size => 1)::text"
+        )
+    };
+    let moving = ("55006".to_owned(), String::new());
+    assert_eq!(error(admin, &format!("select {}", depart(""))), moving);
+    admin.batch_execute(&format!("select sync_export_cancel('w', '{FIRST}')")).unwrap();
+    // By a move that was given up it is an exception here, and stays.
+    assert_eq!(
+        text(admin, &format!("select {}", depart(""))),
+        r#"{"departed" : 1, "after" : "x", "hasMore" : true}"#
+    );
+    push(admin, "w", &[put(2, "b", 1)]);
+    admin.batch_execute("delete from sync_ext.move where workspace_id = 'w'").unwrap();
+    for (after, reply) in [
+        ("", r#"{"departed" : 1, "after" : "w", "hasMore" : true}"#),
+        ("w", r#"{"departed" : 1, "after" : "y", "hasMore" : true}"#),
+        ("y", r#"{"departed" : 0, "after" : null, "hasMore" : false}"#),
+    ] {
+        assert_eq!(text(admin, &format!("select {}", depart(after))), reply);
+    }
+    for call in CALLS {
+        let told = error(admin, &format!("select {call}"));
+        assert_eq!(told, elsewhere("It was moved to \"b\"."), "{call}");
+    }
+    assert_eq!(text(admin, "select sync_gc()::text").contains("\"workspaces\":0"), true);
+    push(admin, "z", &[put(2, "b", 1)]);
+    let arrive = |n| format!("select sync_split_arrive('{SECOND}', {n})::text");
+    assert_eq!(text(admin, &arrive(1)), r#"{"arrived" : 1, "hasMore" : true}"#);
+    assert_eq!(text(admin, &arrive(9)), r#"{"arrived" : 2, "hasMore" : false}"#);
+    assert_eq!(text(admin, &arrive(9)), r#"{"arrived" : 0, "hasMore" : false}"#);
+    for name in ["w", "x", "y"] {
+        push(admin, name, &[put(3, "c", 1)]);
+    }
+    // What has not its bucket is an exception.
+    let roles = "select string_agg(workspace_id || ' ' || role, ', ' order by workspace_id) from sync_ext.move";
+    assert_eq!(text(admin, roles), "w arrived, x arrived");
+}
+
+/// It is marked before the standby can become a server, or is on neither.
+#[test]
+fn a_push_that_is_under_way_goes_before_what_leaves() {
+    let mut stage = Stage::new();
+    push(&mut stage.admin, "w", &[put(1, "a", 1)]);
+    disown_buckets(&mut stage, "{323}");
+    let mut pusher = stage.holding("", "select sync_put('w', 'notes', 'late', '{}')");
+    let leaving = stage.blocked(pid(&mut pusher), |session| {
+        session.batch_execute(&format!("select sync_split_depart('{FIRST}', '{{323}}')")).unwrap();
+    });
+    pusher.batch_execute("commit").unwrap();
+    leaving.join().unwrap();
+    let told = error(&mut stage.admin, "select sync_put('w', 'notes', 'later', '{}')");
+    assert_eq!(told, elsewhere("It was moved."));
+    let head = "select head::text from sync_ext.workspace";
+    assert_eq!(text(&mut stage.admin, head), "2");
+}
+
+#[test]
 fn keys_are_taken_from_the_servers_own_range() {
     let mut stage = Stage::new();
     let admin = &mut stage.admin;
@@ -201,6 +268,8 @@ fn only_trusted_callers_govern_servers() {
         "sync_import_page('w', 'ID', '{}')",
         "sync_import_arrive('w', 'ID', '{}')",
         "sync_import_cancel('w', 'ID')",
+        "sync_split_depart('ID', '{}')",
+        "sync_split_arrive('ID')",
     ] {
         let (code, _) = error(&mut stage.admin, &format!("select {}", call.replace("ID", FIRST)));
         assert_eq!(code, "42501", "{call}");
@@ -234,6 +303,11 @@ fn bad_arguments_are_named() {
         ("sync_import_page('new', 'ID', '{}')", "55000"),
         ("sync_import_arrive('new', 'ID', '{}')", "55000"),
         ("sync_import_cancel('new', 'ID')", "55000"),
+        ("sync_split_depart(null, '{}')", "22023"),
+        ("sync_split_depart('ID', '{}', batch_size => 0)", "22023"),
+        ("sync_split_depart('ID', '{1}')", "55000"),
+        ("sync_split_arrive('ID', 0)", "22023"),
+        ("sync_split_arrive('ID', null)", "22023"),
     ] {
         let (told, _) = error(admin, &format!("select {}", call.replace("ID", FIRST)));
         assert_eq!(told, code, "{call}");
