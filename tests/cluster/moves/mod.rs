@@ -4,7 +4,12 @@
 //! wrong step would lose an op, serve two copies, or show a device another history.
 
 mod fences;
+mod followers;
 mod ownership;
+mod replicated;
+mod restoring;
+mod scripts;
+mod splitting;
 mod steps;
 mod whole;
 
