@@ -254,9 +254,9 @@ SQL
 cancel() {
   [ "$(role from departed)" = none ] || die "they have departed: there is only the way forward"
   [ "$(role to arrived)" = none ] || die "they have arrived"
+  { names; echo "select count(sync_export_cancel(workspace_id, :'id')) from moved where role = 'departing' \g /dev/null"; } | from
   unsubscribe
   { names; echo "select count(sync_import_cancel(workspace_id, :'id')) from moved where role = 'arriving' \g /dev/null"; } | to
-  { names; echo "select count(sync_export_cancel(workspace_id, :'id')) from moved where role = 'departing' \g /dev/null"; } | from
   say "$from_name serves them; sync_gc at $to_name erases what was copied"
 }
 
