@@ -191,12 +191,15 @@ SQL
 compare() {
   local differing digest="coalesce(sum(('x' || left(md5(r::text), 16))::bit(64)::bigint::numeric), 0)"
   differing=$({
-    table_of there 'workspace_id text, workspace_key bigint, last_page json, entries text, records text' told \
+    names
+    table_of departed 'workspace_id text, workspace_key bigint, last_page json, entries text, records text' told \
       "select workspace_id, workspace_key, last_page,
         (select concat(count(*), ' ', $digest) from sync_ext.change_log as r where r.workspace_key = m.workspace_key),
         (select concat(count(*), ' ', $digest) from sync_ext.record as r where r.workspace_key = m.workspace_key)
       from moved as m where role = 'departed'"
     cat <<SQL
+create temp view there as
+select t.* from departed as t join moved as m using (workspace_id) where m.role = 'arriving';
 select format('  "%s": %s entries and %s records there, %s and %s here', workspace_id, t.entries, t.records, here.entries, here.records)
 from there as t,
 lateral (select
@@ -215,9 +218,9 @@ where not exists (
 );
 SQL
   } | to)
-  [ -z "$differing" ] || die "the copies differ, and nobody serves these workspaces:
+  [ -z "$differing" ] || die "nobody serves the workspaces, because copies differ:
 $differing
-Repeat this. If it stays so: sync_import_cancel at $to_name, and import them by pages with the same move_id, $id"
+Repeat this. If it stays so, docs/scaling.md tells how these move by pages; their move_id is $id"
 }
 
 # An acknowledgement that comes late would lower a newer cursor.
@@ -251,9 +254,9 @@ SQL
 cancel() {
   [ "$(role from departed)" = none ] || die "they have departed: there is only the way forward"
   [ "$(role to arrived)" = none ] || die "they have arrived"
+  { names; echo "select count(sync_export_cancel(workspace_id, :'id')) from moved where role = 'departing' \g /dev/null"; } | from
   unsubscribe
   { names; echo "select count(sync_import_cancel(workspace_id, :'id')) from moved where role = 'arriving' \g /dev/null"; } | to
-  { names; echo "select count(sync_export_cancel(workspace_id, :'id')) from moved where role = 'departing' \g /dev/null"; } | from
   say "$from_name serves them; sync_gc at $to_name erases what was copied"
 }
 

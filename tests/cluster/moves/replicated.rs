@@ -3,11 +3,12 @@
 use postgres::{Client, Config};
 use sync_ext_harness::batch::{delete, push, put};
 use sync_ext_harness::cluster::Cluster;
+use sync_ext_harness::moves::{Mover, Step};
 use sync_ext_harness::steps::{acknowledge, age, gc};
 
 use super::followers::{Follower, Followers};
 use super::scripts::{Hook, Script};
-use super::{collect, error, text};
+use super::{collect, text};
 
 const DATABASE: &str = "app";
 const GO: [&str; 3] = ["one", "two, \"quoted\"", "three"];
@@ -245,11 +246,13 @@ fn the_newest_cursors_arrive_and_late_ones_change_nothing() {
     // One that is not committed when the workspace departs, and is later.
     let mut late = moved.a.connect(DATABASE).unwrap();
     late.batch_execute("begin; select sync_update_cursor('one', 'laptop', 2)").unwrap();
-    moved.script.run(&[]).expect(true, "done");
+    let hook = Hook { at: "sync_import_arrive", before: "", after: "kill -9 0" };
+    moved.script.run_with(hook, &[]);
+    moved.leaves_nothing();
     acknowledge(&mut moved.on_b, "one", "laptop", 4);
     late.batch_execute("commit").unwrap();
+    moved.script.run(&[]).expect(true, "done");
     let cursors = "select string_agg(device_id || ' ' || last_seen_version, ', ' order by device_id) from sync_ext.device_cursor";
-    moved.leaves_nothing();
     assert_eq!(text(&mut moved.on_b, cursors), "laptop 4, phone 4");
 }
 
@@ -271,17 +274,51 @@ fn a_copy_that_differs_is_not_served() {
             .script
             .file("change.sql", &format!("set session_replication_role = replica; {change}"));
         let changed = format!("psql -X -q -d '{to}' -f '{sql}'");
-        let hook = Hook {
-            at: "create temp table there (workspace_id text, workspace_key bigint, last_page",
-            before: &changed,
-            after: "",
-        };
-        moved.script.run_with(hook, &[]).expect(false, "the copies differ");
+        let hook = Hook { at: "create temp table departed", before: &changed, after: "" };
+        moved.script.run_with(hook, &[]).expect(false, "because copies differ");
         for name in GO {
             assert_eq!(moved.served(name), [""; 0], "{name}");
         }
         moved.on_b.batch_execute(undo).unwrap();
     }
+    // One that stays so moves by pages.
+    let damage = "update sync_ext.record set clock = 9 from sync_ext.workspace as w
+                   where w.workspace_key = record.workspace_key and w.workspace_id = 'one'";
+    moved.on_b.batch_execute(damage).unwrap();
+    moved.script.run(&[]).expect(false, "because copies differ");
+    let move_id = text(&mut moved.on_a, "select move_id::text from sync_ext.move limit 1");
+    moved.on_b.batch_execute(&format!("select sync_import_cancel('one', '{move_id}')")).unwrap();
+    let mover = Mover { workspace_id: "one", move_id: &move_id, to: "b" };
+    mover.run(&mut moved.on_a, &mut moved.on_b, |step| step != Step::Forget).unwrap();
     moved.script.run(&[]).expect(true, "done");
-    assert_eq!(error(&mut moved.on_a, "select sync_pull('one')").1, "It was moved to \"b\".");
+    moved.check(Vec::new());
+}
+
+#[test]
+fn what_the_new_server_has_not_got_yet_is_waited_for() {
+    let mut moved = Move::new("move-lag");
+    let [a, b] = [&moved.a, &moved.b]
+        .map(|cluster| cluster.connection_string("postgres", DATABASE).replace('\'', ""));
+    // Stopped at the last moment, when all is near.
+    let disable = moved.script.file(
+        "disable.sql",
+        "select format('alter subscription %I disable', subname) from pg_subscription \\gexec\n",
+    );
+    let last = moved.script.file("last.sql", "select sync_put('one', 'notes', 'last', '{}')");
+    let stopped = format!(
+        "psql -X -q -d '{b}' -f '{disable}'; psql -X -q -d '{a}' -f '{last}' -o /dev/null
+         until [ $(psql -X -A -t -d '{a}' -c 'select count(*) from pg_stat_replication') = 0 ]; do :; done"
+    );
+    let hook = Hook { at: "sync_export_depart", before: &stopped, after: "" };
+    let says = "the copy is not complete, and nobody serves the workspaces";
+    moved.script.run_with(hook, &["--timeout", "1"]).expect(false, says);
+    for name in GO {
+        assert_eq!(moved.served(name), [""; 0], "{name}");
+    }
+    moved.script.run(&["--cancel"]).expect(false, "only the way forward");
+    let enable = "select format('alter subscription %I enable', subname) from pg_subscription";
+    let enable = text(&mut moved.on_b, enable);
+    moved.on_b.batch_execute(&enable).unwrap();
+    moved.script.run(&[]).expect(true, "done");
+    moved.check(Vec::new());
 }
