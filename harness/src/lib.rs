@@ -15,6 +15,7 @@
 //! * [`outbox`]: ops that wait there, and records as users see them
 //! * `programs`: psql and other programs beside a server
 //! * [`replies`]: the replies of the functions, as far as a device reads them
+//! * [`router`]: a database that routes calls to several servers
 //! * [`replica`]: a streaming standby that lags, is cut off or promoted
 //! * `server`: the process of a server, and its end
 //! * [`soundness`]: checks of tables and indexes with amcheck
@@ -38,6 +39,7 @@ pub mod outbox;
 mod programs;
 pub mod replica;
 pub mod replies;
+pub mod router;
 mod server;
 pub mod soundness;
 pub mod state;

@@ -9,7 +9,9 @@ use sync_ext_harness::bouncer::Bouncer;
 use sync_ext_harness::device::call;
 use sync_ext_harness::steps::{outcome, refused, speak_for};
 
-use super::{Many, foreign_server};
+use sync_ext_harness::router::foreign_server;
+
+use super::Many;
 
 const USERS: [&str; 3] = ["ann", "bob", "eve"];
 const CALLS: usize = 40;

@@ -7,8 +7,9 @@ use postgres::Client;
 use regex::Regex;
 use sha2::{Digest, Sha256};
 use sync_ext_harness::document::Document;
+use sync_ext_harness::router::{install, script};
 
-use super::{Many, install, script};
+use super::Many;
 
 /// Arguments, result, volatility and comment of each function that callers know.
 fn declared(session: &mut Client) -> BTreeMap<String, String> {
@@ -102,8 +103,8 @@ fn installing_again_keeps_the_map_and_the_rights() {
              grant execute on function sync_pull to web",
         )
         .unwrap();
-    install(&many.servers.router, &many.database);
-    install(&many.servers.router, &many.database);
+    install(&many.servers.router, &many.database).unwrap();
+    install(&many.servers.router, &many.database).unwrap();
 
     let mut expected = declared(&mut Many::on(many.servers.clone()).session());
     expected.insert("sync_mine".to_owned(), "|integer|v|f".to_owned());

@@ -9,8 +9,9 @@ use sync_ext_harness::bouncer::Bouncer;
 use sync_ext_harness::cluster::Cluster;
 use sync_ext_harness::document::print;
 use sync_ext_harness::replica::until_replayed;
+use sync_ext_harness::router::install;
 
-use super::{Servers, install};
+use super::Servers;
 
 struct World {
     servers: Servers,
@@ -69,7 +70,7 @@ impl World {
         match fence {
             "sh router" => {
                 assert!(block.contains("/contrib/sync_ext/router.sql"));
-                install(router, "router");
+                install(router, "router").unwrap();
                 String::new()
             }
             "ini" => {

@@ -11,7 +11,9 @@ use sync_ext_harness::device::call;
 use sync_ext_harness::replica::{promote, until_replayed};
 use sync_ext_harness::steps::outcome;
 
-use super::{Many, Servers, foreign_server};
+use sync_ext_harness::router::foreign_server;
+
+use super::{Many, Servers};
 
 fn alone(name: &str, shards: usize) -> Option<Many> {
     Some(Many::on(Arc::new(Servers::start(name, shards)?)))

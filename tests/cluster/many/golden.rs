@@ -10,7 +10,7 @@ use std::process::Command;
 use regex::{Captures, Regex};
 use sync_ext_harness::database::Database;
 
-use super::{has_plproxy, script};
+use sync_ext_harness::router::{is_possible, script};
 
 /// A test for each script.
 macro_rules! scripts {
@@ -54,7 +54,7 @@ fn folder() -> PathBuf {
 
 fn differs_as_expected(name: &str) {
     let database = Database::empty();
-    if !has_plproxy(&database.cluster) {
+    if !is_possible(&database.cluster).unwrap() {
         return;
     }
     let work = std::env::temp_dir().join(format!("sync_ext-routed-{name}-{}", std::process::id()));

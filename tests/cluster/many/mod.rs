@@ -9,12 +9,12 @@ mod failures;
 mod golden;
 mod moves;
 
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use postgres::{Client, Config, NoTls};
 use sync_ext_harness::cluster::Cluster;
+use sync_ext_harness::router::{self, foreign_server};
 
 const SETTINGS: [&str; 2] = ["fsync=off", "max_connections=60"];
 
@@ -32,7 +32,7 @@ impl Servers {
     /// Of a test's own. `None` without PL/Proxy.
     pub fn start(name: &str, shards: usize) -> Option<Servers> {
         let router = Cluster::start(&format!("{name}-router"), &SETTINGS).unwrap();
-        if !has_plproxy(&router) {
+        if !router::is_possible(&router).unwrap() {
             return None;
         }
         let shard = |number| Cluster::start(&format!("{name}-{number}"), &SETTINGS).unwrap();
@@ -50,15 +50,6 @@ impl Servers {
         *shared = Arc::downgrade(&servers);
         Some(servers)
     }
-}
-
-fn has_plproxy(cluster: &Cluster) -> bool {
-    let sql = "select from pg_available_extensions where name = 'plproxy'";
-    let is_there = !cluster.connect("postgres").unwrap().query(sql, &[]).unwrap().is_empty();
-    if !is_there {
-        println!("PL/Proxy is not available here: the router is not tried");
-    }
-    is_there
 }
 
 /// A database of one test on each shard, and its router's.
@@ -80,7 +71,7 @@ impl Many {
         }
         let create = format!("create database {database}");
         servers.router.connect("postgres").unwrap().batch_execute(&create).unwrap();
-        install(&servers.router, &database);
+        router::install(&servers.router, &database).unwrap();
         let many = Many { servers, database };
         let addresses = many.addresses();
         let mut session = many.session();
@@ -161,28 +152,4 @@ impl Drop for Many {
             }
         }
     }
-}
-
-fn script() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sql/router/router.sql")
-}
-
-/// Makes a database a router.
-fn install(cluster: &Cluster, database: &str) {
-    let printed = cluster.psql_quietly(database, &script()).unwrap();
-    assert_eq!(printed, "");
-}
-
-/// The statements that tell PL/Proxy where the shards are.
-pub fn foreign_server(name: &str, addresses: &[String]) -> String {
-    let places: Vec<String> = addresses
-        .iter()
-        .enumerate()
-        .map(|(number, address)| format!(", p{number} '{}'", address.replace('\'', "''")))
-        .collect();
-    format!(
-        "create server {name} foreign data wrapper plproxy options (modular_mapping '1'{});
-         create user mapping for public server {name}",
-        places.concat()
-    )
 }

@@ -13,7 +13,9 @@ use sync_ext_harness::replica::{pause_replay, resume_replay, until_replayed};
 use sync_ext_harness::state::of_server;
 use sync_ext_harness::steps::{age, gc, outcome, pull, speak_for, versions_seen};
 
-use super::{Many, Servers, foreign_server};
+use sync_ext_harness::router::foreign_server;
+
+use super::{Many, Servers};
 
 const STEPS: [&str; 6] = ["begin", "import", "copy", "depart", "forget", "done"];
 

@@ -40,8 +40,19 @@ impl Follower {
     pub fn run(&mut self, servers: &Servers) -> Result<Tally> {
         let mut tally = Tally::default();
         while !servers.is_over() {
+            let routed = match self.random.random_bool(0.3) {
+                true => servers.connect_to_router()?,
+                false => None,
+            };
             let server = choose(&mut self.random, self.known);
-            let Some(mut client) = servers.connect(server)? else { continue };
+            let client = match routed {
+                Some(client) => {
+                    tally.add("sessions with the router", 1);
+                    Some(client)
+                }
+                None => servers.connect(server)?,
+            };
+            let Some(mut client) = client else { continue };
             // A session for some calls: others come with a new connection.
             for _ in 0..self.random.random_range(1..8) {
                 if let Err(error) = self.step(&mut client, &mut tally) {

@@ -2,7 +2,7 @@
 //! crashing servers.
 //!
 //! Devices push, pull and acknowledge at the server that their copy of the map names, or at
-//! any; replies are lost. Movers stop between any two calls and are resumed, or cancel;
+//! any, or through a router, whose map is sometimes old as well; replies are lost. Movers stop between any two calls and are resumed, or cancel;
 //! backends are terminated, and killed so that a server recovers. Afterwards there is one copy
 //! of each workspace that is served, every acknowledged op is at its version, versions are
 //! 1..head, no device was ever sent to a snapshot, and all have what the server has.
@@ -23,6 +23,7 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use sync_ext_harness::batch::{delete, push, put};
 use sync_ext_harness::cluster::Cluster;
+use sync_ext_harness::router;
 use sync_ext_harness::steps::{age, gc};
 
 use crate::common::tally::Tally;
@@ -36,6 +37,8 @@ const DEVICES: usize = 2;
 
 pub struct Servers {
     clusters: Vec<Cluster>,
+    /// Where there is PL/Proxy.
+    router: Option<Cluster>,
     /// Where each workspace is.
     map: Mutex<BTreeMap<String, usize>>,
     next_move: AtomicU64,
@@ -66,12 +69,32 @@ pub fn start(name: &str) -> Result<Servers> {
         ensure!(gc(&mut admin, workspace)["tombstonesDeleted"] == 20, "graves");
     }
     let map = WORKSPACES.iter().map(|workspace| (workspace.to_string(), 0)).collect();
+    let router = start_router(&format!("{name}-router"), &clusters)?;
     Ok(Servers {
         clusters,
+        router,
         map: Mutex::new(map),
         next_move: AtomicU64::new(1),
         is_over: AtomicBool::new(false),
     })
+}
+
+fn start_router(name: &str, shards: &[Cluster]) -> Result<Option<Cluster>> {
+    let cluster = Cluster::start(name, &["statement_timeout=5s"])?;
+    if !router::is_possible(&cluster)? {
+        return Ok(None);
+    }
+    cluster.connect("postgres")?.batch_execute(&format!("create database {DATABASE}"))?;
+    router::install(&cluster, DATABASE)?;
+    let addresses: Vec<String> = shards.iter().map(|shard| shard.address(DATABASE)).collect();
+    let mut admin = cluster.connect(DATABASE)?;
+    for server in ["sync", "sync_reads"] {
+        admin.batch_execute(&router::foreign_server(server, &addresses))?;
+    }
+    admin.batch_execute(
+        "insert into sync_router.bucket select b, 0 from generate_series(0, 1023) as b",
+    )?;
+    Ok(Some(cluster))
 }
 
 impl Servers {
@@ -87,6 +110,23 @@ impl Servers {
         self.map.lock().expect("nobody panics with it").insert(workspace.to_owned(), server);
     }
 
+    /// A session with the router.
+    fn connect_to_router(&self) -> Result<Option<Client>> {
+        self.router.as_ref().map(|router| router.connect(DATABASE)).transpose().map_err(Into::into)
+    }
+
+    /// Gives the router the map as it is.
+    fn tell_router(&self) -> Result<()> {
+        let map = self.map.lock().expect("nobody panics with it").clone();
+        let Some(mut router) = self.connect_to_router()? else { return Ok(()) };
+        let place = "insert into sync_router.placed values ($1, $2)
+                     on conflict (workspace_id) do update set shard = excluded.shard";
+        for (workspace, server) in map {
+            router.execute(place, &[&workspace, &(server as i32)])?;
+        }
+        Ok(())
+    }
+
     /// `None` while it recovers.
     fn connect(&self, server: usize) -> Result<Option<Client>> {
         match self.clusters[server].connect(DATABASE) {
@@ -99,8 +139,9 @@ impl Servers {
 
 /// The server, or the connection, was killed.
 fn is_cut(error: &postgres::Error) -> bool {
-    let state = error.code().map_or("", |state| state.code());
-    error.is_closed() || error.code().is_none() || state.starts_with("57P")
+    let state = error.code().map_or("00000", |state| state.code());
+    // A router tells of its connections as class 08, and times out.
+    error.is_closed() || error.code().is_none() || ["57", "08"].contains(&&state[..2])
 }
 
 /// What may end any call: `Elsewhere`, or a kill. Everything else is a violation.
@@ -159,6 +200,9 @@ fn disturb(servers: &Servers, time: Duration, random: &mut StdRng) -> Result<Tal
     let (mut tally, begun) = (Tally::default(), Instant::now());
     while begun.elapsed() < time {
         thread::sleep(Duration::from_millis(random.random_range(5..50)));
+        if random.random_bool(0.3) {
+            servers.tell_router()?;
+        }
         let server = random.random_range(0..SERVERS);
         let Some(mut admin) = servers.connect(server)? else { continue };
         let done = match random.random_range(0..20) {
