@@ -8,7 +8,7 @@ use sync_ext_harness::batch::{delete, push, put};
 use sync_ext_harness::cluster::{Cluster, Stop};
 use sync_ext_harness::document::{Document, print};
 use sync_ext_harness::replica::until;
-use sync_ext_harness::steps::age;
+use sync_ext_harness::steps::age_all;
 
 #[test]
 fn garbage_goes_by_the_recipe_for_pg_cron() {
@@ -28,7 +28,7 @@ fn garbage_goes_by_the_recipe_for_pg_cron() {
     app.execute("select sync_register_table('notes')", &[]).unwrap();
     let ops = [put(1, "a", 1), delete(2, "a", 2), put(3, "b", 1), put(4, "b", 2), put(5, "c", 1)];
     push(&mut app, "w", &ops);
-    age(&mut app);
+    age_all(&mut app);
     let role = operations.example("CREATE ROLE sync_gc").unwrap();
     let (role, _) = role.split_once("\\connect").unwrap();
     assert_eq!(print(&cluster, "app", role).unwrap(), "\n");
