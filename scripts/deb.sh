@@ -64,6 +64,7 @@ find "$built" -name '*.so' -exec install -D -m 644 -t "../files/lib/postgresql/$
 for folder in extension contrib/sync_ext; do
   find "$built" -path "*/$folder/*" -exec install -D -m 644 -t "../files/share/postgresql/$pg/$folder" {} +
 done
+cp --preserve=mode "$root"/tools/*.sh "../files/share/postgresql/$pg/contrib/sync_ext"
 install -D -t ../files/bin "$gateway"
 help2man --no-info --name 'serves sync_ext over HTTP' "$gateway" >../files/sync_ext_gateway.1
 

@@ -10,5 +10,6 @@ cd "$root"
 share=$("$PG_CONFIG" --sharedir) sudo=
 [ -w "$share/extension" ] || sudo=sudo
 cargo pgrx install --release --no-default-features --features "pg$pg" --pg-config "$PG_CONFIG" ${sudo:+--sudo}
-# The router is no extension: its script is for psql.
+# The router is no extension: its script is for psql, and those beside it are for a shell.
 $sudo install -D -m 644 -t "$share/contrib/sync_ext" sql/router/*.sql
+$sudo cp --preserve=mode tools/*.sh "$share/contrib/sync_ext"

@@ -27,8 +27,8 @@ ON_NUMBER = """own_buckets set_key_range export_begin export_page export_hold ex
 # Here, as declared.
 HERE = ["hlc_now", "hlc_parse"]
 # Not here: they are called on a shard.
-ABSENT = """disown split_depart split_arrive gc_all set_scope_field attach_table detach_table check_table backfill_table
-    repair_table""".split()
+ABSENT = """disown gc_all set_scope_field attach_table detach_table check_table backfill_table
+    repair_table split_depart split_arrive""".split()
 
 # What a value of this type names is on the shards, not here.
 TYPE_HERE = {"regprocedure": "text"}

@@ -712,7 +712,9 @@ begin
   on conflict on constraint move_pkey do update
     set move_id = excluded.move_id, role = excluded.role, workspace_key = excluded.workspace_key,
       peer = excluded.peer, agreed = null, last_page = null, at = clock_timestamp();
-  update sync_ext.workspace as w set away = 'departed', held_until = null where w.workspace_key = any (keys);
+  update sync_ext.workspace as w
+  set away = 'departed', held_until = null, unread_since = null, pinned_since = null, devices_since = null
+  where w.workspace_key = any (keys);
   perform sync_ext.hint(n.workspace_id, n.head + 1) from unnest(names, heads) as n (workspace_id, head);
   return json_build_object(
     'departed', coalesce(cardinality(keys), 0),
@@ -745,7 +747,8 @@ begin
     limit batch_size
     for update of w
   ) as f;
-  update sync_ext.workspace as w set away = null where w.workspace_key = any (keys);
+  update sync_ext.workspace as w set away = null, unread_since = '-infinity', devices_since = '-infinity'
+  where w.workspace_key = any (keys);
   delete from sync_ext.move as m where m.workspace_id = any (names) and sync_ext.owns_bucket(m.workspace_id);
   update sync_ext.move as m
   set role = 'arrived', workspace_key = null, at = clock_timestamp()
