@@ -191,7 +191,7 @@ fn what_leaves_is_served_nowhere_until_it_arrives() {
         let told = error(admin, &format!("select {call}"));
         assert_eq!(told, elsewhere("It was moved to \"b\"."), "{call}");
     }
-    assert_eq!(text(admin, "select sync_gc()::text").contains("\"workspaces\":0"), true);
+    assert!(text(admin, "select sync_gc()::text").contains("\"workspaces\":0"));
     push(admin, "z", &[put(2, "b", 1)]);
     let arrive = |n| format!("select sync_split_arrive('{SECOND}', {n})::text");
     assert_eq!(text(admin, &arrive(1)), r#"{"arrived" : 1, "hasMore" : true}"#);
