@@ -1,6 +1,6 @@
 # Set-up is part of every verb; PG=15|16|17|18 chooses the Postgres to use.
 
-.PHONY: help demo demo-web test test-all upgrade-test wire proof client-proof client-browser client-bench mutations mutations-table mutants bench bench-quick bench-growth profile gateway \
+.PHONY: help demo demo-web test test-all upgrade-test wire proof client-proof client-browser client-bench mutations mutations-table mutants bench bench-quick bench-growth profile sizing gateway \
   gateway-figures gateway-soak install package deb deb-test dist release docs deny pgdg all golden fmt clean
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo '               gateway-figures for how long an edit takes from device to device,'
 	@echo '               gateway-soak for 2,000 streams while the database restarts (5 minutes)'
 	@echo 'make profile   where the time of a push and a pull goes, by perf'
+	@echo 'make sizing    what a number of devices takes, and how evenly workspaces lie on servers'
 	@echo 'make install   build and install into the Postgres of PG_CONFIG (default: pg_config)'
 	@echo 'make package   build the installable files under target/release'
 	@echo 'make deb       Debian packages of the extension and the gateway, in target/deb;'
@@ -89,6 +90,9 @@ bench-growth:
 
 profile:
 	@scripts/bench.sh profile
+
+sizing:
+	@bench/sizing.py
 
 gateway:
 	@scripts/gateway.sh

@@ -13,6 +13,7 @@ cargo clippy --quiet --workspace --all-targets "${features[@]}" -- -D warnings
 
 scripts/mutations_table.sh --check
 scripts/router.py --check
+bench/sizing.py --check
 
 say "unit and property tests without Postgres"
 cargo test --quiet --package sync_ext_core --package sync_ext_harness --package sync_ext_model

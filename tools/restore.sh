@@ -20,7 +20,7 @@ placed=''
 options server name buckets others -- placed -- dry-run -- "$@"
 buckets=$(buckets_of "$buckets")
 declare -A urls=()
-while read -r other url; do
+while read -r other url || [ -n "$other" ]; do
   [ -z "$other" ] || urls[$other]=$url
 done <"$others"
 server() { on "$server" -v name="$name" -v buckets="$buckets" "$@"; }
@@ -189,6 +189,11 @@ SQL
   } | server
 }
 
+missing=$({
+  table_of placed 'workspace_id text, server text' lines_of "$placed"
+  echo "select distinct server from placed where server <> all (string_to_array(:'known', ' '));"
+} | server -v known="$name ${!urls[*]}")
+[ "${#urls[@]}" -gt 0 ] && [ -z "$missing" ] || die "$others does not have all other servers: $missing"
 is_closed=$(server <<<"select reset_val = 'on' from pg_settings where name = 'default_transaction_read_only';")
 if [ "$is_closed" = t ]; then
   plan >&2

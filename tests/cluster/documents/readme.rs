@@ -12,7 +12,7 @@ use sync_ext_harness::cluster::Cluster;
 use sync_ext_harness::document::Document;
 
 /// Each document, the database for its examples and how many it has at least.
-const DOCUMENTS: [(&str, &str, usize); 14] = [
+const DOCUMENTS: [(&str, &str, usize); 15] = [
     ("README.md", "tour", 5),
     ("docs/access.md", "access", 4),
     ("docs/clients.md", "clients", 7),
@@ -26,6 +26,7 @@ const DOCUMENTS: [(&str, &str, usize); 14] = [
     ("docs/rxdb.md", "rxdb", 0),
     ("docs/scopes.md", "scopes", 4),
     ("docs/scaling.md", "scaling", 0),
+    ("docs/sizing.md", "sizing", 0),
     ("docs/tanstack-db.md", "tanstack_db", 0),
 ];
 

@@ -1,6 +1,7 @@
 //! Several servers: what each of them serves, and workspaces that go from one to another.
 //!
-//! The servers are databases of one cluster. Each test names a moment or an order in which a
+//! The servers are databases of one cluster, or clusters where scripts split, replicate and restore
+//! them. Each test names a moment or an order in which a
 //! wrong step would lose an op, serve two copies, or show a device another history.
 
 mod fences;

@@ -102,10 +102,13 @@ fn a_restored_server_serves_what_the_map_places_there() {
             "0-511",
         ],
     );
-    let others = format!("b {}\n", b.connection_string("postgres", DATABASE));
+    let others = format!("b {}", b.connection_string("postgres", DATABASE));
     let placed = "home,b\nfamily,a\nclub,a\n";
     let arguments =
         ["--others", &script.file("others", &others), "--placed", &script.file("placed", placed)];
+    let unasked = script.file("unasked", "home,c\n");
+    let unasked = [&arguments[..], &["--placed", &unasked]].concat();
+    script.run(&unasked).expect(false, "does not have all other servers: c");
     let ran = script.run(&[&arguments[..], &["--dry-run"]].concat()).expect(true, "");
     let said: Vec<&str> = ran.printed.lines().collect();
     let expected = [
