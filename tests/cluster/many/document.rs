@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::Path;
 
+use regex::Regex;
 use sync_ext_harness::bouncer::Bouncer;
 use sync_ext_harness::cluster::Cluster;
 use sync_ext_harness::document::print;
@@ -71,6 +72,20 @@ impl World {
             "sh router" => {
                 assert!(block.contains("/contrib/sync_ext/router.sql"));
                 install(router, "router").unwrap();
+                String::new()
+            }
+            // Executed by the tests of `moves`; here only what it is called with.
+            "sh tools" => {
+                let of_script = Regex::new(r"contrib/sync_ext/(\w+\.sh)").unwrap();
+                let script = &of_script.captures(block).unwrap()[1];
+                let (_, options) = block.split_once(".sh").unwrap();
+                let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tools");
+                let script = fs::read_to_string(tools.join(script)).unwrap();
+                let usage: Vec<&str> =
+                    script.lines().take_while(|line| line.starts_with('#')).collect();
+                for option in Regex::new(r"--[a-z][a-z-]+").unwrap().find_iter(options) {
+                    assert!(usage.join("\n").contains(option.as_str()), "{}", option.as_str());
+                }
                 String::new()
             }
             "ini" => {
