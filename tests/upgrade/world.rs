@@ -322,15 +322,28 @@ pub fn follow_a_scope(client: &mut Client) -> Result<()> {
     Ok(())
 }
 
-/// Columns that the release does not have.
-const ADDED: [&str; 5] = ["scope", "left_scope", "scope_field", "scope_epoch", "scope_column"];
+/// Columns, and a table, that the release does not have.
+const ADDED: [&str; 10] = [
+    "scope",
+    "left_scope",
+    "scope_field",
+    "scope_epoch",
+    "scope_column",
+    "away",
+    "held_until",
+    "unread_since",
+    "pinned_since",
+    "devices_since",
+];
+const ADDED_TABLE: &str = "unpinned_workspace";
 
 pub type Data = BTreeMap<&'static str, String>;
 
 /// All that a database has: what the extension stores, what its views show, the rows of
 /// own tables, settings.
 pub fn data(client: &mut Client) -> Result<Data> {
-    let tables = TABLES.map(|table| (table, format!("sync_ext.{table}")));
+    let known = TABLES.into_iter().filter(|table| *table != ADDED_TABLE);
+    let tables = known.map(|table| (table, format!("sync_ext.{table}")));
     let others = [
         ("tasks", "tasks"),
         ("steps", "\"Steps\""),
@@ -346,8 +359,7 @@ pub fn data(client: &mut Client) -> Result<Data> {
         ),
     ];
     let mut data = Data::new();
-    for (name, from) in tables.into_iter().chain(others.map(|(name, from)| (name, from.to_owned())))
-    {
+    for (name, from) in tables.chain(others.map(|(name, from)| (name, from.to_owned()))) {
         let columns = "select coalesce(string_agg(quote_ident(attname), ', ' order by attnum), '*')
             from pg_attribute where attrelid = to_regclass($1) and attnum > 0
               and not attisdropped and attname <> all ($2)";
