@@ -32,7 +32,13 @@
 //! workspace or member, then device. A member is pinned before the workspace, because a
 //! drop deletes the workspace last.
 //!
-//! Under that lock no other session can store a row that a look-up did not find, so a
+//! Whoever changes which workspaces this server owns locks the table of workspaces against
+//! writers, and so waits for those who create one; a creator looks at what is owned, with the
+//! latest snapshot, once it has opened that table for writing. A step of a move locks the
+//! workspace's row, then the row of the move; one that needs the table's lock takes that first.
+//! Two steps of one workspace at a time may deadlock, and can be repeated, as every step.
+//!
+//! Under the lock of a workspace no other session can store a row that a look-up did not find, so a
 //! look-up and a unique index give the same result. A large push uses this: it stores
 //! rows that it presumes to be new without a look-up, in a [`subtransaction`] that it
 //! rolls back if an index objects ([`Duplicates::Report`]). It does not delete them

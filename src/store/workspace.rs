@@ -92,7 +92,7 @@ impl Workspace {
             },
             scope_epoch: row.int8_or_null(column::SCOPE_EPOCH).unwrap_or(0),
             away: row.text_or_null(column::AWAY).map(Away::parse).transpose()?,
-            held_until: row.int8_or_null(column::HELD_UNTIL),
+            held_until: row.timestamp_or_null(column::HELD_UNTIL),
             watch: Watch {
                 unread_since: row.timestamp_or_null(column::UNREAD_SINCE),
                 pinned_since: row.timestamp_or_null(column::PINNED_SINCE),

@@ -1,5 +1,6 @@
 //! While a workspace moves: who serves it, and who waits for what.
 
+use fallible_iterator::FallibleIterator;
 use serde_json::json;
 use sync_ext_harness::batch::{op, push, put};
 use sync_ext_harness::moves::Ended;
@@ -135,6 +136,43 @@ fn a_held_workspace_refuses_pushes_until_the_time_is_up() {
     // The mover reads on.
     servers.move_there(FIRST);
     assert_eq!(text(&mut servers.b.admin, "select sync_pull('w') ->> 'serverVersion'"), "3");
+}
+
+#[test]
+fn a_hold_is_as_long_as_it_is_asked_for() {
+    let mut servers = pushed();
+    servers.there_until(FIRST, |step| step != Step::Hold);
+    let admin = &mut servers.a.admin;
+    admin.batch_execute(&format!("select sync_export_hold('w', '{FIRST}', 60)")).unwrap();
+    let left = "select (held_until - clock_timestamp() between interval '30 seconds' and interval '60 seconds')::text
+                  from sync_ext.workspace";
+    assert_eq!(text(admin, left), "true");
+    admin.batch_execute(&format!("select sync_export_hold('w', '{FIRST}', 0)")).unwrap();
+    push(admin, "w", &[put(9, "c", 1)]);
+}
+
+/// So that who listens at a server asks there, and is told where it is.
+#[test]
+fn listeners_are_told_of_a_departure_and_an_arrival() {
+    let mut servers = pushed();
+    let mut heard = Vec::new();
+    for stage in [&mut servers.a, &mut servers.b] {
+        stage.admin.batch_execute("set sync_ext.notify = 'hint'").unwrap();
+        let mut listener = stage.session();
+        listener.batch_execute("listen sync_ext").unwrap();
+        heard.push(listener);
+    }
+    servers.move_there(FIRST);
+    let told: Vec<String> = heard
+        .iter_mut()
+        .map(|listener| {
+            let mut notifications = listener.notifications();
+            let mut coming = notifications.timeout_iter(std::time::Duration::from_secs(30));
+            coming.next().unwrap().expect("a hint").payload().to_owned()
+        })
+        .collect();
+    let hint = |version| format!(r#"{{"workspaceId":"w","serverVersion":{version}}}"#);
+    assert_eq!(told, [hint(3), hint(2)], "above every cursor where it has gone");
 }
 
 #[test]
@@ -306,8 +344,12 @@ fn servers_that_differ_exchange_nothing() {
     let begin = format!("select sync_import_begin('w', '{FIRST}', '{begun}')");
     let (code, detail) = error(&mut servers.b.admin, &begin);
     assert!(code == "55000" && detail.starts_with("tables is "), "{code} {detail}");
-    let function = format!("set sync_ext.membership_function = 'public.role_of'; {begin}");
+    let older = begin.replace(r#""version" : ""#, r#""version" : "older "#);
+    assert_ne!(older, begin);
     servers.b.admin.batch_execute("select sync_unregister_table('more')").unwrap();
+    let (code, detail) = error(&mut servers.b.admin, &older);
+    assert!(code == "55000" && detail.starts_with("version is "), "{code} {detail}");
+    let function = format!("set sync_ext.membership_function = 'public.role_of'; {begin}");
     assert_eq!(error(&mut servers.b.admin, &function).0, "55000");
     servers.b.admin.batch_execute("reset sync_ext.membership_function").unwrap();
 
