@@ -40,9 +40,10 @@ impl Listener {
                 Ok(None) => break,
                 Ok(Some(Hint::All)) => self.all_at = Instant::now(),
                 Ok(Some(Hint::Of(workspace, head))) => {
-                    let place = WORKSPACES.iter().position(|name| *name == workspace);
-                    let known = &mut self.heads[place.unwrap()];
-                    *known = head.max(*known);
+                    // That of the push that called for the first worker may come as late as this.
+                    if let Some(place) = WORKSPACES.iter().position(|name| *name == workspace) {
+                        self.heads[place] = head.max(self.heads[place]);
+                    }
                 }
                 Err(_) => return,
             }
