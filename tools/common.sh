@@ -3,6 +3,16 @@ set -euo pipefail
 shopt -s inherit_errexit
 
 say() { printf '%s\n' "$*" >&2; }
+# When nobody began to serve what moves; and says for how long that has lasted, unless it was broken
+# off meanwhile.
+stopped=
+stop() {
+  stopped=${EPOCHREALTIME/[.,]/}
+  say "$1"
+}
+serves() {
+  [ -z "$stopped" ] || say "nobody served for $(((${EPOCHREALTIME/[.,]/} - stopped) / 1000)) ms"
+}
 die() {
   say "error: $*"
   exit 1

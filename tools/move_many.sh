@@ -26,8 +26,15 @@ id=$({ echo "$from_name $to_name"; LC_ALL=C sort "$names"; } | md5sum | cut -c 1
 # Of the publication, the slot and the subscription.
 link=sync_ext_move_$id
 variables=(-v id="$id" -v link="$link" -v from_name="$from_name" -v to_name="$to_name" -v max_lag="$max_lag")
-from() { on "$from" "${variables[@]}" "$@"; }
-to() { on "$to" "${variables[@]}" "$@"; }
+from() { by_key | on "$from" "${variables[@]}" "$@"; }
+to() { by_key | on "$to" "${variables[@]}" "$@"; }
+
+# All looks up some names and keys, and nobody knows statistics of what was just copied. To the
+# planner the scans that remain seem to be worth compiling.
+by_key() {
+  echo 'set enable_seqscan = off; set jit = off;'
+  cat
+}
 
 # A temporary table of the names, in which moved is what a server knows of this move.
 names() {
@@ -295,7 +302,7 @@ if [ "$departed" = none ]; then
   subscribe
   wait_until 1000000 is_copied
   wait_until "$timeout" is_near || die "the copy does not catch up: repeat this with more --max-lag, or --cancel"
-  say "stopping the service at $from_name"
+  stop "stopping the service at $from_name"
   depart
 fi
 if [ "$(role to arrived)" != all ]; then
@@ -307,6 +314,7 @@ if [ "$(role to arrived)" != all ]; then
   unsubscribe
   say "starting the service at $to_name"
   arrive
+  serves
 fi
 unsubscribe
 [ -z "$map" ] || sh -c "$map"

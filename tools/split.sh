@@ -338,7 +338,7 @@ promoted and made read only; it removes what stays, serves what left, is compare
 fi
 end_of_checks
 if [ "$at" = standby ]; then
-  say "stopping the service of what leaves"
+  stop "stopping the service of what leaves"
   depart
   wait_for_standby
   say "promoting"
@@ -357,6 +357,7 @@ fi
 if [ "$at" = whole ]; then
   verify
   open_new
+  serves
   drop_slot
 fi
 say_map

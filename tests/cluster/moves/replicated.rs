@@ -136,6 +136,19 @@ fn devices_notice_nothing_of_a_move_by_replication() {
     moved.script.run(&["--cancel"]).expect(false, "only the way forward");
 }
 
+/// What was just copied has no statistics yet.
+#[test]
+fn what_moves_by_replication_is_read_by_its_keys() {
+    let scans = "select string_agg(relname || seq_scan, ' ' order by relname) from pg_stat_user_tables
+                  where schemaname = 'sync_ext' and relname in ('change_log', 'record', 'device_cursor')";
+    let moved = Move::new("move-scans");
+    // Of a session that has ended, so that nothing is told late.
+    let told = |moved: &Move| text(&mut moved.b.connect(DATABASE).unwrap(), scans);
+    let before = told(&moved);
+    moved.script.run(&[]).expect(true, "nobody served for");
+    assert_eq!(told(&moved), before);
+}
+
 #[test]
 fn a_move_by_replication_that_is_broken_off_anywhere_goes_on() {
     let mut moved = Move::new("move-killed");
