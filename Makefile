@@ -1,7 +1,7 @@
 # Set-up is part of every verb; PG=15|16|17|18 chooses the Postgres to use.
 
 .PHONY: help demo demo-web test test-all upgrade-test wire proof client-proof client-browser client-bench mutations mutations-table mutants bench bench-quick bench-growth profile sizing gateway \
-  gateway-figures gateway-soak install package deb deb-test dist release docs deny pgdg all golden fmt clean
+  gateway-figures gateway-moves gateway-soak install package deb deb-test dist release docs deny pgdg all golden fmt clean
 
 help:
 	@echo 'make demo      replay a real op log on a throw-away cluster; then push to typed tables'
@@ -23,7 +23,8 @@ help:
 	@echo '               bench-growth for logs of up to ten million entries'
 	@echo 'make gateway   the gateway beside a throw-away cluster, until Ctrl-C;'
 	@echo '               gateway-figures for how long an edit takes from device to device,'
-	@echo '               gateway-soak for 2,000 streams while the database restarts (5 minutes)'
+	@echo '               gateway-soak for 2,000 streams while the database restarts (5 minutes),'
+	@echo '               gateway-moves for moves between servers under load: MINUTES=3'
 	@echo 'make profile   where the time of a push and a pull goes, by perf'
 	@echo 'make sizing    what a number of devices takes, and how evenly workspaces lie on servers'
 	@echo 'make install   build and install into the Postgres of PG_CONFIG (default: pg_config)'
@@ -99,6 +100,9 @@ gateway:
 
 gateway-figures:
 	@scripts/gateway.sh figures
+
+gateway-moves:
+	@scripts/gateway.sh moves $(or $(MINUTES),3)
 
 gateway-soak:
 	@scripts/gateway.sh soak

@@ -22,6 +22,7 @@ mod origins;
 mod readme;
 mod servers;
 mod several;
+mod simulation;
 mod standbys;
 mod tls;
 mod tokens;

@@ -13,6 +13,7 @@ pub mod issuer;
 pub mod kills;
 pub mod moving;
 pub mod process;
+pub mod simulation;
 pub mod stand;
 pub mod stream;
 pub mod team;

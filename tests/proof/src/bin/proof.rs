@@ -162,7 +162,7 @@ fn moves(options: &Options) -> Result<Tally> {
     let (begun, mut seed) = (Instant::now(), options.seed);
     let mut tally = Tally::default();
     while begun.elapsed() < MOVES {
-        tally.join(&moves::run(&servers, seed, MOVES_ROUND)?);
+        tally.join(&moves::run(&servers, seed, MOVES_ROUND, None)?);
         seed += 1;
     }
     Ok(tally)

@@ -8,7 +8,8 @@ use serde_json::Value;
 use sync_ext_harness::device::{Device, Pulled};
 use sync_ext_harness::state::{live, of_server};
 
-use super::{DATABASE, Ended, Servers, choose, ended};
+use super::session::Session;
+use super::{DATABASE, Ended, Gateway, Servers, choose, ended};
 use crate::common::tally::Tally;
 
 pub struct Follower {
@@ -37,25 +38,13 @@ impl Follower {
         &self.device.workspace
     }
 
-    pub fn run(&mut self, servers: &Servers) -> Result<Tally> {
+    pub fn run(&mut self, servers: &Servers, gateway: Gateway<'_>) -> Result<Tally> {
         let mut tally = Tally::default();
         while !servers.is_over() {
-            let routed = match self.random.random_bool(0.3) {
-                true => servers.connect_to_router()?,
-                false => None,
-            };
-            let server = choose(&mut self.random, self.known);
-            let client = match routed {
-                Some(client) => {
-                    tally.add("sessions with the router", 1);
-                    Some(client)
-                }
-                None => servers.connect(server)?,
-            };
-            let Some(mut client) = client else { continue };
+            let Some(mut session) = self.connect(servers, gateway, &mut tally)? else { continue };
             // A session for some calls: others come with a new connection.
             for _ in 0..self.random.random_range(1..8) {
-                if let Err(error) = self.step(&mut client, &mut tally) {
+                if let Err(error) = self.step(&mut *session, &mut tally) {
                     match ended(error)? {
                         Ended::Elsewhere => tally.add("calls told elsewhere", 1),
                         Ended::Cut => tally.add("calls cut off", 1),
@@ -71,14 +60,35 @@ impl Follower {
         Ok(tally)
     }
 
-    fn step(&mut self, client: &mut Client, tally: &mut Tally) -> Result<()> {
+    /// Directly, or by what routes.
+    fn connect(
+        &mut self,
+        servers: &Servers,
+        gateway: Gateway<'_>,
+        tally: &mut Tally,
+    ) -> Result<Option<Box<dyn Session>>> {
+        if let Some(gateway) = gateway.filter(|_| self.random.random_bool(0.3)) {
+            tally.add("sessions with the gateway", 1);
+            return Ok(Some(gateway()));
+        }
+        if self.random.random_bool(0.3)
+            && let Some(router) = servers.connect_to_router()?
+        {
+            tally.add("sessions with the router", 1);
+            return Ok(Some(Box::new(router)));
+        }
+        let server = servers.connect(choose(&mut self.random, self.known))?;
+        Ok(server.map(|server| Box::new(server) as Box<dyn Session>))
+    }
+
+    fn step(&mut self, session: &mut dyn Session, tally: &mut Tally) -> Result<()> {
         match self.random.random_range(0..10) {
             0..5 => {
                 self.edit();
-                self.push(client, tally)
+                self.push(session, tally)
             }
-            5..9 => self.pull(client, tally),
-            _ => self.device.acknowledge(client),
+            5..9 => self.pull(session, tally),
+            _ => session.acknowledge(&self.device),
         }
     }
 
@@ -96,43 +106,37 @@ impl Follower {
         }
     }
 
-    fn push(&mut self, client: &mut Client, tally: &mut Tally) -> Result<()> {
+    fn push(&mut self, session: &mut dyn Session, tally: &mut Tally) -> Result<()> {
         let unanswered = self.device.outbox.iter().filter(|op| op.told.is_none() && !op.waits);
         let (sent, ops): (Vec<String>, Vec<&str>) =
             unanswered.take(40).map(|op| (op.revision.op_id.clone(), op.json.as_str())).unzip();
-        let sql = "select sync_push($1, $2::text::json)::text";
-        let ops = format!("[{}]", ops.join(","));
-        let row = client.query_one(sql, &[&self.device.workspace, &ops])?;
+        let reply = session.push(&self.device, &format!("[{}]", ops.join(",")))?;
         if self.random.random_bool(0.1) {
             tally.add("replies lost", 1);
             return Ok(());
         }
-        let reply: Value = serde_json::from_str(row.get(0))?;
-        for (op_id, result) in sent.iter().zip(reply["results"].as_array().context("results")?) {
+        let told: Value = serde_json::from_str(&reply)?;
+        for (op_id, result) in sent.iter().zip(told["results"].as_array().context("results")?) {
             ensure!(result["success"] == true, "refused: {result}");
             let version = result["serverVersion"].as_i64().context("a version")?;
             self.acknowledged.push((op_id.clone(), version));
         }
         tally.add("ops acknowledged", sent.len() as u64);
-        self.device.push_answered(&sent, row.get(0))?;
+        self.device.push_answered(&sent, &reply)?;
         Ok(())
     }
 
-    fn pull(&mut self, client: &mut Client, tally: &mut Tally) -> Result<()> {
+    fn pull(&mut self, session: &mut dyn Session, tally: &mut Tally) -> Result<()> {
+        let reply = session.pull(&self.device, self.random.random_range(1..50))?;
         if self.random.random_bool(0.1) {
-            let sql = "select sync_pull($1, $2, proof => $3)";
-            let Device { workspace, cursor, proof, .. } = &self.device;
-            client.query_one(sql, &[workspace, cursor, proof])?;
             tally.add("replies lost", 1);
             return Ok(());
         }
-        let limit = self.random.random_range(1..50);
         tally.add("pulls", 1);
-        match self.device.pull_page(client, limit, false)? {
+        match self.device.pull_answered(&reply)? {
             Pulled::Page { .. } => Ok(()),
             Pulled::SnapshotRequired { reason } => {
-                let sql = "select coalesce(json_agg(w)::text, '') from sync_ext.workspace as w";
-                let there: String = client.query_one(sql, &[])?.get(0);
+                let there = session.workspaces()?;
                 let (id, cursor) = (&self.device.workspace, self.device.cursor);
                 bail!("{id} at {cursor} is sent to a snapshot: {reason}; there: {there}")
             }

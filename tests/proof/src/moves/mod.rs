@@ -2,15 +2,21 @@
 //! crashing servers.
 //!
 //! Devices push, pull and acknowledge at the server that their copy of the map names, or at
-//! any, or through a router, whose map is sometimes old as well; replies are lost. Movers stop between any two calls and are resumed, or cancel;
-//! backends are terminated, and killed so that a server recovers. Afterwards there is one copy
-//! of each workspace that is served, every acknowledged op is at its version, versions are
-//! 1..head, no device was ever sent to a snapshot, and all have what the server has.
+//! any, or through a router or a gateway, whose maps are sometimes old as well; replies are
+//! lost. Movers stop between any two calls and are resumed, or cancel; backends are terminated,
+//! and killed so that a server recovers. Afterwards there is one copy of each workspace that is
+//! served, every acknowledged op is at its version, versions are 1..head, no device was ever
+//! sent to a snapshot, and all have what the server has.
 
 mod follower;
 mod mover;
+pub mod session;
 
 use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt;
+use std::fs;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -21,6 +27,7 @@ use postgres::Client;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
+use serde_json::json;
 use sync_ext_harness::batch::{delete, push, put};
 use sync_ext_harness::cluster::Cluster;
 use sync_ext_harness::router;
@@ -28,15 +35,19 @@ use sync_ext_harness::steps::{age, gc};
 
 use crate::common::tally::Tally;
 use follower::Follower;
+use session::Session;
 
-const DATABASE: &str = "moves";
+pub const DATABASE: &str = "moves";
 const SERVERS: usize = 3;
 const WORKSPACES: [&str; 3] = ["w0", "w1", "w2"];
 /// For each workspace.
 const DEVICES: usize = 2;
 
+/// Begins a session with a gateway, which is told the map by [`Servers::map_file`].
+pub type Gateway<'a> = Option<&'a (dyn Fn() -> Box<dyn Session> + Sync)>;
+
 pub struct Servers {
-    clusters: Vec<Cluster>,
+    pub clusters: Vec<Cluster>,
     /// Where there is PL/Proxy.
     router: Option<Cluster>,
     /// Where each workspace is.
@@ -115,9 +126,20 @@ impl Servers {
         self.router.as_ref().map(|router| router.connect(DATABASE)).transpose().map_err(Into::into)
     }
 
-    /// Gives the router the map as it is.
-    fn tell_router(&self) -> Result<()> {
+    /// Of the last time that it was told, as a gateway reads it.
+    pub fn map_file(&self) -> PathBuf {
+        self.clusters[0].data_dir().with_extension("map")
+    }
+
+    /// Gives the router and the gateway the map as it is.
+    pub fn tell_map(&self) -> Result<()> {
         let map = self.map.lock().expect("nobody panics with it").clone();
+        let placed: BTreeMap<_, _> = map.iter().map(|(id, server)| (id, name(*server))).collect();
+        let document = json!({"buckets": {name(0): "0-1023"}, "placed": placed});
+        let file = self.map_file();
+        let new = file.with_extension("new");
+        fs::write(&new, document.to_string())?;
+        fs::rename(new, file)?;
         let Some(mut router) = self.connect_to_router()? else { return Ok(()) };
         let place = "insert into sync_router.placed values ($1, $2)
                      on conflict (workspace_id) do update set shard = excluded.shard";
@@ -144,15 +166,31 @@ fn is_cut(error: &postgres::Error) -> bool {
     error.is_closed() || error.code().is_none() || ["57", "08"].contains(&&state[..2])
 }
 
+/// The name of a server.
+pub fn name(server: usize) -> String {
+    format!("s{server}")
+}
+
 /// What may end any call: `Elsewhere`, or a kill. Everything else is a violation.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Ended {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
     Elsewhere,
     Cut,
 }
 
+impl Error for Ended {}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
 /// How a call ended, if its error may be.
 fn ended(error: anyhow::Error) -> Result<Ended> {
+    if let Some(ended) = error.downcast_ref() {
+        return Ok(*ended);
+    }
     match error.downcast_ref::<postgres::Error>() {
         Some(error) if is_cut(error) => Ok(Ended::Cut),
         Some(error) if error.code().is_some_and(|state| state.code() == "SX004") => {
@@ -162,7 +200,7 @@ fn ended(error: anyhow::Error) -> Result<Ended> {
     }
 }
 
-pub fn run(servers: &Servers, seed: u64, time: Duration) -> Result<Tally> {
+pub fn run(servers: &Servers, seed: u64, time: Duration, gateway: Gateway<'_>) -> Result<Tally> {
     let mut random = StdRng::seed_from_u64(seed);
     let followers = WORKSPACES.iter().flat_map(|workspace| {
         (0..DEVICES).map(|number| Follower::new(servers, workspace, number, seed))
@@ -172,7 +210,8 @@ pub fn run(servers: &Servers, seed: u64, time: Duration) -> Result<Tally> {
     let seeds: [u64; 2] = random.random();
     let mut tally = Tally::default();
     let tallies: Vec<Result<Tally>> = thread::scope(|scope| {
-        let followers = followers.iter_mut().map(|one| scope.spawn(move || one.run(servers)));
+        let followers =
+            followers.iter_mut().map(|one| scope.spawn(move || one.run(servers, gateway)));
         let mut sessions: Vec<_> = followers.collect();
         for (place, seed) in seeds.into_iter().enumerate() {
             // Each has workspaces of its own.
@@ -201,7 +240,7 @@ fn disturb(servers: &Servers, time: Duration, random: &mut StdRng) -> Result<Tal
     while begun.elapsed() < time {
         thread::sleep(Duration::from_millis(random.random_range(5..50)));
         if random.random_bool(0.3) {
-            servers.tell_router()?;
+            servers.tell_map()?;
         }
         let server = random.random_range(0..SERVERS);
         let Some(mut admin) = servers.connect(server)? else { continue };

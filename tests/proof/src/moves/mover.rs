@@ -7,7 +7,7 @@ use rand::{Rng, SeedableRng};
 use std::sync::atomic::Ordering;
 use sync_ext_harness::moves::{Ended as Moved, Mover, Step};
 
-use super::{SERVERS, Servers, ended};
+use super::{SERVERS, Servers, ended, name};
 use crate::common::tally::Tally;
 
 /// Moves these workspaces until the time is over; what has begun is brought to its end.
@@ -20,7 +20,7 @@ pub fn run(servers: &Servers, workspaces: &[&str], seed: u64) -> Result<Tally> {
         let to = (from + random.random_range(1..SERVERS)) % SERVERS;
         let number = servers.next_move.fetch_add(1, Ordering::SeqCst);
         let move_id = format!("00000000-0000-4000-8000-{number:012}");
-        let mover = Mover { workspace_id: workspace, move_id: &move_id, to: &format!("s{to}") };
+        let mover = Mover { workspace_id: workspace, move_id: &move_id, to: &name(to) };
         bring_to_its_end(servers, &mover, from, to, &mut random, &mut tally)?;
     }
     Ok(tally)
