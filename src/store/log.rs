@@ -1,5 +1,7 @@
 //! `sync_ext.change_log`: ops by version.
 
+use std::cell::OnceCell;
+
 use super::Result;
 use super::log_writer::LogWriter;
 use super::memory;
@@ -84,15 +86,29 @@ pub struct Log {
     workspace_key: i64,
     table: Table,
     by_version: Index,
-    by_op: Index,
+    by_op: OnceCell<Index>,
 }
 
 impl Log {
     pub fn open(workspace_key: i64, access: Access) -> Result<Log> {
         let table = Table::open(&TABLE, access)?;
         let by_version = table.index(&BY_VERSION)?;
-        let by_op = table.index(&BY_OP)?;
-        Ok(Log { workspace_key, table, by_version, by_op })
+        let log = Log { workspace_key, table, by_version, by_op: OnceCell::new() };
+        // Readers need it seldom; that no op is stored twice depends on it.
+        if access == Access::Write {
+            log.by_op()?;
+        }
+        Ok(log)
+    }
+
+    fn by_op(&self) -> Result<&Index> {
+        match self.by_op.get() {
+            Some(index) => Ok(index),
+            None => {
+                let index = self.table.index(&BY_OP)?;
+                Ok(self.by_op.get_or_init(|| index))
+            }
+        }
     }
 
     /// Looks up entries by version.
@@ -103,9 +119,9 @@ impl Log {
     }
 
     /// Looks up entries by opId.
-    pub fn op_ids<'s>(&'s self, snapshot: &'s MvccSnapshot) -> OpIds<'s> {
+    pub fn op_ids<'s>(&'s self, snapshot: &'s MvccSnapshot) -> Result<OpIds<'s>> {
         let by = [By::Int8, By::Uuid];
-        OpIds { log: self, scan: Scan::new(&self.table, &self.by_op, snapshot, &by) }
+        Ok(OpIds { log: self, scan: Scan::new(&self.table, self.by_op()?, snapshot, &by) })
     }
 
     /// The entries after `version`, in order.
@@ -335,8 +351,8 @@ impl<'r> Entry<'r> {
     /// What a pull shows of it.
     pub fn change(&self) -> Result<Change<'r>> {
         Ok(Change {
-            version: self.version()?,
             applied: self.applied()?,
+            version: self.version()?,
             overwrote: self.row.uuid_or_null(column::OVERWROTE),
             table: self.table()?,
             pk: self.pk()?,

@@ -10,12 +10,12 @@
 //! no plan can make slow: a workspace's and a device's first row, members, the
 //! registry.
 //!
-//! Direct access bypasses the executor. `wire` and `rules` validate instead of
-//! constraints, and each table and index is checked when it is opened ([`shape`]): the
-//! call fails if a trigger, a rule, a column or a changed index would make a direct
-//! write or read wrong. Additional indexes are maintained; additional columns at the
-//! end are NULL in new rows and keep their values. Updates and deletes check the
-//! replica identity, as the executor does.
+//! Direct access bypasses the executor. `wire` and `rules` validate instead of constraints,
+//! and each table and index is checked ([`shape`]) when a backend first opens it, and again
+//! after it was altered ([`known`]): the call fails if a trigger, a rule, a column or a changed
+//! index would make a direct write or read wrong. Additional indexes are maintained; additional
+//! columns at the end are NULL in new rows and keep their values. Updates and deletes check
+//! the replica identity, as the executor does.
 //!
 //! # Locks and snapshots
 //!
@@ -48,7 +48,7 @@
 //!
 //! * [`entry`]: entry points and errors; [`memory`]: checks for enough memory
 //! * [`compat`]: differences between Postgres versions
-//! * [`arena`], [`shape`], [`relation`], [`mvcc`], [`scan`], [`values`], [`writer`],
+//! * [`arena`], [`shape`], [`relation`], [`known`], [`mvcc`], [`scan`], [`values`], [`writer`],
 //!   [`row_lock`], [`subtransaction`]: tables, indexes, rows as safe types
 //! * [`workspace`], [`log`], [`record`], [`device`], [`registry`], [`member`],
 //!   [`dropped`], [`elsewhere`]: the tables; [`keys`]: new keys of workspaces; [`rights`]: the role
@@ -79,6 +79,7 @@ pub mod entry;
 mod functions;
 mod image;
 mod keys;
+mod known;
 pub mod log;
 pub mod log_writer;
 pub mod marks;

@@ -6,6 +6,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 
 use super::Result;
+use super::known::{self, Known};
 use super::shape::{self, IndexShape, Places, Shape};
 
 /// The purpose of an open relation, and so the lock that is held until the transaction
@@ -36,40 +37,60 @@ pub struct Table {
 }
 
 impl Table {
-    /// Looks up the name each time: nothing about relations outlives a call.
     pub fn open(shape: &'static Shape, access: Access) -> Result<Table> {
+        let is_known = |known: &Known| access == Access::Read || known.is_plain;
+        if let Some(known) = known::find(shape.name).filter(is_known) {
+            let mut table = Table::lock(known.oid, shape, access);
+            if let Some(known) = known::find(shape.name) {
+                table.places = known.places;
+                return Ok(table);
+            }
+        }
         let oid = lookup(shape.name)?;
+        let mut table = Table::lock(oid, shape, access);
+        let mut is_plain = false;
+        // SAFETY: it is open.
+        unsafe {
+            table.places = shape.check_for_reading(table.relation)?;
+            if access == Access::Write {
+                is_plain = shape.check_for_writing(table.relation, table.places())?;
+            }
+        }
+        known::remember(shape.name, Known { oid, places: table.places.clone(), is_plain });
+        Ok(table)
+    }
+
+    fn lock(oid: pg_sys::Oid, shape: &'static Shape, access: Access) -> Table {
         // SAFETY: the oid is a relation's; if it is dropped in between, table_open
         // raises an error.
         let relation = unsafe { pg_sys::table_open(oid, access.lock()) };
         let (update_checked, delete_checked) = (Cell::new(false), Cell::new(false));
-        let mut table =
-            Table { relation, shape, places: None, access, update_checked, delete_checked };
-        // SAFETY: it is open.
-        unsafe {
-            table.places = shape.check_for_reading(relation)?;
-            if access == Access::Write {
-                shape.check_for_writing(relation, table.places.as_ref())?;
-            }
-        }
-        Ok(table)
+        Table { relation, shape, places: None, access, update_checked, delete_checked }
     }
 
     /// Opens one of the table's own indexes.
     pub fn index(&self, shape: &'static IndexShape) -> Result<Index> {
+        if let Some(known) = known::find(shape.name) {
+            let index = self.lock_index(known.oid);
+            if known::find(shape.name).is_some() {
+                return Ok(index);
+            }
+        }
         let mut may_be_stale = true;
         let mut oid = lookup(shape.name)?;
         loop {
-            // SAFETY: as in `open`; index_open raises an error for what is no index.
-            let index = Index(unsafe { pg_sys::index_open(oid, self.access.lock()) });
+            let index = self.lock_index(oid);
             // A concurrent rebuild gives the index's name to another one. After the
             // lock, a second look-up shows whether that has happened.
             let named_now = lookup(shape.name)?;
             if named_now == oid {
-                let places = self.places();
                 // SAFETY: both are open.
-                match unsafe { shape.check(index.0, self.relation, self.shape, places) } {
-                    Ok(()) => return Ok(index),
+                match unsafe { shape.check(index.0, self.relation, self.shape, self.places()) } {
+                    Ok(()) => {
+                        let known = Known { oid, places: None, is_plain: false };
+                        known::remember(shape.name, known);
+                        return Ok(index);
+                    }
                     Err(error) if !may_be_stale => return Err(error),
                     // This backend's cache may be stale.
                     Err(_) => {
@@ -82,6 +103,11 @@ impl Table {
             }
             oid = lookup(shape.name)?;
         }
+    }
+
+    fn lock_index(&self, oid: pg_sys::Oid) -> Index {
+        // SAFETY: as in `lock`; index_open raises an error for what is no index.
+        Index(unsafe { pg_sys::index_open(oid, self.access.lock()) })
     }
 
     /// Raises an error, as UPDATE would, if the table is published and subscribers
@@ -113,8 +139,8 @@ impl Table {
     }
 
     /// Where its columns are, if not at the positions of the shape.
-    pub fn places(&self) -> Option<&Places> {
-        self.places.as_ref()
+    pub fn places(&self) -> Option<&[Option<usize>]> {
+        self.places.as_deref()
     }
 
     /// Whether it has this column of the shape, from 0: an update of the extension adds it.

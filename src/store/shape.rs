@@ -2,10 +2,11 @@
 //!
 //! Rows are read and written by column number and type, and found through indexes by
 //! name, without what Postgres would add or check. So tables and indexes are checked
-//! when they are opened: a check costs less than a look-up, and no ALTER can follow it,
-//! because that needs a lock which conflicts with the open table.
+//! when they are opened, unless they are [known](super::known): no ALTER can follow, because
+//! that needs a lock which conflicts with the open table.
 
 use std::ffi::CStr;
+use std::rc::Rc;
 
 use pgrx::pg_sys;
 
@@ -31,7 +32,7 @@ pub struct Shape {
 
 /// Where the columns of a shape are in a table, by their positions from 0; `None` for one that
 /// is missing.
-pub type Places = Box<[Option<usize>]>;
+pub type Places = Rc<[Option<usize>]>;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum ColumnType {
@@ -143,24 +144,26 @@ impl Shape {
                     let what = format!("Column {number} of {} is not {name} {kind}.", self.name());
                     return found(what, COLUMNS);
                 }
-                let places: &mut Places =
+                let places: &mut Vec<_> =
                     places.get_or_insert_with(|| (0..self.columns.len()).map(Some).collect());
                 places[place] = (self.first..count).find(|place| is_at(*place, *column));
             }
-            Ok(places)
+            Ok(places.map(Rc::from))
         }
     }
 
     /// An error unless direct writes have the same effect as statements. Reading must
-    /// be possible.
+    /// be possible. True if that is so in every session, until the table is altered: nothing
+    /// of it depends on the session or on other objects.
     ///
     /// # Safety
     /// The relation is open.
     pub unsafe fn check_for_writing(
         &self,
         relation: pg_sys::Relation,
-        places: Option<&Places>,
-    ) -> Result<()> {
+        places: Option<&[Option<usize>]>,
+    ) -> Result<bool> {
+        let mut is_plain = true;
         // SAFETY: as in `check_for_reading`. Checking a domain may rebuild the
         // descriptor of a relation that was altered; the lock prevents that.
         unsafe {
@@ -178,6 +181,7 @@ impl Shape {
                 if is_ours || column.attisdropped {
                     continue;
                 }
+                is_plain = false;
                 let why = if column.attnotnull {
                     "does not allow NULL"
                 } else if pg_sys::DomainHasConstraints(column.atttypid) {
@@ -190,7 +194,8 @@ impl Shape {
                 let what = format!("Column {} of {} {why}.", column.name(), self.name());
                 return found(what, COLUMNS);
             }
-            self.check_triggers(relation)
+            self.check_triggers(relation)?;
+            Ok(is_plain && (*relation).trigdesc.is_null() && (*relation).rd_rules.is_null())
         }
     }
 
@@ -249,7 +254,7 @@ impl IndexShape {
         index: pg_sys::Relation,
         table: pg_sys::Relation,
         shape: &Shape,
-        places: Option<&Places>,
+        places: Option<&[Option<usize>]>,
     ) -> Result<()> {
         let number = |column: usize| match places {
             Some(places) => places[column].map(|place| place + 1),

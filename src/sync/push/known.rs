@@ -82,7 +82,7 @@ impl Push<'_> {
             }
         }
         by_op_id.sort_unstable_by_key(|place| self.ops[*place].op.op_id());
-        let mut op_ids = target.log.op_ids(&target.locked.snapshot);
+        let mut op_ids = target.log.op_ids(&target.locked.snapshot)?;
         for place in by_op_id {
             let pushed = &mut self.ops[place];
             let logged = match op_ids.find(pushed.op.op_id()) {
@@ -97,7 +97,7 @@ impl Push<'_> {
 
 /// Looks up one op.
 pub fn find_by_op_id(target: &Target<'_>, op: &Op<'_>) -> Result<Logged> {
-    let mut op_ids = target.log.op_ids(&target.locked.snapshot);
+    let mut op_ids = target.log.op_ids(&target.locked.snapshot)?;
     op_ids.find(op.op_id()).map_or(Ok(Logged::No), |entry| compare(op, &entry, target))
 }
 

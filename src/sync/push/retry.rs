@@ -28,7 +28,7 @@ impl Push<'_> {
         let Some(first) = self.ops.first().map(|pushed| pushed.op.op_id()) else {
             return Ok(false);
         };
-        let first = target.log.op_ids(snapshot).find(first).map(|entry| entry.version());
+        let first = target.log.op_ids(snapshot)?.find(first).map(|entry| entry.version());
         let Some(first) = first.transpose()? else { return Ok(false) };
 
         let mut entries = target.log.from(first, snapshot);

@@ -133,6 +133,24 @@ fn triggers_that_do_not_fire_are_harmless() {
     transaction.batch_execute(&push_sql(11, "z", 1)).unwrap();
 }
 
+/// It knows the table as one that it may write to.
+#[test]
+fn a_session_that_becomes_a_replica_fires_other_triggers() {
+    let database = world();
+    let session = &mut database.session();
+    session
+        .batch_execute(
+            "create trigger t before insert on sync_ext.record for each row execute function nothing();
+             alter table sync_ext.record enable replica trigger t",
+        )
+        .unwrap();
+    for (id, role) in [(11, "origin"), (12, "replica"), (13, "origin")] {
+        session.batch_execute(&format!("set session_replication_role = {role}")).unwrap();
+        let is_ok = session.batch_execute(&push_sql(id, "z", id)).is_ok();
+        assert_eq!(is_ok, role == "origin", "{id}");
+    }
+}
+
 #[test]
 fn columns_that_cannot_be_filled_or_read_are_refused() {
     let database = world();
@@ -285,6 +303,84 @@ fn what_is_harmless_goes_on() {
         "select array_agg(coalesce(region, '-') order by server_version) from sync_ext.change_log";
     let region: Vec<String> = admin.query_one(region, &[]).unwrap().get(0);
     assert_eq!(region, ["eu", "eu", "eu", "eu", "-", "-"]);
+}
+
+/// A session knows the tables and indexes that it has used, until another one changes them.
+#[test]
+fn what_another_session_changes_is_noticed() {
+    let database = world();
+    let (session, admin) = (&mut database.session(), &mut database.session());
+    // What the extension owns is not dropped but with it.
+    admin.batch_execute("update pg_depend set deptype = 'n' where deptype = 'e'").unwrap();
+    admin
+        .batch_execute(
+            "create domain loose as text; alter table sync_ext.record add column d loose",
+        )
+        .unwrap();
+    let mut next = 100;
+    let mut goes_on = |session: &mut Client| {
+        next += 1;
+        for sql in READERS.into_iter().chain([push_sql(next, "z", next).as_str()]) {
+            session.batch_execute(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        }
+    };
+    for (change, back, detail) in [
+        (
+            "create trigger t before insert on sync_ext.record for each row execute function nothing()",
+            "drop trigger t on sync_ext.record",
+            "Trigger t of sync_ext.record is enabled.",
+        ),
+        (
+            "create rule r as on insert to sync_ext.change_log do also nothing",
+            "drop rule r on sync_ext.change_log",
+            "A rule of sync_ext.change_log is enabled.",
+        ),
+        (
+            "alter table sync_ext.change_log add column tier text not null default 'zz'",
+            "alter table sync_ext.change_log drop column tier",
+            "Column tier of sync_ext.change_log does not allow NULL.",
+        ),
+        (
+            "alter domain loose add constraint filled check (value <> '')",
+            "alter domain loose drop constraint filled",
+            "Column d of sync_ext.record has a domain with constraints.",
+        ),
+        (
+            "alter index sync_ext.change_log_workspace_key_op_id_key rename to gone",
+            "alter index sync_ext.gone rename to change_log_workspace_key_op_id_key",
+            "sync_ext.change_log_workspace_key_op_id_key is missing.",
+        ),
+        (
+            "alter table sync_ext.record drop constraint record_pkey;
+             create index record_pkey on sync_ext.record (pk)",
+            "drop index sync_ext.record_pkey;
+             alter table sync_ext.record add constraint record_pkey primary key (workspace_key, table_name, pk)",
+            "Index sync_ext.record_pkey is not a valid unique btree index of sync_ext.record on \
+             (workspace_key, table_name, pk).",
+        ),
+        (
+            "alter table sync_ext.record rename to gone",
+            "alter table sync_ext.gone rename to record",
+            "sync_ext.record is missing.",
+        ),
+        (
+            "alter schema sync_ext rename to gone",
+            "alter schema gone rename to sync_ext",
+            "sync_ext.workspace is missing.",
+        ),
+    ] {
+        goes_on(session);
+        admin.batch_execute(change).unwrap();
+        let told = refusal(session, &push_sql(99, "z", 1));
+        assert_eq!(told, ("55000".to_owned(), detail.to_owned()), "{change}");
+        admin.batch_execute(back).unwrap();
+    }
+    goes_on(session);
+    // Anew, with other numbers.
+    let anew = "drop extension sync_ext cascade; create extension sync_ext;
+                select sync_register_table('notes')";
+    admin.batch_execute(anew).unwrap();
+    assert_eq!(push(session, "w", &[put(1, "a", 1)]), [1]);
 }
 
 /// Before an update some columns are missing, and after it they come after columns of others.
