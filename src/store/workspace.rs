@@ -137,15 +137,18 @@ pub fn find_to_read_again(workspace_id: &str, snapshot: &MvccSnapshot) -> Result
 }
 
 impl Found {
-    /// What is committed now; `None` if it is gone.
-    pub fn now(&self) -> Result<Option<Workspace>> {
+    /// What is committed now; `None` if it is gone. By the same index as before: REINDEX locks
+    /// all of them, in another order than the use of a second one would.
+    pub fn now(&self, workspace_id: &str) -> Result<Option<Workspace>> {
         let latest = MvccSnapshot::latest();
+        let is_it = |workspace: &Workspace| workspace.key == self.workspace.key;
         // Most often no other session has changed it.
         let unchanged = self.table.visible(self.row, &latest, |row| Workspace::read(&row))?;
-        match unchanged.filter(|workspace| workspace.key == self.workspace.key) {
-            Some(workspace) => Ok(Some(workspace)),
-            None => Ok(find_by_key(self.workspace.key, &latest)?.map(|(_, workspace)| workspace)),
+        if let Some(workspace) = unchanged.filter(is_it) {
+            return Ok(Some(workspace));
         }
+        let now = read(&self.table, workspace_id, &latest)?.map(|(workspace, _)| workspace);
+        Ok(now.filter(is_it))
     }
 }
 

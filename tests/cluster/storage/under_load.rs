@@ -80,6 +80,25 @@ fn an_index_that_is_replaced_meanwhile_is_looked_up_again() {
     assert_eq!(waiting.join().unwrap().as_deref(), Ok("4"));
 }
 
+/// REINDEX locks one index after the other; who has used one of them and then wants another
+/// would wait for it for ever.
+#[test]
+fn acknowledging_after_a_pull_needs_no_other_index() {
+    let mut stage = Stage::on(furnished());
+    stage.admin.execute("select sync_update_cursor('w', 'tablet', 1)", &[]).unwrap();
+    let mut session = stage.session();
+    session.batch_execute("begin isolation level repeatable read; select sync_pull('w')").unwrap();
+    // So that it has to look for the workspace as it is now.
+    push(&mut stage.admin, "w", &[put(5, "c", 1)]);
+    let holder = pid(&mut session);
+    let reindex = "reindex table sync_ext.workspace";
+    let waiting = stage.blocked(holder, move |session| outcome(session, reindex));
+    let acknowledge = "select sync_update_cursor('w', 'tablet', 4) -> 'advanced'";
+    assert_eq!(outcome(&mut session, acknowledge).as_deref(), Ok("true"));
+    session.batch_execute("commit").unwrap();
+    waiting.join().unwrap().unwrap();
+}
+
 fn push_and_pull(database: &Database, client: u64, is_over: &AtomicBool, calls: &AtomicU64) -> u64 {
     let mut session = database.session();
     let (mut pushed, mut cursor) = (0, 0);
