@@ -135,7 +135,7 @@ impl<'c> Comparison<'c> {
         if payload == image {
             return Ok(false);
         }
-        memory::require(memory_for(payload, 0))?;
+        memory::require(memory_for(payload))?;
         let found = difference(payload, image, WORKSPACE_FIELD, &self.digests);
         Ok(found.has_more || !found.fields.is_empty())
     }

@@ -239,7 +239,7 @@ impl Flush<'_> {
                 let Difference { fields, has_more } = if payload == row.image {
                     Difference::default()
                 } else {
-                    memory::require(memory_for(payload, 0))?;
+                    memory::require(memory_for(payload))?;
                     difference(payload, &row.image, WORKSPACE_FIELD, &self.digests)
                 };
                 edit_to_row(state.as_ref(), fields, has_more, table.patches)

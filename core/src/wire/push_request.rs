@@ -331,13 +331,14 @@ pub fn scope_said<'a>(payload: Option<&'a str>, field: Option<&str>) -> ScopeFie
     scope_field_of(raw)
 }
 
-/// The maximal memory for a batch besides its own text: `items` that are parsed,
-/// decided and written, decoded strings, patched fields, and payloads that are compared
-/// or filled in.
-pub fn memory_for(ops: &str, items: usize) -> usize {
-    const ITEM: usize = 4096;
-    items * ITEM + 2 * ops.len() + 3 * value::memory_for(ops)
+/// The maximal memory for a batch besides its own text and its items: decoded strings, patched
+/// fields, and payloads that are compared or filled in.
+pub fn memory_for(ops: &str) -> usize {
+    2 * ops.len() + 3 * value::memory_for(ops)
 }
+
+/// The maximal memory for an item that is parsed, decided and written.
+pub const MEMORY_FOR_ITEM: usize = 4096;
 
 #[cfg(test)]
 #[path = "push_request_tests.rs"]

@@ -183,7 +183,7 @@ impl<'p> Push<'p> {
                         } else {
                             Cow::Borrowed(self.ops[*place].payload().unwrap_or("{}"))
                         };
-                        memory::require(memory_for(&payload, 0))?;
+                        memory::require(memory_for(&payload))?;
                         let found = difference(&payload, &row.image, WORKSPACE_FIELD, &digests);
                         if found.has_more || !found.fields.is_empty() {
                             images.insert(*record, row.image);

@@ -106,7 +106,7 @@ pub fn find_by_op_id(target: &Target<'_>, op: &Op<'_>) -> Result<Logged> {
 pub fn compare(op: &Op<'_>, entry: &Entry<'_>, target: &Target<'_>) -> Result<Logged> {
     let (owner, filled_field, stored) = (entry.owner()?, entry.filled_field()?, entry.op()?);
     if op.payload != stored.payload {
-        memory::require(stored.payload.map_or(0, |payload| memory_for(payload, 0)))?;
+        memory::require(stored.payload.map_or(0, memory_for))?;
     }
     let digest = entry.pushed_digest();
     let is_same = target.caller.sees(owner)

@@ -40,7 +40,7 @@ use sync_ext_core::rules::merge::{Decision, RecordState};
 use sync_ext_core::rules::op::{Op, RecordKey, Timestamp, Version};
 use sync_ext_core::rules::refusal::Refusal;
 use sync_ext_core::wire::push_reply::{PushReply, PushTally, epoch_millis};
-use sync_ext_core::wire::push_request::{memory_for, parse};
+use sync_ext_core::wire::push_request::{MEMORY_FOR_ITEM, memory_for, parse};
 use sync_ext_core::wire::reply::Reply;
 use sync_ext_core::wire::value::Digests;
 use uuid::Uuid;
@@ -76,9 +76,10 @@ pub fn read(ops: Option<&str>) -> Result<Batch<'_>> {
     let ops = ops.ok_or(SyncError::OpsNotAnArray)?;
     // Escaped keys are decoded, and the members of patches listed; each may be the whole
     // text.
-    memory::require(memory_for(ops, 0))?;
+    let memory = memory_for(ops);
+    memory::require(memory)?;
     let parsed = parse(ops, guc::max_ops_per_push(), server::check_interrupts)?;
-    memory::require(memory_for(ops, parsed.len()))?;
+    memory::require(memory + parsed.len() * MEMORY_FOR_ITEM)?;
     let digests = Digests::new(server::check_interrupts);
     Ok(Batch::gather(parsed, |payload| digests.of_value(payload)))
 }

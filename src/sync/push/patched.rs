@@ -177,7 +177,7 @@ impl TouchedRecord<'_> {
 /// `sync_ext.patched_names`: what a patch in the log writes.
 pub fn patched_names(patch: Option<&str>) -> Result<Option<String>> {
     let Some(patch) = patch else { return Ok(None) };
-    memory::require(memory_for(patch, 0))?;
+    memory::require(memory_for(patch))?;
     Ok(names(patch))
 }
 

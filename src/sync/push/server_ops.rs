@@ -24,7 +24,7 @@ use sync_ext_core::rules::op::{Op, Operation, Version};
 use sync_ext_core::rules::refusal::Refusal;
 use sync_ext_core::rules::server_op::stamp;
 use sync_ext_core::wire::push_reply::PushReply;
-use sync_ext_core::wire::push_request::memory_for;
+use sync_ext_core::wire::push_request::{MEMORY_FOR_ITEM, memory_for};
 use sync_ext_core::wire::reply::Reply;
 use sync_ext_core::wire::write_request::{Arguments, read};
 
@@ -37,7 +37,7 @@ pub fn write<'a>(
     server::require_writable(function(operation));
     let permit = Permit::now(Action::Push, workspace_id)?;
     let arguments = arguments();
-    memory::require(arguments.payload.map_or(0, |payload| memory_for(payload, 1)))?;
+    memory::require(MEMORY_FOR_ITEM + arguments.payload.map_or(0, memory_for))?;
     let op_id = server::new_op_id();
     let shown_id = format!("\"{op_id}\"");
     let written = match read(operation, arguments, op_id) {
