@@ -8,7 +8,6 @@ use super::arena::Arena;
 use super::compat;
 use super::mvcc::MvccSnapshot;
 use super::relation::Table;
-use super::shape::Places;
 use super::values::text_of;
 use sync_ext_core::error::SyncError;
 use sync_ext_core::rules::op::Timestamp;
@@ -68,12 +67,16 @@ impl Table {
     }
 }
 
+/// The first columns of a row say what it is of. Many rows are passed over by these alone, and
+/// the others need all.
+const NAMES: usize = 4;
+
 /// A row in a slot: its columns by number, from 1. Valid until the scan moves on, which
 /// the borrow of the scan ensures.
 pub struct Row<'r> {
     slot: *mut pg_sys::TupleTableSlot,
     values: &'r Arena,
-    places: Option<&'r Places>,
+    places: Option<&'r [Option<usize>]>,
 }
 
 impl<'r> Row<'r> {
@@ -84,8 +87,6 @@ impl<'r> Row<'r> {
         values: &'r Arena,
         table: &'r Table,
     ) -> Row<'r> {
-        // SAFETY: the caller's promise; this reads all columns into the slot's values.
-        unsafe { pg_sys::slot_getsomeattrs_int(slot, (*(*slot).tts_tupleDescriptor).natts) };
         Row { slot, values, places: table.places() }
     }
 
@@ -110,10 +111,14 @@ impl<'r> Row<'r> {
             None => column - 1,
             Some(places) => places[column - 1]?,
         };
-        // SAFETY: the slot's values are filled for all columns of the table, and the shape
-        // was checked.
+        // SAFETY: the slot holds a row of the table, whose shape was checked; its values are
+        // filled before they are read.
         unsafe {
-            debug_assert!(place < (*self.slot).tts_nvalid as usize);
+            if place >= (*self.slot).tts_nvalid as usize {
+                let all = (*(*self.slot).tts_tupleDescriptor).natts;
+                let columns = if place < NAMES { all.min(NAMES as i32) } else { all };
+                pg_sys::slot_getsomeattrs_int(self.slot, columns);
+            }
             (!*(*self.slot).tts_isnull.add(place)).then(|| *(*self.slot).tts_values.add(place))
         }
     }

@@ -158,7 +158,12 @@ fn serve(
     } else {
         None
     };
-    let proof = log.versions(snapshot).proof(pull.workspace_id, progress.head)?;
+    // What is served continues from the proof that was given.
+    let given = pull.proof.map(|read| read.proof).filter(|proof| proof.head == progress.head);
+    let proof = match given {
+        Some(proof) => Some(proof),
+        None => log.versions(snapshot).proof(pull.workspace_id, progress.head)?,
+    };
     let proof = proof.map(|proof| write_proof(&ReadProof { proof, following }));
     let end = PullEnd {
         // At the end the cursor is the head, not the last match: entries that the
@@ -187,7 +192,7 @@ fn fill(
     let mut entries = log.after(pull.cursor, snapshot);
     let mut last = pull.cursor;
     while let Some(entry) = entries.next() {
-        if !caller.sees(entry.owner()?) {
+        if !pull.filter.tables.matches(entry.table()?) || !caller.sees(entry.owner()?) {
             continue;
         }
         let Some(telling) = telling(&entry, &pull.filter, scopes.as_mut(), &mut names)? else {
@@ -205,14 +210,14 @@ fn fill(
     Ok(None)
 }
 
-/// How an entry is told; `None` if it is not.
+/// How an entry of a wanted table is told; `None` if it is not.
 fn telling<'e>(
     entry: &Entry<'e>,
     filter: &Filter,
     mut scopes: Option<&mut scopes::Filter<'_>>,
     names: &mut Names<'_>,
 ) -> Result<Option<Telling<'e>>> {
-    if !filter.tables.matches(entry.table()?) || filter.latest && !entry.applied()? {
+    if filter.latest && !entry.applied()? {
         return Ok(None);
     }
     let told = match &mut scopes {
