@@ -6,11 +6,12 @@
 //! * [`stand`], [`stage`]: the cluster, and the ops, laid out before the clock runs
 //! * [`sides`]: who takes part
 //! * [`bench`]: what the workloads share; [`pushes`], [`patches`], [`pulls`],
-//!   [`access`], [`own_tables`], [`many`], `router`, [`clients`], [`notify`], [`gc`], [`memory`]: the workloads
+//!   [`access`], [`own_tables`], [`many`], `router`, `decoding`, [`clients`], [`notify`], [`gc`], [`memory`]: the workloads
 
 pub mod access;
 pub mod bench;
 pub mod clients;
+mod decoding;
 pub mod gc;
 pub mod many;
 pub mod memory;

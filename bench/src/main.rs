@@ -10,11 +10,12 @@ use sync_ext_bench::report::{self, Row};
 type Workload = fn(&mut Bench) -> Result<Vec<Row>>;
 
 /// Of one client, then of several that run at once.
-const ALONE: [(&str, Workload); 18] = [
+const ALONE: [(&str, Workload); 20] = [
     ("push-1000", Bench::thousands),
     ("push-100", Bench::hundreds),
     ("push-10", Bench::tens),
     ("push-1", Bench::ones),
+    ("exchange", Bench::exchanges),
     ("time-ordered", Bench::time_ordered),
     ("payloads", Bench::payloads),
     ("updates", Bench::updates),
@@ -23,6 +24,7 @@ const ALONE: [(&str, Workload); 18] = [
     ("oplog", Bench::oplog),
     ("pages", Bench::pages),
     ("filters", Bench::filters),
+    ("decoding", Bench::decoding),
     ("polls", Bench::polls),
     ("snapshots", Bench::snapshots),
     ("scopes", Bench::scopes),

@@ -150,6 +150,27 @@ impl Bench {
         Ok(rows)
     }
 
+    /// A device that is up to date sends its op and asks for changes in one call, or sends
+    /// it alone.
+    pub fn exchanges(&mut self) -> Result<Vec<Row>> {
+        let kind = self.stage("exchanged 1", 1, Ids::Random)?;
+        let (mut exchanging, mut pushing) = (self.connect()?, self.sync_ext()?.into_inner());
+        let exchange = exchanging.prepare(
+            "select pg_column_size(sync_exchange('exchanged', 'd', $3, ops))
+               from bench.staged where kind = $1 and batch = $2",
+        )?;
+        let sides = vec![
+            Side::new("exchange", |batch| {
+                let (cursor, batch) = (batch as i64, batch as i32);
+                exchanging.query_one(&exchange, &[&kind.name, &batch, &cursor])?;
+                Ok(())
+            }),
+            Side::new("push", |batch| pushing.push_to("pushed", kind.name, batch)),
+        ];
+        let series = take_turns(&self.bar, self.rounds, self.work_of(&kind), sides)?;
+        Ok(vec![series.row("exchange of 1, up to date", "exchange", "push")])
+    }
+
     pub fn time_ordered(&mut self) -> Result<Vec<Row>> {
         let kind = self.stage("ordered", 1000, Ids::TimeOrdered)?;
         self.against_floor("push 1000, time-ordered ids", kind)
