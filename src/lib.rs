@@ -37,6 +37,7 @@ mod tests;
 #[::pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     guc::init();
+    store::known::init();
     store::notify::init();
     store::notifier::init();
     store::counters::init();

@@ -60,7 +60,17 @@ impl Stage {
         holder: i32,
         step: impl FnOnce(&mut Client) -> T + Send + 'static,
     ) -> JoinHandle<T> {
-        let mut session = self.session();
+        let session = self.session();
+        self.blocked_in(session, holder, step)
+    }
+
+    /// The same in this session.
+    pub fn blocked_in<T: Send + 'static>(
+        &mut self,
+        mut session: Client,
+        holder: i32,
+        step: impl FnOnce(&mut Client) -> T + Send + 'static,
+    ) -> JoinHandle<T> {
         let waiting = pid(&mut session);
         let handle = thread::spawn(move || step(&mut session));
         let deadline = Instant::now() + Duration::from_secs(30);

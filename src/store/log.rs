@@ -94,7 +94,7 @@ impl Log {
         let table = Table::open(&TABLE, access)?;
         let by_version = table.index(&BY_VERSION)?;
         let log = Log { workspace_key, table, by_version, by_op: OnceCell::new() };
-        // Readers need it seldom; that no op is stored twice depends on it.
+        // That no op is stored twice depends on it.
         if access == Access::Write {
             log.by_op()?;
         }
@@ -351,8 +351,8 @@ impl<'r> Entry<'r> {
     /// What a pull shows of it.
     pub fn change(&self) -> Result<Change<'r>> {
         Ok(Change {
-            applied: self.applied()?,
             version: self.version()?,
+            applied: self.applied()?,
             overwrote: self.row.uuid_or_null(column::OVERWROTE),
             table: self.table()?,
             pk: self.pk()?,

@@ -11,8 +11,9 @@
 //! registry.
 //!
 //! Direct access bypasses the executor. `wire` and `rules` validate instead of constraints,
-//! and each table and index is checked ([`shape`]) when a backend first opens it, and again
-//! after it was altered ([`known`]): the call fails if a trigger, a rule, a column or a changed
+//! and each table and index is checked ([`shape`]) when a backend first opens it and when it
+//! was altered since ([`known`]); a table with triggers, rules or additional columns at every
+//! write: the call fails if a trigger, a rule, a column or a changed
 //! index would make a direct write or read wrong. Additional indexes are maintained; additional
 //! columns at the end are NULL in new rows and keep their values. Updates and deletes check
 //! the replica identity, as the executor does.
@@ -79,7 +80,7 @@ pub mod entry;
 mod functions;
 mod image;
 mod keys;
-mod known;
+pub mod known;
 pub mod log;
 pub mod log_writer;
 pub mod marks;

@@ -38,26 +38,35 @@ pub struct Table {
 
 impl Table {
     pub fn open(shape: &'static Shape, access: Access) -> Result<Table> {
-        let is_known = |known: &Known| access == Access::Read || known.is_plain;
-        if let Some(known) = known::find(shape.name).filter(is_known) {
+        let since = known::changes();
+        let is_enough = |known: &Known| access == Access::Read || known.is_writable;
+        if let Some(known) = known::find(shape.name).filter(is_enough) {
             let mut table = Table::lock(known.oid, shape, access);
-            if let Some(known) = known::find(shape.name) {
+            if known::changes() == since {
                 table.places = known.places;
                 return Ok(table);
             }
         }
-        let oid = lookup(shape.name)?;
-        let mut table = Table::lock(oid, shape, access);
-        let mut is_plain = false;
-        // SAFETY: it is open.
-        unsafe {
-            table.places = shape.check_for_reading(table.relation)?;
-            if access == Access::Write {
-                is_plain = shape.check_for_writing(table.relation, table.places())?;
+        loop {
+            let since = known::changes();
+            let oid = lookup(shape.name)?;
+            let mut table = Table::lock(oid, shape, access);
+            // While this waited for the lock another table may have got the name.
+            if known::changes() != since && lookup(shape.name)? != oid {
+                continue;
             }
+            let mut is_writable = false;
+            // SAFETY: it is open.
+            unsafe {
+                table.places = shape.check_for_reading(table.relation)?;
+                if access == Access::Write {
+                    is_writable = shape.check_for_writing(table.relation, table.places())?;
+                }
+            }
+            let places = table.places.clone();
+            known::remember(shape.name, Known { oid, places, is_writable }, since);
+            return Ok(table);
         }
-        known::remember(shape.name, Known { oid, places: table.places.clone(), is_plain });
-        Ok(table)
     }
 
     fn lock(oid: pg_sys::Oid, shape: &'static Shape, access: Access) -> Table {
@@ -70,15 +79,17 @@ impl Table {
 
     /// Opens one of the table's own indexes.
     pub fn index(&self, shape: &'static IndexShape) -> Result<Index> {
+        let since = known::changes();
         if let Some(known) = known::find(shape.name) {
             let index = self.lock_index(known.oid);
-            if known::find(shape.name).is_some() {
+            if known::changes() == since {
                 return Ok(index);
             }
         }
         let mut may_be_stale = true;
-        let mut oid = lookup(shape.name)?;
         loop {
+            let since = known::changes();
+            let oid = lookup(shape.name)?;
             let index = self.lock_index(oid);
             // A concurrent rebuild gives the index's name to another one. After the
             // lock, a second look-up shows whether that has happened.
@@ -87,8 +98,8 @@ impl Table {
                 // SAFETY: both are open.
                 match unsafe { shape.check(index.0, self.relation, self.shape, self.places()) } {
                     Ok(()) => {
-                        let known = Known { oid, places: None, is_plain: false };
-                        known::remember(shape.name, known);
+                        let known = Known { oid, places: None, is_writable: false };
+                        known::remember(shape.name, known, since);
                         return Ok(index);
                     }
                     Err(error) if !may_be_stale => return Err(error),
@@ -101,7 +112,6 @@ impl Table {
                     }
                 }
             }
-            oid = lookup(shape.name)?;
         }
     }
 

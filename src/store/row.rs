@@ -119,6 +119,7 @@ impl<'r> Row<'r> {
                 let columns = if place < NAMES { all.min(NAMES as i32) } else { all };
                 pg_sys::slot_getsomeattrs_int(self.slot, columns);
             }
+            debug_assert!(place < (*self.slot).tts_nvalid as usize);
             (!*(*self.slot).tts_isnull.add(place)).then(|| *(*self.slot).tts_values.add(place))
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! Rows are read and written by column number and type, and found through indexes by
 //! name, without what Postgres would add or check. So tables and indexes are checked
-//! when they are opened, unless they are [known](super::known): no ALTER can follow, because
-//! that needs a lock which conflicts with the open table.
+//! when they are opened, unless they are [known](super::known): no ALTER of what is checked can
+//! follow, because that needs a lock which conflicts with the open table.
 
 use std::ffi::CStr;
 use std::rc::Rc;
@@ -163,7 +163,7 @@ impl Shape {
         relation: pg_sys::Relation,
         places: Option<&[Option<usize>]>,
     ) -> Result<bool> {
-        let mut is_plain = true;
+        let mut is_writable = true;
         // SAFETY: as in `check_for_reading`. Checking a domain may rebuild the
         // descriptor of a relation that was altered; the lock prevents that.
         unsafe {
@@ -181,7 +181,7 @@ impl Shape {
                 if is_ours || column.attisdropped {
                     continue;
                 }
-                is_plain = false;
+                is_writable = false;
                 let why = if column.attnotnull {
                     "does not allow NULL"
                 } else if pg_sys::DomainHasConstraints(column.atttypid) {
@@ -195,7 +195,7 @@ impl Shape {
                 return found(what, COLUMNS);
             }
             self.check_triggers(relation)?;
-            Ok(is_plain && (*relation).trigdesc.is_null() && (*relation).rd_rules.is_null())
+            Ok(is_writable && (*relation).trigdesc.is_null() && (*relation).rd_rules.is_null())
         }
     }
 

@@ -118,28 +118,32 @@ pub fn find(workspace_id: &str, snapshot: &MvccSnapshot) -> Result<Option<Worksp
 }
 
 /// A workspace as read, to be read again. Its table stays open.
-pub struct Found {
+pub struct Found<'w> {
     pub workspace: Workspace,
+    workspace_id: &'w str,
     table: Table,
     row: RowId,
 }
 
 /// The same as [`find`].
-pub fn find_to_read_again(workspace_id: &str, snapshot: &MvccSnapshot) -> Result<Option<Found>> {
+pub fn find_to_read_again<'w>(
+    workspace_id: &'w str,
+    snapshot: &MvccSnapshot,
+) -> Result<Option<Found<'w>>> {
     let table = Table::open(&TABLE, Access::Read)?;
     match read(&table, workspace_id, snapshot)? {
         Some((workspace, row)) => {
             require_here(workspace_id, workspace, snapshot)?;
-            Ok(Some(Found { workspace, table, row }))
+            Ok(Some(Found { workspace, workspace_id, table, row }))
         }
         None => require_own(&table, workspace_id, snapshot).map(|()| None),
     }
 }
 
-impl Found {
-    /// What is committed now; `None` if it is gone. By the same index as before: REINDEX locks
-    /// all of them, in another order than the use of a second one would.
-    pub fn now(&self, workspace_id: &str) -> Result<Option<Workspace>> {
+impl Found<'_> {
+    /// What is committed now; `None` if it is gone, or was renamed by hand. By the same index as
+    /// before: REINDEX locks all of them, in another order than the use of a second one would.
+    pub fn now(&self) -> Result<Option<Workspace>> {
         let latest = MvccSnapshot::latest();
         let is_it = |workspace: &Workspace| workspace.key == self.workspace.key;
         // Most often no other session has changed it.
@@ -147,7 +151,7 @@ impl Found {
         if let Some(workspace) = unchanged.filter(is_it) {
             return Ok(Some(workspace));
         }
-        let now = read(&self.table, workspace_id, &latest)?.map(|(workspace, _)| workspace);
+        let now = read(&self.table, self.workspace_id, &latest)?.map(|(workspace, _)| workspace);
         Ok(now.filter(is_it))
     }
 }

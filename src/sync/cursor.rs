@@ -65,7 +65,7 @@ pub fn acknowledge<'d>(
         let hold = || Ok(permit.pin()? && workspace::pin(workspace_key)?);
         let leave = |from: Version| {
             let pinned = |now: &Workspace| from.get() <= now.progress.next_unread();
-            unpinned::add(found.now(permit.workspace_id)?.filter(pinned))
+            unpinned::add(found.now()?.filter(pinned))
         };
         let now = server::now();
         if let Some((cursor, advanced)) = device::acknowledge(device, seen, now, hold, leave)? {

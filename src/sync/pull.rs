@@ -158,7 +158,7 @@ fn serve(
     } else {
         None
     };
-    // What is served continues from the proof that was given.
+    // What is served was compared with the entry at the version of the given proof.
     let given = pull.proof.map(|read| read.proof).filter(|proof| proof.head == progress.head);
     let proof = match given {
         Some(proof) => Some(proof),

@@ -293,7 +293,7 @@ fn add(
     scope: Option<&str>,
     versions: &mut Versions<'_>,
 ) -> Result<Added> {
-    let (deleted, version) = (record.deleted()?, record.version()?);
+    let (version, deleted) = (record.version()?, record.deleted()?);
     let Some(entry) = versions.find(version) else {
         if deleted {
             return Ok(Added::Grave);

@@ -10,7 +10,7 @@ use sync_ext_harness::device::call;
 use sync_ext_harness::soundness;
 use sync_ext_harness::steps::{Stage, outcome, pid};
 
-use super::furnished;
+use super::{furnished, push_sql, refusal};
 
 #[test]
 fn tables_and_indexes_are_rebuilt_under_load() {
@@ -62,28 +62,86 @@ fn tables_and_indexes_are_rebuilt_under_load() {
     println!("{pushed} pushed");
 }
 
-/// What REINDEX CONCURRENTLY does to the names, while a call waits for the index.
+/// What REINDEX CONCURRENTLY does to the names, while a call waits for the index: of a session
+/// that knows it, and of one that does not.
 #[test]
 fn an_index_that_is_replaced_meanwhile_is_looked_up_again() {
-    let mut stage = Stage::on(furnished());
-    let mut replacing = stage.holding(
-        "",
-        "reindex index sync_ext.change_log_pkey;
-         alter index sync_ext.change_log_pkey rename to before;
-         create unique index change_log_pkey on sync_ext.change_log (workspace_key, server_version);
-         update pg_index set indisvalid = false where indexrelid = 'sync_ext.before'::regclass",
-    );
-    let pull = "select sync_pull('w') -> 'nextCursor'";
-    let holder = pid(&mut replacing);
-    let waiting = stage.blocked(holder, move |session| outcome(session, pull));
-    replacing.batch_execute("commit").unwrap();
-    assert_eq!(waiting.join().unwrap().as_deref(), Ok("4"));
+    for knows in [true, false] {
+        let mut stage = Stage::on(furnished());
+        let mut session = stage.session();
+        let pull = "select sync_pull('w') -> 'nextCursor'";
+        if knows {
+            session.batch_execute(pull).unwrap();
+        }
+        let mut replacing = stage.holding(
+            "",
+            "reindex index sync_ext.change_log_pkey;
+             alter index sync_ext.change_log_pkey rename to before;
+             create unique index change_log_pkey on sync_ext.change_log (workspace_key, server_version);
+             update pg_index set indisvalid = false where indexrelid = 'sync_ext.before'::regclass",
+        );
+        let holder = pid(&mut replacing);
+        let waiting = stage.blocked_in(session, holder, move |session| outcome(session, pull));
+        replacing.batch_execute("commit").unwrap();
+        assert_eq!(waiting.join().unwrap().as_deref(), Ok("4"), "{knows}");
+    }
 }
 
-/// REINDEX locks one index after the other; who has used one of them and then wants another
-/// would wait for it for ever.
 #[test]
-fn acknowledging_after_a_pull_needs_no_other_index() {
+fn a_trigger_that_is_created_meanwhile_is_noticed() {
+    for knows in [true, false] {
+        let mut stage = Stage::on(furnished());
+        let mut session = stage.session();
+        if knows {
+            session.batch_execute(&push_sql(10, "z", 1)).unwrap();
+        }
+        let mut creating = stage.holding(
+            "",
+            "create function nothing() returns trigger language plpgsql as $$ begin return null; end $$;
+             create trigger t before insert on sync_ext.record for each row execute function nothing()",
+        );
+        let holder = pid(&mut creating);
+        let waiting =
+            stage.blocked_in(session, holder, |session| refusal(session, &push_sql(11, "z", 2)).1);
+        creating.batch_execute("commit").unwrap();
+        assert_eq!(waiting.join().unwrap(), "Trigger t of sync_ext.record is enabled.", "{knows}");
+    }
+}
+
+#[test]
+fn a_table_that_is_replaced_meanwhile_is_looked_up_again() {
+    for knows in [true, false] {
+        let mut stage = Stage::on(furnished());
+        let mut session = stage.session();
+        if knows {
+            session.batch_execute(&push_sql(9, "w", 1)).unwrap();
+        }
+        stage.admin.batch_execute(&push_sql(10, "y", 1)).unwrap();
+        let mut replacing = stage.holding(
+            "",
+            "alter table sync_ext.record rename to before;
+             alter index sync_ext.record_pkey rename to before_pkey;
+             create table sync_ext.record (like sync_ext.before including all);
+             insert into sync_ext.record select * from sync_ext.before",
+        );
+        let holder = pid(&mut replacing);
+        let waiting = stage.blocked_in(session, holder, |session| {
+            // The first one's snapshot is older than the rows that were copied.
+            [(11, "x"), (12, "y")].map(|(id, pk)| outcome(session, &push_sql(id, pk, 2)).map(drop))
+        });
+        replacing.batch_execute("commit").unwrap();
+        assert_eq!(waiting.join().unwrap(), [Ok(()), Ok(())], "{knows}");
+        let there = "select string_agg(pk || clock, ' ' order by pk) from sync_ext.record
+                      where pk in ('x', 'y')";
+        let there: String = stage.admin.query_one(there, &[]).unwrap().get(0);
+        assert_eq!(there, "x2 y2", "{knows}");
+    }
+}
+
+/// REINDEX locks one index after the other, so it deadlocks with who has used one of them and then
+/// wants another.
+#[test]
+fn a_known_device_acknowledges_after_a_pull_without_another_index() {
     let mut stage = Stage::on(furnished());
     stage.admin.execute("select sync_update_cursor('w', 'tablet', 1)", &[]).unwrap();
     let mut session = stage.session();

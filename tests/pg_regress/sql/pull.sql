@@ -73,6 +73,8 @@ select gist(sync_pull('w', 9, proof => :'proof'));
 -- One pushes on, and an older proof still holds.
 select push(10, 'notes', 'put', 'f', 1, '{}');
 select gist(sync_pull('w', 9, proof => :'proof'));
+-- The reply's is of the head that it read.
+select sync_pull('w', 9, proof => :'proof') ->> 'proof' = sync_pull('w', 10) ->> 'proof';
 
 -- All of a reply is one state, and pulling works where writing does not.
 begin read only;
