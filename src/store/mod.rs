@@ -21,7 +21,7 @@
 //! # Locks and snapshots
 //!
 //! Every writer of a workspace's log, records or counters first locks the workspace's
-//! row ([`workspace::lock`]) until its transaction ends, then takes a new snapshot. So
+//! row ([`workspace_lock`]) until its transaction ends, then takes a new snapshot. So
 //! it sees everything that the previous writer committed, and versions are assigned in
 //! commit order. Acknowledging a cursor locks only the device's row, so GC reads
 //! devices with the latest snapshot, not with that of its transaction. Readers lock
@@ -110,6 +110,7 @@ pub mod unpinned;
 pub mod validation;
 mod values;
 pub mod workspace;
+mod workspace_lock;
 mod writer;
 
 use sync_ext_core::error::SyncError;
