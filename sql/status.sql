@@ -69,7 +69,9 @@ select
   d.devices,
   d.active_devices,
   d.pinned_at,
-  d.pinned_by
+  d.pinned_by,
+  w.away,
+  case when w.held_until > pg_catalog.clock_timestamp() then w.held_until end as held_until
 from sync_ext.workspace as w
 cross join lateral (
   select

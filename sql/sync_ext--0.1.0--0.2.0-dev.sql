@@ -145,6 +145,58 @@ where (not e.applied or e.overwrote is not null or lost.fields is not null)
   and sync_ext.may_read(w.workspace_id)
   and ((select sync_ext.calling_user()) is null or r.owner in ('', (select sync_ext.calling_user())));
 
+create or replace view sync_ext.workspace_status with (security_barrier) as
+select
+  w.workspace_id,
+  w.head,
+  w.horizon,
+  w.gc_through,
+  r.live_records,
+  l.tombstones,
+  r.deleted_records - l.tombstones as graves,
+  l.log_rows,
+  l.log_bytes,
+  l.log_rows - r.live_records as garbage_waiting,
+  d.devices,
+  d.active_devices,
+  d.pinned_at,
+  d.pinned_by,
+  w.away,
+  case when w.held_until > pg_catalog.clock_timestamp() then w.held_until end as held_until
+from sync_ext.workspace as w
+cross join lateral (
+  select
+    pg_catalog.count(*) filter (where not r.deleted) as live_records,
+    pg_catalog.count(*) filter (where r.deleted) as deleted_records
+  from sync_ext.record as r
+  where r.workspace_key = w.workspace_key
+) as r
+cross join lateral (
+  select
+    pg_catalog.count(*) as log_rows,
+    pg_catalog.count(r.deleted) filter (where r.deleted) as tombstones,
+    coalesce(pg_catalog.sum(
+      pg_catalog.pg_column_size(l.table_name) + pg_catalog.pg_column_size(l.pk)
+      + coalesce(pg_catalog.pg_column_size(l.payload), 0) + pg_catalog.pg_column_size(l.hlc)
+      + pg_catalog.pg_column_size(l.device_id) + pg_catalog.pg_column_size(l.owner) + 90
+    ), 0)::bigint as log_bytes
+  from sync_ext.change_log as l
+  left join sync_ext.record as r using (workspace_key, table_name, pk, server_version)
+  where l.workspace_key = w.workspace_key
+) as l
+cross join lateral (
+  select
+    pg_catalog.count(*) as devices,
+    pg_catalog.count(*) filter (where a.active) as active_devices,
+    pg_catalog.min(d.last_seen_version) filter (where a.active and d.last_seen_version < w.head) as pinned_at,
+    (pg_catalog.array_agg(d.device_id order by d.last_seen_version, d.updated_at)
+      filter (where a.active and d.last_seen_version < w.head))[1] as pinned_by
+  from sync_ext.device_cursor as d
+  cross join lateral sync_ext.is_active(d.updated_at, d.last_seen_version, w.horizon) as a (active)
+  where d.workspace_key = w.workspace_key
+) as d
+where (select sync_ext.is_caller_known()) and sync_ext.may_govern(w.workspace_id);
+
 create or replace view sync_ext.attached_table with (security_barrier) as
 select
   s.relation as "table",

@@ -19,6 +19,9 @@ fn pushed() -> Servers {
     servers
 }
 
+/// As operators see it.
+const AWAY: &str = "select away from sync_ext.workspace_status where workspace_id = 'w'";
+
 #[test]
 fn at_each_step_one_server_serves_at_most() {
     let mut servers = pushed();
@@ -47,6 +50,8 @@ fn at_each_step_one_server_serves_at_most() {
         for (stage, fence) in [(&mut servers.a, here), (&mut servers.b, there)] {
             match fence {
                 Some(detail) => {
+                    let away = if detail == ARRIVING { "arriving" } else { "departed" };
+                    assert_eq!(text(&mut stage.admin, AWAY), away, "{killed_at:?}");
                     for user in ["", "ann", "eve"] {
                         speak_for(&mut stage.admin, user);
                         // Eve may not create it for others anyway.
@@ -145,9 +150,11 @@ fn a_hold_is_as_long_as_it_is_asked_for() {
     let admin = &mut servers.a.admin;
     admin.batch_execute(&format!("select sync_export_hold('w', '{FIRST}', 60)")).unwrap();
     let left = "select (held_until - clock_timestamp() between interval '30 seconds' and interval '60 seconds')::text
-                  from sync_ext.workspace";
+                  from sync_ext.workspace_status";
     assert_eq!(text(admin, left), "true");
     admin.batch_execute(&format!("select sync_export_hold('w', '{FIRST}', 0)")).unwrap();
+    let held = "select count(held_until)::text from sync_ext.workspace_status";
+    assert_eq!(text(admin, held), "0");
     push(admin, "w", &[put(9, "c", 1)]);
 }
 
