@@ -208,8 +208,12 @@ SQL
   wait_until 60 is_read_only off || die "default_transaction_read_only has another source than ALTER SYSTEM there"
 }
 
+is_promoted() { new <<<'select not pg_is_in_recovery();'; }
+
+# Nobody waits there: what is left to be replayed could have to wait for the one who does.
 promote() {
-  [ "$(new <<<'select pg_promote(true, 60);')" = t ] || die "the standby was not promoted within a minute: repeat this"
+  new <<<'select pg_promote(false) \g /dev/null'
+  wait_until 60 is_promoted || die "the standby was not promoted within a minute: repeat this"
 }
 
 # What follows removes most of a server: it must be the copy.

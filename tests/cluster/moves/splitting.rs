@@ -333,7 +333,8 @@ fn a_copy_that_does_not_have_all_is_not_opened() {
          psql -X -q -d '{0}' -c \"select sync_put('family', 'notes', 'x', '{{}}')\" -o /dev/null",
         split.old.connection_string("postgres", DATABASE).replace('\'', "")
     );
-    let hook = Hook { at: "pg_promote", after: &undone, before: "" };
+    // When it is promoted.
+    let hook = Hook { at: "> :'timeline'", before: &undone, after: "" };
     for hook in [hook, Hook::default()] {
         split.script.run_with(hook, &[]).expect(false, "b is not opened: it has 4 ");
         assert_eq!(split.served("family"), ["a"]);
