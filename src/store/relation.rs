@@ -37,6 +37,8 @@ pub struct Table {
 }
 
 impl Table {
+    /// Locks it before it is used as [`known`], because the lock brings what was altered before;
+    /// what is not known, or was altered, is looked up and checked under the lock.
     pub fn open(shape: &'static Shape, access: Access) -> Result<Table> {
         let since = known::changes();
         let is_enough = |known: &Known| access == Access::Read || known.is_writable;
@@ -77,7 +79,7 @@ impl Table {
         Table { relation, shape, places: None, access, update_checked, delete_checked }
     }
 
-    /// Opens one of the table's own indexes.
+    /// Opens one of the table's own indexes, in the same way.
     pub fn index(&self, shape: &'static IndexShape) -> Result<Index> {
         let since = known::changes();
         if let Some(known) = known::find(shape.name) {

@@ -227,6 +227,15 @@ mod tests {
     }
 
     #[test]
+    fn many_of_one_byte_are_counted() {
+        for many in [0, 1, 254, 255, 256, 257, 510, 511, 100_000] {
+            let json = "[".repeat(many) + "é:";
+            assert_eq!(count(&json, |byte| byte == b'['), many);
+            assert_eq!(is_shallow(&json, 100), many <= 100);
+        }
+    }
+
+    #[test]
     fn spelling_is_irrelevant() {
         for (a, b) in [
             (r#"{"a":1,"b":[true,null]}"#, r#" { "b" : [ true , null ] , "a" : 1 } "#),
