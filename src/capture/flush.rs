@@ -262,7 +262,7 @@ impl Flush<'_> {
         let mut head = self.locked.workspace.progress.head;
         {
             let snapshot = &self.locked.snapshot;
-            let mut entries = self.log.writer(snapshot, self.at, Duplicates::Raise);
+            let mut entries = self.log.writer(snapshot, self.at, Duplicates::Raise)?;
             let mut records = self.records.writer(snapshot, duplicates);
             for change in &mut changes {
                 server::check_interrupts();

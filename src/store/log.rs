@@ -142,9 +142,10 @@ impl Log {
         snapshot: &'s MvccSnapshot,
         created_at: Timestamp,
         duplicates: Duplicates,
-    ) -> LogWriter<'s> {
+    ) -> Result<LogWriter<'s>> {
         let writer = Writer::new(&self.table, snapshot, duplicates);
-        LogWriter::new(self.workspace_key, writer, created_at)
+        let writer = writer.sorting(self.by_op()?, self.workspace_key, column::OP_ID - 1);
+        Ok(LogWriter::new(self.workspace_key, writer, created_at))
     }
 
     /// Deletes the entry at `version`, if it is there.

@@ -18,6 +18,13 @@ use sync_ext_core::rules::op::Timestamp;
 pub struct RowId(pub(super) pg_sys::ItemPointerData);
 
 impl RowId {
+    /// # Safety
+    /// The slot holds a stored row, so its tid is set.
+    pub(super) unsafe fn of(slot: *mut pg_sys::TupleTableSlot) -> RowId {
+        // SAFETY: the caller's promise.
+        RowId(unsafe { (*slot).tts_tid })
+    }
+
     pub(super) fn block(self) -> pg_sys::BlockNumber {
         let id = self.0.ip_blkid;
         u32::from(id.bi_hi) << 16 | u32::from(id.bi_lo)
@@ -91,8 +98,8 @@ impl<'r> Row<'r> {
     }
 
     pub fn id(&self) -> RowId {
-        // SAFETY: the slot holds a stored row, so its tid is set.
-        RowId(unsafe { (*self.slot).tts_tid })
+        // SAFETY: the slot holds a stored row.
+        unsafe { RowId::of(self.slot) }
     }
 
     /// Whether this transaction has written this version of the row.

@@ -41,7 +41,7 @@ impl<'p> Push<'p> {
         if !writer.finish() {
             return Ok(false);
         }
-        let mut writer = log.writer(&locked.snapshot, self.at, duplicates);
+        let mut writer = log.writer(&locked.snapshot, self.at, duplicates)?;
         // The pages that it pins belong to the subtransaction, if there is one.
         let mut versions = log.versions(&locked.snapshot);
         for place in 0..self.ops.len() {
