@@ -1,5 +1,6 @@
 import { defineConfig } from 'vitest/config';
+import { BROWSER_PATIENCE, limits } from '../support/patience.ts';
 
 export default defineConfig({
-  test: { testTimeout: 120_000, hookTimeout: 120_000, expect: { poll: { timeout: 20_000 } }, bail: 1 },
+  test: { ...limits, expect: { poll: { timeout: BROWSER_PATIENCE } }, bail: 1 },
 });

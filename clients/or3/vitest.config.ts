@@ -1,5 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
+import { PATIENCE, limits } from '../support/patience.ts';
 
 const host = (name: string) => fileURLToPath(new URL(`./test/host/${name}.ts`, import.meta.url));
 
@@ -18,8 +19,8 @@ export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     globalSetup: 'test/support/shared_cluster.ts',
-    testTimeout: 60_000,
-    hookTimeout: 120_000,
+    ...limits,
+    expect: { poll: { timeout: PATIENCE } },
     // The machine may have two cores only.
     maxWorkers: 2,
   },

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { PATIENCE } from '../../support/patience.ts';
 import type { NewInvite } from '../src/server/invites.ts';
 import { failureOf, World } from './support/world.ts';
 
@@ -81,7 +82,7 @@ test('an invite is used once, also by two at once', async () => {
   await holder.query('begin');
   await holder.query('select from or3.invite where invite_id = $1 for update', [inviteId]);
   const guests = Promise.all([accept('once-a'), accept('once-b')]);
-  await vi.waitUntil(async () => (await world.waiting()) === 2, { timeout: 10_000 });
+  await vi.waitUntil(async () => (await world.waiting()) === 2, { timeout: PATIENCE });
   await holder.query('commit');
   holder.release();
   const answers = await guests;

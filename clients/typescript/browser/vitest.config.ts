@@ -1,11 +1,12 @@
 import { defineConfig } from 'vitest/config';
+import { BROWSER_PATIENCE, limits } from '../../support/patience.ts';
 
 export default defineConfig({
   test: {
     include: ['*.browser.ts'],
     // They share the processors with the server and the browsers of the others.
     fileParallelism: false,
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    ...limits,
+    expect: { poll: { timeout: BROWSER_PATIENCE, interval: 20 } },
   },
 });

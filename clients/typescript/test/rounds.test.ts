@@ -1,6 +1,7 @@
 import 'fake-indexeddb/auto';
 import Dexie from 'dexie';
 import { expect, onTestFinished, test, vi } from 'vitest';
+import { PATIENCE } from '../../support/patience.ts';
 import { syncTables } from '../src/index.ts';
 import { scripted } from './support/scripted.ts';
 
@@ -24,7 +25,7 @@ test('what is written without a pause is pushed ten times a second at most', asy
   await vi.waitUntil(async () => {
     await vi.advanceTimersByTimeAsync(1);
     return begun.length === 4;
-  }, { interval: 1, timeout: 5000 });
+  }, { interval: 1, timeout: PATIENCE });
   for (const [i, at] of begun.slice(1).entries()) expect(at - begun[i]!).toBeGreaterThanOrEqual(100);
 });
 
@@ -65,7 +66,7 @@ test('a workspace that moves to another server is waited for as long as it takes
   const until = (isSo: () => unknown) => vi.waitUntil(async () => {
     await vi.advanceTimersByTimeAsync(50);
     return isSo();
-  }, { interval: 1, timeout: 10_000 });
+  }, { interval: 1, timeout: PATIENCE });
   moving = true;
   await todos.put({ id: 'a' });
   await until(() => waits.length === 9);

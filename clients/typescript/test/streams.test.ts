@@ -1,6 +1,7 @@
 import 'fake-indexeddb/auto';
 import Dexie from 'dexie';
-import { afterEach, expect, test } from 'vitest';
+import { afterEach, expect, test, vi } from 'vitest';
+import { PATIENCE } from '../../support/patience.ts';
 import { type Sync, syncTables } from '../src/index.ts';
 import { scripted } from './support/scripted.ts';
 
@@ -8,6 +9,7 @@ const running: Sync[] = [];
 
 afterEach(() => {
   for (const sync of running.splice(0)) sync.stop();
+  vi.useRealTimers();
 });
 
 test('stores with a fetch of their own have a stream of their own', async () => {
@@ -42,9 +44,10 @@ test('a stream that waits for another try makes it when the app wants to go on',
   };
   const sync = syncTables(db, { url: '/patient', workspace: 'home', tables: ['todos'], fetch });
   running.push(sync);
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
   await sync.start();
-  // The next try would be more than a second later.
-  await expect.poll(() => tries, { timeout: 10_000 }).toBe(3);
+  await vi.waitUntil(() => tries === 3, { interval: 10, timeout: PATIENCE });
+  // From now on no time passes.
   isOnline = true;
   sync.retry();
   await expect.poll(() => sync.status.value.phase).toBe('live');

@@ -1,6 +1,7 @@
 import 'fake-indexeddb/auto';
 import Dexie from 'dexie';
 import { afterEach, expect, test, vi } from 'vitest';
+import { PATIENCE } from '../../support/patience.ts';
 import { syncTables } from '../src/index.ts';
 import { scripted } from './support/scripted.ts';
 
@@ -26,7 +27,7 @@ test('what is due comes although the clock is set back by a day', async () => {
   });
   const after = async (time: number, condition: () => boolean) => {
     await vi.advanceTimersByTimeAsync(time);
-    await vi.waitUntil(condition, { interval: 1 });
+    await vi.waitUntil(condition, { interval: 1, timeout: PATIENCE });
   };
   await sync.start();
   await after(200, () => sync.status.value.phase === 'polling');
@@ -57,7 +58,7 @@ test('a round follows the one in which the clock was set back', async () => {
   for (const id of ['a', 'b', 'c']) {
     await db.table('todos').put({ id });
     await vi.advanceTimersByTimeAsync(2000);
-    await vi.waitUntil(async () => (await sync.pending()).length === 0, { interval: 1 });
+    await vi.waitUntil(async () => (await sync.pending()).length === 0, { interval: 1, timeout: PATIENCE });
   }
   sync.stop();
 });

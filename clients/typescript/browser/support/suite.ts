@@ -23,13 +23,12 @@ export const test = base.extend<{ world: World; workspace: string }>({
 
 /** Waits until what the function returns, or resolves to, is the value. */
 export async function eventually<T>(what: () => T | Promise<T>, value: NoInfer<T>): Promise<void> {
-  await expect.poll(what, { timeout: 30_000, interval: 20 }).toEqual(value);
+  await expect.poll(what).toEqual(value);
 }
 
 /** Waits until the tab's status has these. */
 export async function hasStatus(tab: Tab, status: Partial<Status>): Promise<void> {
-  await expect.poll(() => tab.page.evaluate(() => app.sync.status.value), { timeout: 30_000, interval: 20 })
-    .toMatchObject(status);
+  await expect.poll(() => tab.page.evaluate(() => app.sync.status.value)).toMatchObject(status);
 }
 
 /** Waits until the server has all that was edited here, also what the status has not counted yet. */

@@ -1,10 +1,8 @@
 import type { RxConflictHandler, RxReplicationConflict } from 'rxdb';
-import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { type ClientOptions, RxClient, type Todo, closeClients } from './support/rxdb_client.ts';
 import { removeExamples, runExample } from './support/example.ts';
 import { World, newName } from './support/world.ts';
-
-vi.setConfig({ testTimeout: 30_000, hookTimeout: 120_000 });
 
 let world: World;
 
@@ -18,7 +16,7 @@ afterAll(() => world?.stop());
 afterAll(removeExamples);
 afterEach(closeClients);
 
-const eventually = <T>(read: () => T) => expect.poll(read, { timeout: 20_000 });
+const eventually = <T>(read: () => T) => expect.poll(read);
 
 async function clients(number: number, options: Partial<ClientOptions> = {}): Promise<{ workspace: string; all: RxClient[] }> {
   const workspace = newName('w');

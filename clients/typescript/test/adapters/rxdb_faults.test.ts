@@ -5,8 +5,6 @@ import { Puller } from '../../src/rxdb/pull.ts';
 import { type ClientOptions, RxClient, type Todo, closeClients } from './support/rxdb_client.ts';
 import { World, newName, op, withResolvers } from './support/world.ts';
 
-vi.setConfig({ testTimeout: 30_000, hookTimeout: 120_000 });
-
 let world: World;
 
 beforeAll(async () => {
@@ -16,7 +14,7 @@ beforeAll(async () => {
 afterAll(() => world?.stop());
 afterEach(closeClients);
 
-const eventually = <T>(read: () => T) => expect.poll(read, { timeout: 20_000 });
+const eventually = <T>(read: () => T) => expect.poll(read);
 
 const open = (workspace: string, options: Partial<ClientOptions> = {}) => (
   RxClient.open({ url: world.gateway.url, workspace, ...options })

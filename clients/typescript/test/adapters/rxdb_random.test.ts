@@ -1,9 +1,7 @@
 import type { RxConflictHandler } from 'rxdb';
-import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { RxClient, type Todo, closeClients } from './support/rxdb_client.ts';
 import { World, newName } from './support/world.ts';
-
-vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 });
 
 let world: World;
 
@@ -67,7 +65,7 @@ async function run(seed: number, edits: Step[], conflictHandler?: RxConflictHand
     const titles = Object.entries(await world.records(workspace)).map(([id, { title }]) => [id, title]);
     const server = Object.fromEntries(titles) as Record<string, string>;
     return (await Promise.all(clients.map((client) => client.titles()))).map((seen) => JSON.stringify(sorted(seen)) === JSON.stringify(sorted(server)));
-  }, { timeout: 20_000, interval: 100 }).toEqual([true, true, true]);
+  }, { interval: 100 }).toEqual([true, true, true]);
   return { workspace, clients };
 }
 

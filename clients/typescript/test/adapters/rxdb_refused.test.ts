@@ -1,10 +1,8 @@
 import type { RxConflictHandler } from 'rxdb';
 import { filter, firstValueFrom } from 'rxjs';
-import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { type ClientOptions, RxClient, type Todo, closeClients } from './support/rxdb_client.ts';
 import { World, newName, op } from './support/world.ts';
-
-vi.setConfig({ testTimeout: 30_000, hookTimeout: 120_000 });
 
 let world: World;
 
@@ -22,7 +20,7 @@ beforeAll(async () => {
 afterAll(() => world?.stop());
 afterEach(closeClients);
 
-const eventually = <T>(read: () => T) => expect.poll(read, { timeout: 20_000 });
+const eventually = <T>(read: () => T) => expect.poll(read);
 
 const open = (workspace: string, options: Partial<ClientOptions> = {}) => (
   RxClient.open({ url: world.gateway.url, workspace, ...options })

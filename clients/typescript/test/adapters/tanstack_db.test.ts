@@ -1,15 +1,13 @@
 import 'fake-indexeddb/auto';
 import { type StandardSchema, createCollection, createLiveQueryCollection, createTransaction, eq } from '@tanstack/db';
 import Dexie from 'dexie';
-import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { syncTables } from '../../src/index.ts';
 import type { Entry } from '../../src/rules/view.ts';
 import { syncExtCollectionOptions, writeMutations } from '../../src/tanstack-db.ts';
 import { removeExamples, runExample } from './support/example.ts';
 import { TanstackClient, type Todo, closeClients, database } from './support/tanstack_client.ts';
 import { World, newName } from './support/world.ts';
-
-vi.setConfig({ testTimeout: 30_000, hookTimeout: 120_000 });
 
 let world: World;
 
@@ -26,7 +24,7 @@ afterAll(() => world?.stop());
 afterAll(removeExamples);
 afterEach(closeClients);
 
-const eventually = <T>(read: () => T) => expect.poll(read, { timeout: 20_000 });
+const eventually = <T>(read: () => T) => expect.poll(read);
 
 const open = (workspace: string) => TanstackClient.open({
   url: world.gateway.url, workspace, tables: { todos: { patches: true }, lists: {} },
