@@ -98,7 +98,7 @@ export class Tabs {
     if (!isVisible()) return;
     this.#asked = setTimeout(() => {
       this.#asked = undefined;
-      this.#request(true);
+      if (isVisible()) this.#request(true);
     }, PATIENCE);
   };
 

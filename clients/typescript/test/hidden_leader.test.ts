@@ -1,5 +1,30 @@
-import { expect, test } from 'vitest';
+import { afterEach, expect, test, vi } from 'vitest';
 import { type Message, Tabs } from '../src/tabs.ts';
+
+afterEach(() => {
+  vi.unstubAllGlobals();
+  vi.useRealTimers();
+});
+
+test('a tab that was hidden since it asked for the leader takes nothing over', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval'] });
+  const page = Object.assign(new EventTarget(), { visibilityState: 'visible' });
+  const request = vi.fn((_name: string, _options: LockOptions) => new Promise(() => {}));
+  vi.stubGlobal('document', page);
+  vi.stubGlobal('navigator', { locks: { request } });
+  const tabs = new Tabs('slow', { lead: async () => {}, receive: () => {}, status: () => ({}) });
+  tabs.start();
+  page.visibilityState = 'hidden';
+  page.dispatchEvent(new Event('visibilitychange'));
+  vi.advanceTimersByTime(4000);
+  const steals = () => request.mock.calls.filter(([, { steal }]) => steal).length;
+  expect(steals()).toBe(0);
+  page.visibilityState = 'visible';
+  page.dispatchEvent(new Event('visibilitychange'));
+  vi.advanceTimersByTime(4000);
+  expect(steals()).toBe(1);
+  tabs.stop();
+});
 
 test('a tab without Web Locks, or not yet started, takes nothing over from a hidden leader', async () => {
   let hasLed = false;
