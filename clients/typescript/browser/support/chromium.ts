@@ -4,7 +4,8 @@ import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Browser, type BrowserContext, type CDPSession, type Page, chromium } from 'playwright-core';
-import { args, executablePath } from '../../../support/chromium.ts';
+import { args, executablePath, slowDown } from '../../../support/chromium.ts';
+import { BROWSER_PATIENCE } from '../../../support/patience.ts';
 
 export const hasChromium = executablePath !== undefined;
 
@@ -19,6 +20,7 @@ export class Chromium {
     this.#browser = browser;
     this.#process = process;
     this.context = browser.contexts()[0]!;
+    this.context.setDefaultTimeout(BROWSER_PATIENCE);
   }
 
   static async start(): Promise<Chromium> {
@@ -46,6 +48,7 @@ export class Chromium {
   async tab(url: string): Promise<Tab> {
     const page = await this.context.newPage();
     const tab = new Tab(page, await this.context.newCDPSession(page));
+    await slowDown(tab.devtools);
     await page.goto(url);
     return tab;
   }
