@@ -3,6 +3,7 @@ import type { Locator, Page } from 'playwright-core';
 interface Stored {
   id: string;
   project: string;
+  title: string;
 }
 
 /** A device as its user sees and uses it. */
@@ -38,6 +39,7 @@ export class Pane {
 
   async choose(list: string): Promise<void> {
     await this.#root.getByRole('navigation').getByRole('button', { name: list }).click();
+    await this.#root.getByLabel(`Add to ${list}`).waitFor();
   }
 
   async addList(title: string): Promise<void> {
@@ -131,5 +133,10 @@ export class Pane {
       const { items } = await response.json() as { items: { kind: string; payload: Stored }[] };
       return items.filter(({ kind }) => kind === 'row').map(({ payload }) => payload);
     }, this.#user);
+  }
+
+  /** The titles of all that the server has. */
+  async titlesOnServer(): Promise<string[]> {
+    return (await this.onServer()).map(({ title }) => title);
   }
 }
