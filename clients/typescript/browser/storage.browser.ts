@@ -1,5 +1,18 @@
 import { describe, expect } from 'vitest';
+import type { Tab } from './support/chromium.ts';
 import { eventually, hasStatus, isPushed, put, rows, test } from './support/suite.ts';
+import type { World } from './support/world.ts';
+
+/** Has ann's browser remove what it has stored. Resolves when all her tabs have noticed. */
+async function clear(world: World, tabs: Tab[]): Promise<void> {
+  for (const { page } of tabs) {
+    await page.evaluate(() => {
+      app.closed = new Promise((resolve) => app.db.on('close', () => resolve()));
+    });
+  }
+  await (await world.browser('ann')).clear(world.front.url);
+  for (const { page } of tabs) await page.evaluate(() => app.closed);
+}
 
 describe('the storage', () => {
   test('when full refuses writes with the browser\'s error, and goes on when there is room', async ({ world, workspace }) => {
@@ -44,7 +57,7 @@ describe('the storage', () => {
     await hasStatus(ann, { phase: 'live' });
     await ann.page.evaluate(() => app.watch());
     await eventually(() => rows(ann), all);
-    await (await world.browser('ann')).clear(world.front.url);
+    await clear(world, [ann]);
     await eventually(() => world.front.made(workspace, 'pull').length, 2);
     await eventually(() => ann.page.evaluate(() => app.seen.at(-1)!), all);
     await hasStatus(ann, { phase: 'live', error: null });
@@ -66,7 +79,7 @@ describe('the storage', () => {
       await tab.page.evaluate(() => app.watch());
       await eventually(() => tab.page.evaluate(() => app.seen.at(-1)?.length), 3);
     }
-    await (await world.browser('ann')).clear(world.front.url);
+    await clear(world, tabs);
     for (const [i, tab] of tabs.entries()) {
       await put(tab, { id: `by tab ${i}`, title: 'nuts' });
       await isPushed(tab);

@@ -28,6 +28,8 @@ export interface App extends Opened {
   /** Each state of it, and when it came. */
   seen: Todo[][];
   seenAt: number[];
+  /** The browser has closed the database. */
+  closed?: Promise<void>;
   /** Text that cannot be compressed. */
   noise(length: number): string;
 }
