@@ -107,10 +107,12 @@ export class Front {
       pieces: 0,
     };
     this.requests.push(made);
+    // It may be closed already, and tells that once.
+    if (response.destroyed) return;
     this.#open.set(response, made);
     response.once('close', () => this.#open.delete(response));
     if (this.#cut.has(made.user)) response.destroy();
-    else if (!response.destroyed) this.#pass(incoming, made, search, response);
+    else this.#pass(incoming, made, search, response);
   }
 
   #servePage(path: string, response: ServerResponse): void {
