@@ -1,6 +1,6 @@
 import { describe, expect } from 'vitest';
 import type { Tab } from './support/chromium.ts';
-import { eventually, hasStatus, put, rows, test } from './support/suite.ts';
+import { eventually, hasStatus, lead, put, rows, test } from './support/suite.ts';
 import type { World } from './support/world.ts';
 
 /** Records of two lists, and two tabs of ann's that follow the first one. */
@@ -13,8 +13,7 @@ async function twoTabs(world: World, workspace: string): Promise<[leader: Tab, o
   const leader = await world.tab('ann', workspace);
   await setScopes(leader, ['a']);
   const other = await world.tab('ann', workspace);
-  await leader.show();
-  await hasStatus(leader, { isLeader: true, phase: 'live' });
+  await lead(leader, other);
   for (const tab of [leader, other]) await shows(tab, ['a']);
   return [leader, other];
 }
@@ -48,8 +47,8 @@ describe('two tabs that follow scopes', () => {
       await leader[end]();
       await shows(other, ['c']);
       snapshot.release();
-      expect((await world.records(workspace)).find(({ id }) => id === 'a1')!.title).toBe('edited');
       await hasStatus(other, { pending: 0, conflicts: 0 });
+      expect((await world.records(workspace)).find(({ id }) => id === 'a1')!.title).toBe('edited');
     });
   }
 

@@ -1,15 +1,13 @@
 import { describe, expect } from 'vitest';
 import type { Tab } from './support/chromium.ts';
-import { eventually, hasStatus, isPushed, put, rows, test } from './support/suite.ts';
+import { eventually, hasStatus, isPushed, lead, put, rows, test } from './support/suite.ts';
 import type { World } from './support/world.ts';
 
 /** Two tabs of ann's, the first one in front and the leader. */
 async function twoTabs(world: World, workspace: string): Promise<[leader: Tab, other: Tab]> {
   const leader = await world.tab('ann', workspace);
   const other = await world.tab('ann', workspace);
-  await leader.show();
-  await hasStatus(leader, { isLeader: true, phase: 'live' });
-  await hasStatus(other, { isLeader: false, phase: 'live' });
+  await lead(leader, other);
   await eventually(() => world.front.streams('ann'), 1);
   return [leader, other];
 }
@@ -38,7 +36,7 @@ describe('of two tabs', () => {
   test('none asks for anything while nothing happens', async ({ world, workspace }) => {
     await world.fill(workspace, 10);
     await world.tab('ann', workspace);
-    await eventually(() => world.front.requests.at(-1)!.path, '/live');
+    await eventually(() => world.front.streams('ann'), 1);
     await twoTabs(world, workspace);
     const stream = world.front.requests.findLast(({ path }) => path === '/live')!;
     const [requests, pieces] = [world.front.requests.length, stream.pieces];
@@ -72,6 +70,8 @@ describe('of two tabs', () => {
     const push = world.front.hold('ann', 'push');
     await put(leader, { id: 'a', title: 'milk' });
     await push.answered;
+    // It has counted: in a transaction it would stop the other one too.
+    await hasStatus(leader, { pending: 1 });
     await leader.freeze();
     await other.show();
     await put(other, { id: 'b', title: 'bread' });

@@ -37,6 +37,16 @@ export async function isPushed(tab: Tab): Promise<void> {
   await hasStatus(tab, { phase: 'live', pending: 0, error: null });
 }
 
+/** Lets the first tab lead, in front of the other one. The other one has led before, so that nothing
+ * is left of its start that could take over later. */
+export async function lead(leader: Tab, other: Tab): Promise<void> {
+  await hasStatus(other, { isLeader: true, phase: 'live' });
+  await hasStatus(leader, { isLeader: false, phase: 'live' });
+  await leader.show();
+  await hasStatus(leader, { isLeader: true, phase: 'live' });
+  await hasStatus(other, { isLeader: false, phase: 'live' });
+}
+
 /** What the app shows, in the order of the keys. */
 export async function rows(tab: Tab): Promise<Todo[]> {
   return await tab.page.evaluate(() => app.todos.toArray());
