@@ -123,6 +123,8 @@ export class Tabs {
     this.announce();
     await this.#options.lead(turn.signal);
     if (this.#leading === turn) this.#leading = undefined;
+    // Stolen: what the next one has told since may have come before this one knew.
+    else this.#ask();
   }
 }
 

@@ -26,6 +26,40 @@ test('a tab that was hidden since it asked for the leader takes nothing over', a
   tabs.stop();
 });
 
+test('a tab whose lead was stolen asks how it goes', async () => {
+  let steal = () => {};
+  let end = () => {};
+  let isFirst = true;
+  const request = async (_name: string, _options: LockOptions, lead: () => Promise<void>) => {
+    if (!isFirst) return await new Promise(() => {});
+    isFirst = false;
+    void lead();
+    await new Promise<void>((_, reject) => {
+      steal = () => reject(new DOMException('stolen', 'AbortError'));
+    });
+  };
+  vi.stubGlobal('navigator', { locks: { request } });
+  const asked = vi.fn();
+  const next = new BroadcastChannel('sync_ext:stolen');
+  const tabs = new Tabs('stolen', {
+    lead: () => new Promise<void>((resolve) => {
+      end = resolve;
+    }),
+    receive: () => {},
+    status: () => ({}),
+  });
+  tabs.start();
+  await expect.poll(() => tabs.isLeader).toBe(true);
+  next.onmessage = ({ data }) => data.type === 'who' && asked();
+  steal();
+  await expect.poll(() => tabs.isLeader).toBe(false);
+  asked.mockClear();
+  end();
+  await expect.poll(() => asked.mock.calls.length).toBe(1);
+  next.close();
+  tabs.stop();
+});
+
 test('a tab without Web Locks, or not yet started, takes nothing over from a hidden leader', async () => {
   let hasLed = false;
   const heard: Message['type'][] = [];
