@@ -432,6 +432,7 @@ export class Sync {
       this.#isResting = false;
       try {
         await this.#inTurn(() => this.#round(signal));
+        if (failures > 0) this.#live.retry();
         failures = 0;
         if (this.#options.live !== false && !this.#isFollowing) {
           unfollow?.();
@@ -529,8 +530,11 @@ export class Sync {
         if (signal.aborted || isConnected === this.#isConnected) return;
         this.#isConnected = isConnected;
         this.#emit('stream', { isConnected });
-        if (isConnected) this.#set({ phase: 'live', online: true, error: null });
-        else if (error?.code === 'NETWORK') this.#wakeUnlessResting();
+        if (isConnected) {
+          // Calls are answered again too.
+          if (!this.status.value.online) this.#wake();
+          this.#set({ phase: 'live', online: true, error: null });
+        } else if (error?.code === 'NETWORK') this.#wakeUnlessResting();
       },
     };
   }
