@@ -226,6 +226,8 @@ function newDatabase(): Store {
 }
 
 async function play(steps: Step[], makeStore: () => Store = () => new MemoryStore(), isScoped = false): Promise<void> {
+  // In memory nothing else gives Vitest a turn, which takes a test for hung after a minute.
+  await new Promise(setImmediate);
   const world = new World(makeStore);
   if (isScoped) world.server.scopeFields = { notes: 'a' };
   for (const who of RULES.keys()) world.devices.push(await world.open(who));
