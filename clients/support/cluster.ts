@@ -23,6 +23,7 @@ import { rm } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { PATIENCE } from './patience.ts';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const runDir = process.env.SYNC_EXT_RUN_DIR ?? join(root, 'target', 'run');
@@ -166,12 +167,21 @@ export class Cluster {
   }
 
   /**
-   * Stops the gateways that were started here for it. Other connections are waited for, up
-   * to five seconds, and not ended: a driver would report that of a pool that is closing.
+   * Stops the gateways that were started here for it. Other connections are waited for, and not
+   * ended: a driver would report that of a pool that is closing.
    */
   async dropDatabase(database: string): Promise<void> {
     await this.#stopGateways((gateway) => gateway.database === database);
-    await this.sql('postgres', `drop database if exists ${database}`);
+    for (const end = performance.now() + PATIENCE; ;) {
+      try {
+        await this.sql('postgres', `drop database if exists ${database}`);
+        return;
+      } catch (error) {
+        // Postgres itself has waited for five seconds.
+        const isBusy = String(error).includes('is being accessed by other users');
+        if (!isBusy || performance.now() > end) throw error;
+      }
+    }
   }
 
   /** Runs SQL by psql as the superuser. Returns the rows, without a header. */

@@ -17,7 +17,7 @@ describe.skipIf(!executablePath)('a tour of the demo', () => {
 
   beforeAll(async () => {
     server = await preview({ preview: { port: 0 }, logLevel: 'error' });
-    browser = await chromium.launch({ executablePath: executablePath!, args });
+    browser = await chromium.launch({ executablePath: executablePath!, args, timeout: BROWSER_PATIENCE });
     const baseURL = server.resolvedUrls!.local[0]!;
     const context = await browser.newContext({ baseURL, viewport: { width: 1280, height: 800 }, reducedMotion: 'reduce' });
     context.setDefaultTimeout(BROWSER_PATIENCE);

@@ -41,7 +41,7 @@ export class Chromium {
       });
       browser.stderr.once('close', () => reject(new Error(`Chromium has ended: ${printed}`)));
     });
-    return new Chromium(await chromium.connectOverCDP(address, { noDefaults: true }), browser);
+    return new Chromium(await chromium.connectOverCDP(address, { noDefaults: true, timeout: BROWSER_PATIENCE }), browser);
   }
 
   /** A new tab, in front of the others. */
