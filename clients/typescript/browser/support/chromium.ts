@@ -9,6 +9,10 @@ import { BROWSER_PATIENCE } from '../../../support/patience.ts';
 
 export const hasChromium = executablePath !== undefined;
 
+/** Timers of a hidden tab wait for the next second, but not until it has used little time of the
+ * processor in all: where pages are slow that takes half a minute. */
+const HIDDEN = ['--disable-features=ExpensiveBackgroundTimerThrottling'];
+
 /** A browser with a profile of its own on the disk, of one user. Its tabs are hidden and frozen as
  * a window's are: playwright would keep each one visible in a browser that it starts itself. */
 export class Chromium {
@@ -27,7 +31,7 @@ export class Chromium {
     const folder = mkdtempSync(join(tmpdir(), 'sync-ext-chromium-'));
     // Ends with the program that it is started for, however that ends.
     const script = '"$@" < /dev/null & read -r _; kill $!; wait $!; rm -rf "$0"';
-    const options = ['--headless', '--remote-debugging-port=0', `--user-data-dir=${folder}`, ...args];
+    const options = ['--headless', '--remote-debugging-port=0', `--user-data-dir=${folder}`, ...args, ...HIDDEN];
     const browser = spawn('sh', ['-c', script, folder, executablePath!, ...options], {
       detached: true,
       stdio: ['pipe', 'ignore', 'pipe'],
