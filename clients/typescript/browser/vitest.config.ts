@@ -7,6 +7,7 @@ export default defineConfig({
     // They share the processors with the server and the browsers of the others.
     fileParallelism: false,
     ...limits,
-    expect: { poll: { timeout: BROWSER_PATIENCE, interval: 20 } },
+    // A slow page must have time for more than the questions.
+    expect: { poll: { timeout: BROWSER_PATIENCE, interval: 100 } },
   },
 });

@@ -9,9 +9,9 @@ import { BROWSER_PATIENCE } from '../../../support/patience.ts';
 
 export const hasChromium = executablePath !== undefined;
 
-/** Timers of a hidden tab wait for the next second, but not until it has used little time of the
- * processor in all: where pages are slow that takes half a minute. */
-const HIDDEN = ['--disable-features=ExpensiveBackgroundTimerThrottling'];
+/** Timers of a hidden tab wait for the next second, but not, as they would for minutes where pages
+ * are slow, until it has used little time of the processor; nor does its process come last. */
+const HIDDEN = ['--disable-features=ExpensiveBackgroundTimerThrottling', '--disable-renderer-backgrounding'];
 
 /** A browser with a profile of its own on the disk, of one user. Its tabs are hidden and frozen as
  * a window's are: playwright would keep each one visible in a browser that it starts itself. */
