@@ -28,24 +28,38 @@ export class Chromium {
   }
 
   static async start(): Promise<Chromium> {
+    for (let tries = 1; ; tries += 1) {
+      const { process, address } = await Chromium.#launch();
+      try {
+        const options = { noDefaults: true, timeout: BROWSER_PATIENCE / 2 };
+        return new Chromium(await chromium.connectOverCDP(address, options), process);
+      } catch (error) {
+        // About one in two hundred never answers.
+        process.stdin!.end();
+        if (tries === 3) throw error;
+      }
+    }
+  }
+
+  static async #launch(): Promise<{ process: ChildProcess; address: string }> {
     const folder = mkdtempSync(join(tmpdir(), 'sync-ext-chromium-'));
     // Ends with the program that it is started for, however that ends.
     const script = '"$@" < /dev/null & read -r _; kill $!; wait $!; rm -rf "$0"';
     const options = ['--headless', '--remote-debugging-port=0', `--user-data-dir=${folder}`, ...args, ...HIDDEN];
-    const browser = spawn('sh', ['-c', script, folder, executablePath!, ...options], {
+    const process = spawn('sh', ['-c', script, folder, executablePath!, ...options], {
       detached: true,
       stdio: ['pipe', 'ignore', 'pipe'],
     });
     const address = await new Promise<string>((resolve, reject) => {
       let printed = '';
-      browser.stderr.setEncoding('utf8').on('data', (text: string) => {
+      process.stderr.setEncoding('utf8').on('data', (text: string) => {
         printed += text;
         const found = /DevTools listening on (ws:\S+)/.exec(printed);
         if (found) resolve(found[1]!);
       });
-      browser.stderr.once('close', () => reject(new Error(`Chromium has ended: ${printed}`)));
+      process.stderr.once('close', () => reject(new Error(`Chromium has ended: ${printed}`)));
     });
-    return new Chromium(await chromium.connectOverCDP(address, { noDefaults: true, timeout: BROWSER_PATIENCE }), browser);
+    return { process, address };
   }
 
   /** A new tab, in front of the others. */
