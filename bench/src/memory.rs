@@ -17,6 +17,8 @@ impl Bench {
     /// each push: memory that was used once may stay with the process.
     pub fn memory(&mut self) -> Result<Vec<Row>> {
         let mut rows = Vec::new();
+        let first = self.stage("memory, before", 10, Ids::Random)?;
+        let mut sessions = 0..;
         for (kind, name, size, bytes) in [
             ("memory 0.7 KB", "memory of a push of 1000", 1000, crate::stage::PAYLOAD),
             ("memory 200 KB", "memory, 100 payloads of 200 KB", 100, 200_000),
@@ -33,7 +35,10 @@ impl Bench {
             let mut peaks = Vec::new();
             self.bar.inc_length(kind.batches as u64);
             for batch in 0..kind.batches.min(self.rounds + 1) {
-                peaks.push(self.extra_memory(|push| push.push(&kind, batch))? - input);
+                let before = |push: &mut Function| {
+                    push.push(&first, sessions.next().context("a batch for each session")?)
+                };
+                peaks.push(self.extra_memory(before, |push| push.push(&kind, batch))? - input);
                 self.bar.inc(1);
             }
             rows.push(Row::new(name, "bytes", median(peaks), "its input", input));
@@ -41,10 +46,14 @@ impl Bench {
         Ok(rows)
     }
 
-    fn extra_memory(&self, push: impl FnOnce(&mut Function) -> Result<()>) -> Result<f64> {
+    fn extra_memory(
+        &self,
+        before: impl FnOnce(&mut Function) -> Result<()>,
+        push: impl FnOnce(&mut Function) -> Result<()>,
+    ) -> Result<f64> {
         let mut function = Function::new(self.stand.connect()?, "sync_push")?;
-        // What every session needs once is no push's.
-        function.call("memory", "[]")?;
+        // What every session needs once, as what it knows of tables and indexes, is no push's.
+        before(&mut function)?;
         let pid: i32 = function.client().query_one("select pg_backend_pid()", &[])?.get(0);
         let before = own_memory(pid)?;
         let is_over = AtomicBool::new(false);

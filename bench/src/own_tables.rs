@@ -191,14 +191,19 @@ fn update(table: &str) -> String {
     )
 }
 
-/// Rows in so many workspaces or batches.
+/// Rows in so many workspaces or batches. A transaction each: the trigger updates a workspace
+/// once for each row, and in one transaction it would pass over all the versions before.
 fn fill(client: &mut Client, table: &str, size: usize, batches: usize) -> Result<()> {
     let workspace = if size == 8 { "'w' || i" } else { "'u0'" };
     client.batch_execute(&format!(
-        "insert into own.{table} (workspace_id, batch, title)
-           select {workspace}, b, md5(i::text)
-           from generate_series(0, {batches} - 1) b, generate_series(1, {size}) i;
-         analyze own.{table}; checkpoint;"
+        "do $$ begin
+           for b in 0 .. {batches} - 1 loop
+             insert into own.{table} (workspace_id, batch, title)
+               select {workspace}, b, md5(i::text) from generate_series(1, {size}) i;
+             commit;
+           end loop;
+         end $$"
     ))?;
+    client.batch_execute(&format!("analyze own.{table}; checkpoint"))?;
     Ok(())
 }

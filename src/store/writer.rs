@@ -141,10 +141,18 @@ impl<'t> Writer<'t> {
     pub fn finish(mut self) -> bool {
         self.flush();
         if let Some(indexes) = self.indexes {
-            if let (Some(sorted), false) = (self.sorted, self.has_duplicates) {
-                // SAFETY: the rows were just stored, and have no entry yet.
-                let insert = || unsafe { indexes.insert_sorted(self.table, sorted) };
-                self.has_duplicates = self.arena.enter(insert);
+            if let (Some(mut sorted), false) = (self.sorted, self.has_duplicates) {
+                sorted.stored.sort_unstable_by_key(|(key, _)| *key);
+                let (index, workspace_key) = (sorted.index, sorted.workspace_key);
+                self.has_duplicates = sorted.stored.chunks_mut(CHUNK).any(|rows| {
+                    // SAFETY: the rows were just stored, and have no entry yet.
+                    let insert = || unsafe {
+                        indexes.insert_left_out(self.table, index, workspace_key, rows)
+                    };
+                    let is_duplicate = self.arena.enter(insert);
+                    self.arena.reset();
+                    is_duplicate
+                });
             }
             indexes.close();
         }
@@ -248,23 +256,27 @@ impl OpenIndexes {
     ///
     /// # Safety
     /// The rows were just stored in the table, with these keys, and without these entries.
-    unsafe fn insert_sorted(&self, table: &Table, mut sorted: Sorted<'_>) -> bool {
+    unsafe fn insert_left_out(
+        &self,
+        table: &Table,
+        index: &Index,
+        workspace_key: i64,
+        rows: &mut [(Uuid, RowId)],
+    ) -> bool {
         use pg_sys::IndexUniqueCheck::{UNIQUE_CHECK_PARTIAL, UNIQUE_CHECK_YES};
         let Some(info) = self.left_out else { return false };
         let check = match self.duplicates {
             Duplicates::Raise => UNIQUE_CHECK_YES,
             Duplicates::Report => UNIQUE_CHECK_PARTIAL,
         };
-        sorted.stored.sort_unstable_by_key(|(key, _)| *key);
-        sorted.stored.iter_mut().any(|(key, row)| {
+        rows.iter_mut().any(|(key, row)| {
             pgrx::check_for_interrupts!();
-            let mut values =
-                [sorted.workspace_key.into(), pg_sys::Datum::from(key.as_bytes().as_ptr())];
+            let mut values = [workspace_key.into(), pg_sys::Datum::from(key.as_bytes().as_ptr())];
             // SAFETY: the index is on an int8 and a uuid, which is passed by reference, and both
             // are NOT NULL; the caller's promise for the row.
             let is_unique = unsafe {
                 pg_sys::index_insert(
-                    sorted.index.as_ptr(),
+                    index.as_ptr(),
                     values.as_mut_ptr(),
                     [false; 2].as_mut_ptr(),
                     &mut row.0,
