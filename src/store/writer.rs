@@ -37,7 +37,9 @@ pub struct Writer<'t> {
 }
 
 /// An index on a workspace and a uuid, to which `finish` adds the new rows, in the order
-/// of their keys: of a large batch of random keys many share a page.
+/// of their keys: of a large batch of random keys many share a page. Until then nobody looks
+/// for the rows by it: other sessions wait for the lock of the workspace, and what fails in
+/// between is rolled back.
 struct Sorted<'t> {
     index: &'t Index,
     workspace_key: i64,
@@ -105,7 +107,7 @@ impl<'t> Writer<'t> {
     /// workspace or, for a device, the row itself is locked. Additional columns keep
     /// their values.
     pub fn update(&mut self, row: RowId, values: &[Value<'_>]) -> Result<()> {
-        debug_assert!(self.sorted.is_none());
+        assert!(self.sorted.is_none(), "an update would miss the index");
         self.table.require_updatable();
         let slot = self.update_slot.get_or_insert_with(|| Slot::new(self.table));
         let more = self.table.columns() > values.len() || self.table.places().is_some();
@@ -177,7 +179,7 @@ impl<'t> Writer<'t> {
                     }
                 });
                 if let Some(Sorted { keys, stored, .. }) = &mut self.sorted {
-                    debug_assert_eq!(keys.len(), slots.len());
+                    assert_eq!(keys.len(), slots.len(), "each row has a key");
                     stored.extend(keys.drain(..).zip(slots.iter().map(|slot| RowId::of(*slot))));
                 }
                 for slot in slots {
