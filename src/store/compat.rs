@@ -279,6 +279,29 @@ pub unsafe fn fetch_visible_row(
     }
 }
 
+/// Reads into `slot` the row to which an entry of an index points, as its scan would: the
+/// version of it that the snapshot of the scan sees. False if there is none, or if no entry can
+/// point there.
+///
+/// # Safety
+/// The scan is of an index of a heap and has an MVCC snapshot, and `slot` is of its table. A row
+/// that the snapshot sees is on the page of `tid`.
+pub unsafe fn fetch_indexed_row(
+    scan: pg_sys::IndexScanDesc,
+    mut tid: pg_sys::ItemPointerData,
+    slot: *mut pg_sys::TupleTableSlot,
+) -> bool {
+    // SAFETY: the caller's promise, and as in table_multi_insert. The method asks to be called
+    // again only for other snapshots.
+    unsafe {
+        let (table, snapshot) = ((*scan).heapRelation, (*scan).xs_snapshot);
+        let Some(fetch) = (*(*table).rd_tableam).index_fetch_tuple else { return false };
+        let (fetcher, mut again) = ((*scan).xs_heapfetch, false);
+        let nothing = std::ptr::null_mut();
+        pg_guard_ffi_boundary(|| fetch(fetcher, &mut tid, snapshot, slot, &mut again, nothing))
+    }
+}
+
 /// # Safety
 /// `slot` is valid.
 pub unsafe fn clear_slot(slot: *mut pg_sys::TupleTableSlot) {

@@ -83,7 +83,7 @@ impl Table {
     pub fn index(&self, shape: &'static IndexShape) -> Result<Index> {
         let since = known::changes();
         if let Some(known) = known::find(shape.name) {
-            let index = self.lock_index(known.oid);
+            let index = self.lock_index(known.oid, shape);
             if known::changes() == since {
                 return Ok(index);
             }
@@ -92,13 +92,15 @@ impl Table {
         loop {
             let since = known::changes();
             let oid = lookup(shape.name)?;
-            let index = self.lock_index(oid);
+            let index = self.lock_index(oid, shape);
             // A concurrent rebuild gives the index's name to another one. After the
             // lock, a second look-up shows whether that has happened.
             let named_now = lookup(shape.name)?;
             if named_now == oid {
                 // SAFETY: both are open.
-                match unsafe { shape.check(index.0, self.relation, self.shape, self.places()) } {
+                match unsafe {
+                    shape.check(index.relation, self.relation, self.shape, self.places())
+                } {
                     Ok(()) => {
                         let known = Known { oid, places: None, is_writable: false };
                         known::remember(shape.name, known, since);
@@ -117,9 +119,9 @@ impl Table {
         }
     }
 
-    fn lock_index(&self, oid: pg_sys::Oid) -> Index {
+    fn lock_index(&self, oid: pg_sys::Oid, shape: &'static IndexShape) -> Index {
         // SAFETY: as in `lock`; index_open raises an error for what is no index.
-        Index(unsafe { pg_sys::index_open(oid, self.access.lock()) })
+        Index { relation: unsafe { pg_sys::index_open(oid, self.access.lock()) }, shape }
     }
 
     /// Raises an error, as UPDATE would, if the table is published and subscribers
@@ -177,11 +179,19 @@ impl Drop for Table {
 }
 
 /// An open index.
-pub struct Index(pg_sys::Relation);
+pub struct Index {
+    relation: pg_sys::Relation,
+    shape: &'static IndexShape,
+}
 
 impl Index {
     pub fn as_ptr(&self) -> pg_sys::Relation {
-        self.0
+        self.relation
+    }
+
+    /// The table's columns by which it is ordered, by their numbers, from 1.
+    pub fn columns(&self) -> impl Iterator<Item = usize> {
+        self.shape.keys.iter().map(|position| position + 1)
     }
 }
 
@@ -189,7 +199,7 @@ impl Drop for Index {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             // SAFETY: as in Table's Drop.
-            unsafe { pg_sys::index_close(self.0, pg_sys::NoLock as pg_sys::LOCKMODE) };
+            unsafe { pg_sys::index_close(self.relation, pg_sys::NoLock as pg_sys::LOCKMODE) };
         }
     }
 }

@@ -8,6 +8,7 @@ use super::arena::Arena;
 use super::compat;
 use super::mvcc::MvccSnapshot;
 use super::relation::Table;
+use super::scan::Key;
 use super::values::text_of;
 use sync_ext_core::error::SyncError;
 use sync_ext_core::rules::op::Timestamp;
@@ -28,6 +29,20 @@ impl RowId {
     pub(super) fn block(self) -> pg_sys::BlockNumber {
         let id = self.0.ip_blkid;
         u32::from(id.bi_hi) << 16 | u32::from(id.bi_lo)
+    }
+
+    /// The place after it on its page, which need not exist.
+    pub(super) fn next(self) -> RowId {
+        RowId(pg_sys::ItemPointerData { ip_posid: self.0.ip_posid + 1, ..self.0 })
+    }
+
+    /// Whether a row here may have been stored right after the one at `last`: on the same page
+    /// or as the first of another.
+    pub(super) fn follows(self, last: RowId) -> bool {
+        match self.block() == last.block() {
+            true => self.0.ip_posid == last.0.ip_posid + 1,
+            false => self.0.ip_posid == 1,
+        }
     }
 }
 
@@ -129,6 +144,14 @@ impl<'r> Row<'r> {
             debug_assert!(place < (*self.slot).tts_nvalid as usize);
             (!*(*self.slot).tts_isnull.add(place)).then(|| *(*self.slot).tts_values.add(place))
         }
+    }
+
+    pub(super) fn has(&self, column: usize, key: &Key<'_>) -> bool {
+        self.datum(column).is_some_and(|datum| match *key {
+            Key::Int8(value) | Key::Time(value) => datum.value() as i64 == value,
+            Key::Text(text) => self.as_text(datum) == text,
+            Key::Uuid(uuid) => as_uuid(datum) == uuid,
+        })
     }
 
     fn required(&self, column: usize) -> Result<pg_sys::Datum> {

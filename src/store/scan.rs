@@ -7,7 +7,7 @@ use super::arena::Arena;
 use super::compat;
 use super::mvcc::MvccSnapshot;
 use super::relation::{Index, Table};
-use super::row::Row;
+use super::row::{Row, RowId};
 use sync_ext_core::rules::op::Timestamp;
 
 /// How the n-th column of an index is compared. The comparison must be of the column's
@@ -63,11 +63,21 @@ pub struct Scan<'s> {
     snapshot: &'s MvccSnapshot,
     /// Begun by the first `seek`: many scans are never needed.
     begun: Option<Begun>,
+    found: Found,
     keys: Vec<pg_sys::ScanKeyData>,
     /// The values of the keys, until the next `seek`.
     key_values: Arena,
     /// Detoasted values of the current row.
     row_values: Arena,
+}
+
+/// Where the index points to the row that was found last, see [`Scan::find`].
+#[derive(Clone, Copy)]
+enum Found {
+    Nothing,
+    Somewhere(RowId),
+    /// Right after the row before it.
+    InTurn(RowId),
 }
 
 #[derive(Clone, Copy)]
@@ -103,6 +113,7 @@ impl<'s> Scan<'s> {
             index,
             snapshot,
             begun: None,
+            found: Found::Nothing,
             keys,
             key_values: Arena::new(),
             row_values: Arena::new(),
@@ -176,10 +187,61 @@ impl<'s> Scan<'s> {
         self.step(pg_sys::ScanDirection::BackwardScanDirection)
     }
 
-    /// `seek` for a key that at most one row has.
+    /// The row with a key that at most one row has.
+    ///
+    /// Rows that were stored together are looked up together, in the same order. So where the
+    /// last rows were in turn on their page, the next one is tried first: read there by the same
+    /// rules, it costs much less than through the index.
     pub fn find(&mut self, values: &[Key<'_>]) -> Option<Row<'_>> {
+        let found = self.find_in_turn(values).or_else(|| self.find_by_index(values));
+        let before = std::mem::replace(&mut self.found, Found::Nothing);
+        let at = found?;
+        self.found = match before {
+            Found::Somewhere(last) | Found::InTurn(last) if at.follows(last) => Found::InTurn(at),
+            _ => Found::Somewhere(at),
+        };
+        self.begun.map(|Begun { slot, .. }| {
+            // SAFETY: the slot holds the row that was found, until the scan moves on.
+            unsafe { Row::in_slot(slot, &self.row_values, self.table) }
+        })
+    }
+
+    fn find_in_turn(&mut self, values: &[Key<'_>]) -> Option<RowId> {
+        let (Some(Begun { scan, slot }), Found::InTurn(last)) = (self.begun, self.found) else {
+            return None;
+        };
+        pg_sys::check_for_interrupts!();
+        self.row_values.reset();
+        let next = last.next();
+        // SAFETY: scan and slot are valid and of the same table; `last` is on the same page, and
+        // the snapshot has seen its row.
+        let row = unsafe {
+            if !compat::fetch_indexed_row(scan, next.0, slot) {
+                return None;
+            }
+            Row::in_slot(slot, &self.row_values, self.table)
+        };
+        let mut columns = self.index.columns().zip(values);
+        columns.all(|(column, value)| row.has(column, value)).then_some(next)
+    }
+
+    fn find_by_index(&mut self, values: &[Key<'_>]) -> Option<RowId> {
         self.seek(values);
-        self.next()
+        pg_sys::check_for_interrupts!();
+        let Begun { scan, slot } = self.begun?;
+        self.row_values.reset();
+        loop {
+            // SAFETY: scan and slot are valid and of the same table. The place is copied before
+            // the fetch moves it to the version of the row that the snapshot sees.
+            unsafe {
+                let forward = pg_sys::ScanDirection::ForwardScanDirection;
+                let tid = pg_sys::index_getnext_tid(scan, forward).as_ref()?;
+                let at = RowId(*tid);
+                if pg_sys::index_fetch_heap(scan, slot) {
+                    return Some(at);
+                }
+            }
+        }
     }
 }
 

@@ -6,6 +6,7 @@ mod by_hand;
 mod counters;
 mod cron;
 mod differential;
+mod in_turn;
 mod keys;
 mod limits;
 mod publications;
