@@ -69,6 +69,8 @@ const COUNTER: &str = "with counter as (update floor.workspace set head = head +
 
 impl Floor {
     pub fn new(mut client: Client) -> Result<Floor> {
+        // Otherwise statistics of what other groups have staged make it plan every call anew.
+        client.batch_execute("set plan_cache_mode = force_generic_plan")?;
         let record = "select workspace_key, table_name, pk, before + i, clock, hlc, op_id, operation = 'delete'
              from bench.rows, counter where kind = $1 and batch = $2";
         let insert = client.prepare(&format!("{COUNTER} insert into floor.record {record}"))?;

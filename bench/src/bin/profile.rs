@@ -11,11 +11,12 @@ use clap::builder::PossibleValuesParser;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use postgres::Client;
+use serde_json::Value;
 use sync_ext_bench::sides::{Floor, Function};
 use sync_ext_bench::stage::{self, Ids, Kind};
 use sync_ext_bench::stand;
 
-const WORKLOADS: [&str; 11] = [
+const WORKLOADS: [&str; 12] = [
     "push-1000",
     "push-1000-ordered",
     "push-100",
@@ -26,6 +27,7 @@ const WORKLOADS: [&str; 11] = [
     "pull-1000",
     "pull-100",
     "poll",
+    "snapshot-1000",
     "floor-1000",
 ];
 /// Records that lie in the tables before.
@@ -97,6 +99,17 @@ fn profile(workload: &str, known: &Kind, admin: &mut Client, stand: &stand::Stan
             record(workload, pid, usize::MAX, |n| {
                 let from = if workload == "poll" { head } else { n as i64 * page % (head - page) };
                 client.query_one(&pull, &[&from, &(page as i32)])?;
+                Ok(())
+            })?
+        }
+        "snapshot-1000" => {
+            let sql = "select sync_snapshot('w0', $1, 1000)::text";
+            let snapshot = client.prepare(sql)?;
+            let mut token: Option<String> = None;
+            record(workload, pid, usize::MAX, |_| {
+                let reply: String = client.query_one(&snapshot, &[&token])?.get(0);
+                let reply: Value = serde_json::from_str(&reply)?;
+                token = reply["nextPageToken"].as_str().map(str::to_owned);
                 Ok(())
             })?
         }
