@@ -32,7 +32,7 @@ impl Bench {
         let style = ProgressStyle::with_template("{msg:24} [{bar:30}] {pos}/{len} {elapsed}")?;
         let bar = ProgressBar::new(0).with_style(style.progress_chars("=> "));
         bar.set_message("starting a server");
-        let (rounds, work) = if quick { (5, 5_000) } else { (9, 20_000) };
+        let (rounds, work) = if quick { (5, 5_000) } else { (7, 20_000) };
         let stand = stand::start("bench")?;
         let admin = stand.connect()?;
         Ok(Bench { stand, admin, bar, is_quick: quick, rounds, work })
