@@ -21,6 +21,8 @@ pub enum SyncError {
     OpsNotAnArray,
     #[error("too many ops in one push")]
     TooManyOps { max: usize },
+    #[error("too many ops in one push")]
+    RowsTooLarge { max: usize },
     #[error("too many names in tables")]
     TooManyTables { given: usize, max: usize },
     #[error("too many names in scopes")]
@@ -198,7 +200,9 @@ impl SyncError {
             SyncError::WorkspaceExists => "42710",
             SyncError::ValidationGone { .. } => "42883",
             SyncError::NoRole => "39000",
-            SyncError::TooManyOps { .. } | SyncError::ReplyTooLarge { .. } => "54000",
+            SyncError::TooManyOps { .. }
+            | SyncError::RowsTooLarge { .. }
+            | SyncError::ReplyTooLarge { .. } => "54000",
             SyncError::OutOfMemory => "53200",
             SyncError::LastOwner
             | SyncError::OwnerFieldKept
@@ -230,6 +234,9 @@ impl SyncError {
             SyncError::RegistryName { argument } => format!("{argument} must be 1 to 128 bytes."),
             SyncError::TooManyOps { max } => {
                 format!("sync_ext.max_ops_per_push allows {max}.")
+            }
+            SyncError::RowsTooLarge { max } => {
+                format!("Rows that became other than pushed have more than {max} bytes.")
             }
             SyncError::TooManyTables { given, max } | SyncError::TooManyScopes { given, max } => {
                 format!("There are {given}; {max} are allowed.")
@@ -341,7 +348,9 @@ impl SyncError {
             SyncError::OpsNotAnArray => {
                 "Pass an array of ops, in most drivers as a string with $2::json."
             }
-            SyncError::TooManyOps { .. } => "Push the ops in several batches.",
+            SyncError::TooManyOps { .. } | SyncError::RowsTooLarge { .. } => {
+                "Push the ops in several batches."
+            }
             SyncError::Cursor { .. } => "Pass 0 at first, then the nextCursor of the last pull.",
             SyncError::Proof => "Pass the proof of the last pull or snapshot unchanged, or NULL.",
             SyncError::PageToken { of_scopes: false } => {

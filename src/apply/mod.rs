@@ -9,7 +9,7 @@ mod tables;
 mod yielding;
 
 pub use rows::{Edit, RowChange};
-pub use tables::Tables;
+pub use tables::{Attachments, Tables};
 pub use yielding::until_rows_are_free;
 
 use crate::store::attempt::{Failure, attempt};
@@ -141,6 +141,7 @@ fn refusal(failure: Failure) -> Result<Refusal> {
         message: &failure.message,
         constraint: failure.constraint.as_deref(),
         is_of_policy: failure.is_of_policy(),
+        is_own: failure.is_own(),
     };
     match verdict(&error) {
         Verdict::Refuse(refusal) => Ok(refusal),

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::Result;
 use crate::store::attached::{self, AttachedTable};
+use crate::store::known;
 use crate::store::typed::TypedTable;
 use crate::store::typed_write::WritableTable;
 use crate::store::typed_write::lock;
@@ -11,6 +12,31 @@ use sync_ext_core::error::SyncError;
 use sync_ext_core::rules::apply::admit_op;
 use sync_ext_core::rules::op::Op;
 use sync_ext_core::rules::refusal::Refusal;
+
+/// What was attached when a push began. Nothing keeps the table of JSON records from being
+/// attached while the push waits for its workspace.
+#[derive(Clone, Copy)]
+pub struct Attachments(u64);
+
+impl Attachments {
+    pub fn now() -> Attachments {
+        known::catch_up();
+        Attachments(attached::generation())
+    }
+
+    /// Under the workspace's lock: an error if an op is of a table that was attached since.
+    pub fn require_same(self, ops: &[Op<'_>], tables: Option<&Tables>) -> Result<()> {
+        known::catch_up();
+        if attached::generation() == self.0 {
+            return Ok(());
+        }
+        let is_missed = |table: &Rc<AttachedTable>| {
+            tables.is_none_or(|tables| tables.find(&table.name).is_none())
+                && ops.iter().any(|op| op.key.table == table.name)
+        };
+        if attached::all()?.iter().any(is_missed) { Err(SyncError::ConcurrentSync) } else { Ok(()) }
+    }
+}
 
 /// Each is locked as for writing, until the transaction ends: it cannot be altered or
 /// detached meanwhile, and the push does not wait for that while it holds a workspace.
@@ -89,10 +115,10 @@ impl Tables {
     }
 
     /// Checks an op of any table.
-    pub fn admit(&self, op: &Op<'_>) -> Result<std::result::Result<(), Refusal>> {
+    pub fn admit(&self, op: &Op<'_>, max_clock: i64) -> Result<std::result::Result<(), Refusal>> {
         let Some(at) = self.find(&op.key.table) else { return Ok(Ok(())) };
         let table = self.attached(at);
         let is_canonical = self.typed(at).is_canonical(&op.key.pk)?;
-        Ok(admit_op(op, table.is_read_only, is_canonical))
+        Ok(admit_op(op, table.is_read_only, is_canonical, max_clock))
     }
 }

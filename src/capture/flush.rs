@@ -29,8 +29,9 @@ use sync_ext_core::wire::push_request::{WORKSPACE_FIELD, memory_for, scope_said}
 use sync_ext_core::wire::revision::write_fields;
 use sync_ext_core::wire::value::Digests;
 
-/// Rows that are in memory at once.
+/// Rows that are in memory at once, and how large they are together, but for the last one.
 const CHUNK: usize = 1000;
+const CHUNK_BYTES: usize = 8 * 1024 * 1024;
 
 /// So many new rows are worth a subtransaction to save the look-ups of their records.
 const MANY: usize = 8;
@@ -134,8 +135,10 @@ impl Flush<'_> {
             // In the order of the index of records.
             let mut pks: Vec<_> = pks.into_iter().collect();
             pks.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-            for some in pks.chunks(CHUNK) {
-                self.write_some(&table, some)?;
+            let mut rest = &pks[..];
+            while !rest.is_empty() {
+                let written = self.write_some(&table, &rest[..rest.len().min(CHUNK)])?;
+                rest = &rest[written..];
             }
         }
         let head = self.locked.workspace.progress.head;
@@ -145,30 +148,36 @@ impl Flush<'_> {
         Ok(())
     }
 
-    fn write_some(&mut self, table: &Rc<AttachedTable>, some: &[(Box<str>, Mark)]) -> Result<()> {
+    /// Returns how many of them, from the first on, are written.
+    fn write_some(
+        &mut self,
+        table: &Rc<AttachedTable>,
+        some: &[(Box<str>, Mark)],
+    ) -> Result<usize> {
         let new = some.iter().filter(|(_, mark)| mark.is_new).count();
         if new >= MANY && Subtransaction::is_cheap() {
             let (subtransaction, before) = (Subtransaction::begin(), self.changes.clone());
-            if self.try_some(table, some, Duplicates::Report)? {
+            if let Some(written) = self.try_some(table, some, Duplicates::Report)? {
                 subtransaction.commit();
-                return Ok(());
+                return Ok(written);
             }
             subtransaction.roll_back();
             self.changes = before;
         }
-        let _ = self.try_some(table, some, Duplicates::Raise)?;
-        Ok(())
+        Ok(self.try_some(table, some, Duplicates::Raise)?.unwrap_or(some.len()))
     }
 
     /// Duplicates may be reported where records of new rows are presumed to be unknown;
-    /// false if one is not.
+    /// `None` if one is not.
     fn try_some(
         &mut self,
         table: &Rc<AttachedTable>,
         some: &[(Box<str>, Mark)],
         duplicates: Duplicates,
-    ) -> Result<bool> {
-        let Some(mut found) = self.find(table, some, duplicates)? else { return Ok(true) };
+    ) -> Result<Option<usize>> {
+        let Some(mut found) = self.find(table, some, duplicates)? else {
+            return Ok(Some(some.len()));
+        };
         // What was written together is found side by side.
         found.sort_by_key(|found| found.record.as_ref().map(|(_, state)| state.version));
         let mut changes = Vec::new();
@@ -180,10 +189,10 @@ impl Flush<'_> {
             }
         }
         changes.sort_unstable_by_key(|change| change.found.pk);
-        self.store(table, changes, duplicates)
+        Ok(self.store(table, changes, duplicates)?.then_some(found.len()))
     }
 
-    /// `None` if the table is no longer there.
+    /// Some of them, from the first on; `None` if the table is no longer there.
     fn find<'f>(
         &self,
         table: &Rc<AttachedTable>,
@@ -193,8 +202,11 @@ impl Flush<'_> {
         let snapshot = &self.locked.snapshot;
         let Some(typed) = TypedTable::open(table)? else { return Ok(None) };
         let (mut rows, mut names) = (typed.rows(snapshot)?, self.records.names(snapshot));
-        let mut all = Vec::new();
+        let (mut all, mut bytes) = (Vec::new(), 0);
         for (pk, mark) in some {
+            if bytes > CHUNK_BYTES {
+                break;
+            }
             server::check_interrupts();
             let row = rows.find_near(mark.at, pk, self.locked.id());
             // A row that is gone may be one that another transaction has inserted since this
@@ -208,6 +220,7 @@ impl Flush<'_> {
                     None => None,
                 }
             };
+            bytes += row.as_ref().map_or(0, |row| row.image.len());
             memory::push(&mut all, Found { pk, row, record })?;
         }
         Ok(Some(all))

@@ -40,6 +40,13 @@ struct Marks {
     is_closed: bool,
 }
 
+impl Marks {
+    fn has(&self, workspace_id: &str, relation: Oid, pk: &str) -> bool {
+        let pks = self.by_workspace.get(workspace_id).and_then(|marked| marked.get(&relation));
+        pks.is_some_and(|pks| pks.contains_key(pk))
+    }
+}
+
 thread_local! {
     static MARKS: RefCell<Marks> = RefCell::default();
 }
@@ -60,6 +67,10 @@ pub fn add(workspace_id: &str, relation: Oid, pk: &str, mark: Mark) -> Result<()
         if marks.is_closed {
             return Err(CaptureError::TooLate.into());
         }
+        let max = guc::max_captured_rows();
+        if marks.count >= max && !marks.has(workspace_id, relation, pk) {
+            return Err(CaptureError::TooManyRows { max }.into());
+        }
         let marked = match marks.by_workspace.get_mut(workspace_id) {
             Some(marked) => marked,
             None => marks.by_workspace.entry(workspace_id.to_owned()).or_default(),
@@ -67,10 +78,7 @@ pub fn add(workspace_id: &str, relation: Oid, pk: &str, mark: Mark) -> Result<()
         let pks = marked.entry(relation).or_default();
         pks.try_reserve(1).map_err(|_| SyncError::OutOfMemory)?;
         marks.count += usize::from(insert(pks, pk, mark));
-        match guc::max_captured_rows() {
-            max if marks.count > max => Err(CaptureError::TooManyRows { max }.into()),
-            _ => Ok(()),
-        }
+        Ok(())
     })
 }
 

@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_char};
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::CaughtError;
 
-use super::entry::Raised;
+use super::entry::{Raised, is_same};
 use super::subtransaction::Subtransaction;
 
 /// An error that was raised, and whose work was undone.
@@ -15,6 +15,8 @@ pub struct Failure {
     pub constraint: Option<String>,
     /// The function of Postgres that raised it.
     function: Option<String>,
+    /// All that was said of the error is known.
+    is_copied: bool,
     cause: Box<CaughtError>,
 }
 
@@ -47,11 +49,13 @@ impl Failure {
                 (report.sql_error_code() as i32, report.message().to_owned())
             }
         };
-        // An error of our own is not the one that Postgres raised last, and was caught.
-        let is_postgres = matches!(cause, CaughtError::PostgresError(_));
+        // The latest copy need not be of this error: it may be of one that was caught, and this
+        // one of our own, or one for whose copy memory was short.
+        let is_it = matches!(&cause, CaughtError::PostgresError(report)
+            if !raised.is_null() && is_same(raised, report));
         // SAFETY: the copy, if there is one, is complete and alive: its context is that of
         // the call.
-        let raised = unsafe { raised.as_ref() }.filter(|_| is_postgres);
+        let raised = unsafe { raised.as_ref() }.filter(|_| is_it);
         let text = |text: *const c_char| {
             // SAFETY: NULL or NUL-terminated.
             (!text.is_null())
@@ -62,8 +66,15 @@ impl Failure {
             message,
             constraint: raised.and_then(|raised| text(raised.constraint_name)),
             function: raised.and_then(|raised| text(raised.funcname)),
+            is_copied: is_it,
             cause: Box::new(cause),
         }
+    }
+
+    /// Did the extension raise it, in a trigger? Errors of Postgres and of other languages name
+    /// the function that raised them.
+    pub fn is_own(&self) -> bool {
+        self.is_copied && self.function.is_none()
     }
 
     /// Was a row refused by the WITH CHECK of a policy? A missing right has the same

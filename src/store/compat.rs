@@ -284,8 +284,9 @@ pub unsafe fn fetch_visible_row(
 /// point there.
 ///
 /// # Safety
-/// The scan is of an index of a heap and has an MVCC snapshot, and `slot` is of its table. A row
-/// that the snapshot sees is on the page of `tid`.
+/// The scan is of an index of a heap, and `slot` is of its table. The snapshot of the scan is one
+/// of MVCC, or sees no more than one version of each row, because others are locked out. A row that
+/// it sees is on the page of `tid`.
 pub unsafe fn fetch_indexed_row(
     scan: pg_sys::IndexScanDesc,
     mut tid: pg_sys::ItemPointerData,

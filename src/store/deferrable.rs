@@ -17,6 +17,9 @@ from pg_catalog.pg_constraint as c
 join pg_catalog.pg_namespace as n on n.oid operator(pg_catalog.=) c.connamespace
 where c.condeferrable and c.conrelid operator(pg_catalog.<>) 0";
 
+/// wrong_object_type
+const NOT_DEFERRABLE: &str = "42809";
+
 struct Deferrable {
     /// Qualified and quoted.
     name: String,
@@ -57,8 +60,12 @@ impl Checks {
                 set(&one.name, "immediate")?;
             }
             for one in pending {
-                // Fails if another table has one of this name that is not deferrable.
-                let _ = attempt(|| set(&one.name, "deferred"));
+                // Another table may have one of this name that is not deferrable.
+                match attempt(|| set(&one.name, "deferred")) {
+                    Ok(is_set) => is_set?,
+                    Err(failure) if failure.sqlstate == NOT_DEFERRABLE => {}
+                    Err(failure) => failure.raise(),
+                }
             }
         }
         Ok(())

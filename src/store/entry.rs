@@ -352,7 +352,8 @@ impl Raised {
     }
 }
 
-fn is_same(raised: *const pg_sys::ErrorData, report: &ErrorReportWithLevel) -> bool {
+/// Whether a copy is that of an error that has arrived.
+pub(super) fn is_same(raised: *const pg_sys::ErrorData, report: &ErrorReportWithLevel) -> bool {
     // SAFETY: the copy is complete and alive; its message, if it has one, is
     // NUL-terminated.
     unsafe {

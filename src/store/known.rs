@@ -46,6 +46,12 @@ pub fn changes() -> u64 {
     CHANGES.get()
 }
 
+/// Has Postgres say what others have altered until now, as it does when a lock is taken.
+pub fn catch_up() {
+    // SAFETY: a transaction is in progress; open relations stay open.
+    unsafe { pg_sys::AcceptInvalidationMessages() };
+}
+
 pub fn find(name: &'static CStr) -> Option<Known> {
     let is_it = |(other, _): &&(&CStr, Known)| std::ptr::eq(other.as_ptr(), name.as_ptr());
     KNOWN.with_borrow(|all| all.iter().find(is_it).map(|(_, known)| known.clone()))

@@ -39,6 +39,7 @@ static BY_SCOPE: IndexShape = IndexShape {
 };
 
 mod column {
+    pub const WORKSPACE_KEY: usize = 1;
     pub const TABLE_NAME: usize = 2;
     pub const PK: usize = 3;
     pub const SERVER_VERSION: usize = 4;
@@ -103,6 +104,25 @@ impl Records {
         duplicates: Duplicates,
     ) -> RecordWriter<'s> {
         RecordWriter { records: self, writer: Writer::new(&self.table, snapshot, duplicates) }
+    }
+}
+
+/// Whether a workspace has records of this table, live or deleted, by what is committed now.
+pub fn any_of(table_name: &str) -> Result<bool> {
+    let table = Table::open(&TABLE, Access::Read)?;
+    let index = table.index(&BY_NAME)?;
+    let snapshot = MvccSnapshot::latest();
+    let mut workspaces = Scan::new(&table, &index, &snapshot, &[By::Int8After]);
+    let mut records = Scan::new(&table, &index, &snapshot, &[By::Int8, By::Text]);
+    let mut last = i64::MIN;
+    loop {
+        workspaces.seek(&[Key::Int8(last)]);
+        let Some(row) = workspaces.next() else { return Ok(false) };
+        last = row.int8(column::WORKSPACE_KEY)?;
+        records.seek(&[Key::Int8(last), Key::Text(table_name)]);
+        if records.next().is_some() {
+            return Ok(true);
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use pgrx::{Spi, pg_sys};
 use super::Result;
 use super::attached::{AttachedTable, WorkspaceOf};
 use super::mvcc::MvccSnapshot;
+use super::record;
 use super::relation::{Access, Index, Table};
 use super::rights::Rights;
 use super::row::Row;
@@ -238,14 +239,12 @@ pub fn choose_scope_field(table_name: &str, field: Option<&str>) -> Result<()> {
 /// Whether there are records of the table. If not, nobody pushes any until this transaction
 /// ends.
 fn has_records(table: &Table, table_name: &str) -> Result<bool> {
-    let sql = "select from sync_ext.workspace as w where exists (select from sync_ext.record as r \
-               where r.workspace_key = w.workspace_key and r.table_name = $1) limit 1";
-    if table.execute(sql, &[table_name.into()])? > 0 {
+    if record::any_of(table_name)? {
         return Ok(true);
     }
     // A push that is under way may be the first one.
     table.execute("lock table sync_ext.record in share mode", &[])?;
-    Ok(table.execute(sql, &[table_name.into()])? > 0)
+    record::any_of(table_name)
 }
 
 /// An error if the table has records with scopes: without its scope field all of them would be

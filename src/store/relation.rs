@@ -110,9 +110,7 @@ impl Table {
                     // This backend's cache may be stale.
                     Err(_) => {
                         may_be_stale = false;
-                        // SAFETY: a transaction is in progress; open relations stay
-                        // open.
-                        unsafe { pg_sys::AcceptInvalidationMessages() };
+                        known::catch_up();
                     }
                 }
             }

@@ -31,8 +31,9 @@ pub enum Written {
 /// Statements that count as one, made as the caller or as a table's owner.
 pub struct Query {
     checks: Checks,
-    _rights: Rights,
+    /// Before the rights, which have settings too: the level that was begun last ends first.
     _settings: Changed,
+    _rights: Rights,
 }
 
 impl Query {
@@ -49,7 +50,7 @@ impl Query {
         let settings = Changed::begin(&settings);
         // SAFETY: ended by `finish`, or by the abort of the subtransaction.
         unsafe { pg_sys::AfterTriggerBeginQuery() };
-        Ok(Query { checks, _rights: rights, _settings: settings })
+        Ok(Query { checks, _settings: settings, _rights: rights })
     }
 
     /// Writes rows that write the same columns.

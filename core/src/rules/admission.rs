@@ -16,6 +16,8 @@ pub struct Limits<'a> {
     pub max_payload_depth: usize,
     /// What an hlc of milliseconds since 1970 may say at most.
     pub max_hlc_millis: Option<i64>,
+    /// The highest clock of an op that writes a typed row.
+    pub max_row_clock: i64,
 }
 
 /// A registered table.
@@ -130,6 +132,7 @@ mod tests {
         max_payload_bytes: 100,
         max_payload_depth: 7,
         max_hlc_millis: None,
+        max_row_clock: 0,
     };
 
     fn table(pk_field: &str, owner_field: Option<&str>) -> SyncedTable {

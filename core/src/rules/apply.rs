@@ -15,6 +15,8 @@ pub struct RowError<'e> {
     pub constraint: Option<&'e str>,
     /// The row violates a policy, as opposed to a right that is missing.
     pub is_of_policy: bool,
+    /// This extension raised it, in a trigger.
+    pub is_own: bool,
 }
 
 /// What follows from an error.
@@ -47,6 +49,8 @@ pub fn verdict(error: &RowError<'_>) -> Verdict {
         // What a trigger raises: P0001, or by a query that finds no row, or too many, for
         // this op. Were it the server's fault, the device would be stuck for ever.
         (_, "P0" | "21" | "44") => refuse(RowRefusal::Rejected { message: message() }),
+        // A limit of the server, which this op may have reached because of those before it.
+        ("54000", _) if error.is_own => Verdict::Fail,
         // 54000 is a value too long for an index: the server is as it should be.
         ("54000", _) | (_, "22") => {
             refuse(RowRefusal::Value { sqlstate: sqlstate.to_owned(), message: message() })
@@ -65,12 +69,17 @@ pub fn verdict(error: &RowError<'_>) -> Verdict {
 
 /// Checks an op of an attached table. `is_canonical` says whether the pk is written as the
 /// table's primary key writes itself.
-pub fn admit_op(op: &Op<'_>, is_read_only: bool, is_canonical: bool) -> Result<(), Refusal> {
+pub fn admit_op(
+    op: &Op<'_>,
+    is_read_only: bool,
+    is_canonical: bool,
+    max_clock: i64,
+) -> Result<(), Refusal> {
     let refusal = if is_read_only {
         RowRefusal::ReadOnly
     } else if !is_canonical {
         RowRefusal::PkSpelling
-    } else if op.revision.clock > MAX_DEVICE_CLOCK {
+    } else if op.revision.clock > max_clock {
         RowRefusal::Clock
     } else {
         return Ok(());
@@ -85,7 +94,8 @@ mod tests {
     use crate::rules::refusal::RefusalCode;
 
     fn code(sqlstate: &str, is_of_policy: bool) -> Result<RefusalCode, Verdict> {
-        let error = RowError { sqlstate, message: "m", constraint: Some("c"), is_of_policy };
+        let error =
+            RowError { sqlstate, message: "m", constraint: Some("c"), is_of_policy, is_own: false };
         match verdict(&error) {
             Verdict::Refuse(refusal) => Ok(refusal.code()),
             other => Err(other),
@@ -117,6 +127,18 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_of_the_extension_is_not_the_ops_fault() {
+        let error = RowError {
+            sqlstate: "54000",
+            message: "m",
+            constraint: None,
+            is_of_policy: false,
+            is_own: true,
+        };
+        assert_eq!(verdict(&error), Verdict::Fail);
+    }
+
+    #[test]
     fn a_row_that_another_transaction_holds_is_waited_for() {
         for sqlstate in ["55P03", "40P01"] {
             assert_eq!(code(sqlstate, false), Err(Verdict::Wait), "{sqlstate}");
@@ -126,7 +148,13 @@ mod tests {
     #[test]
     fn only_a_missing_parent_may_come() {
         let retries = |sqlstate| {
-            let error = RowError { sqlstate, message: "m", constraint: None, is_of_policy: false };
+            let error = RowError {
+                sqlstate,
+                message: "m",
+                constraint: None,
+                is_of_policy: false,
+                is_own: false,
+            };
             match verdict(&error) {
                 Verdict::Refuse(refusal) => refusal.row().is_some_and(RowRefusal::may_come),
                 _ => false,
@@ -139,7 +167,8 @@ mod tests {
     #[test]
     fn an_op_must_fit_the_table() {
         let refused = |op: &Op<'_>, is_read_only, is_canonical| {
-            admit_op(op, is_read_only, is_canonical).map_err(|refusal| refusal.code())
+            admit_op(op, is_read_only, is_canonical, MAX_DEVICE_CLOCK)
+                .map_err(|refusal| refusal.code())
         };
         let highest = op(1, "a", MAX_DEVICE_CLOCK);
         assert_eq!(refused(&highest, false, true), Ok(()));

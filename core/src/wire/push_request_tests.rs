@@ -11,6 +11,7 @@ const LIMITS: Limits<'static> = Limits {
     max_payload_bytes: 100,
     max_payload_depth: 2,
     max_hlc_millis: None,
+    max_row_clock: 0,
 };
 
 fn one(json: &str) -> Result<Op<'_>, Refusal> {

@@ -22,6 +22,10 @@ use sync_ext_core::wire::image::difference;
 use sync_ext_core::wire::push_request::{WORKSPACE_FIELD, memory_for, scope_said};
 use sync_ext_core::wire::value::Digests;
 
+/// The rows that are kept because they are not what was pushed: a short op may stand for a
+/// large row.
+const MAX_IMAGES: usize = 64 * 1024 * 1024;
+
 /// What was looked up about an op that was decided.
 fn looked_up(outcome: &Outcome, care: Care) -> Logged {
     match outcome {
@@ -162,7 +166,7 @@ impl<'p> Push<'p> {
     fn read_images(&mut self, tables: &Tables, applied: &Applied) -> Result<()> {
         let locked = self.target.locked;
         let digests = Digests::new(server::check_interrupts);
-        let mut images = BTreeMap::new();
+        let (mut images, mut bytes) = (BTreeMap::new(), 0);
         let mut stored = self.target.log.versions(&locked.snapshot);
         let after = MvccSnapshot::latest();
         for at in 0..tables.len() {
@@ -186,6 +190,11 @@ impl<'p> Push<'p> {
                         memory::require(memory_for(&payload))?;
                         let found = difference(&payload, &row.image, WORKSPACE_FIELD, &digests);
                         if found.has_more || !found.fields.is_empty() {
+                            bytes += row.image.len();
+                            // Of one op there is always room.
+                            if bytes > MAX_IMAGES && !images.is_empty() {
+                                return Err(SyncError::RowsTooLarge { max: MAX_IMAGES });
+                            }
                             images.insert(*record, row.image);
                         }
                         capture::is_settled(locked.id(), tables.attached(at), pk);

@@ -47,7 +47,7 @@ fn allowed<'a>(
     };
     let validation = table.and_then(|table| table.validation.clone());
     let scope_field = fields.and_then(|fields| fields.scope_field.clone());
-    let admitted = tables.map_or(Ok(Ok(())), |tables| tables.admit(op))?;
+    let admitted = tables.map_or(Ok(Ok(())), |tables| tables.admit(op, limits.max_row_clock))?;
     Ok(admitted.map(|()| Allowed { said, scope_field, validation }))
 }
 

@@ -23,7 +23,7 @@ use winners::Winners;
 
 use super::Result;
 use super::caller::{Caller, Permit};
-use crate::apply::{Tables, until_rows_are_free};
+use crate::apply::{Attachments, Tables, until_rows_are_free};
 use crate::guc;
 use crate::store::counters::{self, Counter};
 use crate::store::log::Log;
@@ -35,10 +35,12 @@ use crate::store::{Access, Duplicates, RowId, memory, server};
 use sync_ext_core::error::SyncError;
 use sync_ext_core::rules::access::Action;
 use sync_ext_core::rules::admission::Limits;
+use sync_ext_core::rules::apply::MAX_DEVICE_CLOCK;
 use sync_ext_core::rules::batch::Batch;
 use sync_ext_core::rules::merge::{Decision, RecordState};
 use sync_ext_core::rules::op::{Op, RecordKey, Timestamp, Version};
 use sync_ext_core::rules::refusal::Refusal;
+use sync_ext_core::rules::server_op::MAX_CLOCK;
 use sync_ext_core::wire::push_reply::{PushReply, PushTally, epoch_millis};
 use sync_ext_core::wire::push_request::{MEMORY_FOR_ITEM, memory_for, parse};
 use sync_ext_core::wire::reply::Reply;
@@ -98,43 +100,54 @@ pub fn store(permit: &Permit<'_>, batch: &Batch<'_>) -> Result<Stored> {
     if batch.ops.is_empty() {
         return Ok(Stored::Nothing(Vec::new()));
     }
-    applying(&batch.ops, |tables| store_in(permit, batch, tables))
+    applying(&batch.ops, |tables, since| store_in(permit, batch, tables, since))
 }
 
 /// Runs a push, which may have to write typed rows.
-fn applying<T>(ops: &[Op<'_>], mut push: impl FnMut(Option<&Tables>) -> Result<T>) -> Result<T> {
+fn applying<T>(
+    ops: &[Op<'_>],
+    mut push: impl FnMut(Option<&Tables>, Attachments) -> Result<T>,
+) -> Result<T> {
+    let since = Attachments::now();
     match Tables::of(ops)? {
-        None => push(None),
+        None => push(None, since),
         Some(tables) => {
             server::require_origin()?;
-            until_rows_are_free(|| push(Some(&tables)))
+            until_rows_are_free(|| push(Some(&tables), since))
         }
     }
 }
 
-fn store_in(permit: &Permit<'_>, batch: &Batch<'_>, tables: Option<&Tables>) -> Result<Stored> {
+fn store_in(
+    permit: &Permit<'_>,
+    batch: &Batch<'_>,
+    tables: Option<&Tables>,
+    since: Attachments,
+) -> Result<Stored> {
     let max_hlc_millis = guc::max_clock_drift_millis()
         .map(|drift| epoch_millis(server::now()).saturating_add(drift));
-    let limits = Limits { max_hlc_millis, ..limits_of(permit) };
+    let limits = Limits { max_hlc_millis, max_row_clock: MAX_DEVICE_CLOCK, ..limits_of(permit) };
     let refuse = || decide::refuse_all(&batch.ops, limits, &permit.caller, tables);
     let mut held = match Held::lock(permit.workspace_id, refuse)? {
         Ok(held) => held,
         Err(refusals) => return Ok(Stored::Nothing(refusals)),
     };
     permit.renew(&held.locked.snapshot)?;
+    since.require_same(&batch.ops, tables)?;
     held.capture(tables)?;
     let (reply, head) = push_to(&held.locked, batch, limits, &permit.caller, tables)?;
     let head = held.finish(head, tables)?;
     Ok(Stored::Reply(reply.finish(head)))
 }
 
-/// What applies to every op; the hlc of a server op is not bounded.
+/// What applies to every op; hlc and clock of a server op are not bounded.
 fn limits_of<'p>(permit: &Permit<'p>) -> Limits<'p> {
     Limits {
         workspace_id: permit.workspace_id,
         max_payload_bytes: guc::max_payload_bytes(),
         max_payload_depth: guc::max_payload_depth(),
         max_hlc_millis: None,
+        max_row_clock: MAX_CLOCK,
     }
 }
 

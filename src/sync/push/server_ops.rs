@@ -72,7 +72,7 @@ fn store(
 ) -> Result<std::result::Result<Reply, Refusal>> {
     let limits = limits_of(permit);
     let ops = slice::from_ref(&op);
-    applying(ops, |tables| {
+    applying(ops, |tables, since| {
         let refuse = || {
             let refusals = decide::refuse_all(ops, limits, &permit.caller, tables)?;
             Ok(refusals.and_then(|refusals| refusals.into_iter().next()))
@@ -82,6 +82,7 @@ fn store(
             Err(refusal) => return Ok(Err(refusal)),
         };
         permit.renew(&held.locked.snapshot)?;
+        since.require_same(ops, tables)?;
         held.capture(tables)?;
         let target = (&held.locked, limits, &permit.caller, tables);
         let (reply, head) = write_to(target, shown_id, op.clone())?;

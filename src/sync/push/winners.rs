@@ -48,7 +48,11 @@ impl<'p> Winners<'p> {
                 | Refusal::Rejected { .. }
                 | Refusal::Row(_)),
             ) => {
-                return match state {
+                // It may have been refused before anyone asked whose the record is.
+                let caller = self.push.target.caller;
+                let seen =
+                    state.filter(|state| caller.sees(state.owner.as_deref().unwrap_or_default()));
+                return match seen {
                     None => reply.refused(op_id, refusal, None),
                     Some(state) => self.with_winner(pushed.record, state, |current| {
                         reply.refused(op_id, refusal, Some(current))

@@ -210,3 +210,43 @@ fn a_generated_column_that_is_not_stored_is_refused() {
     let attach = "select sync_attach_table('virtual', columns => '{\"id\": \"id\", \"a\": \"a\"}')";
     assert!(outcome(&mut stage.admin, attach).is_ok());
 }
+
+const OP: &str = r#"{"tableName":"tasks","operation":"put","pk":"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11","payload":{"title":"A"},"stamp":{"deviceId":"d","opId":"11111111-1111-4111-8111-111111111111","hlc":"h","clock":1}}"#;
+
+fn push() -> String {
+    format!("select sync_push('w', '[{OP}]') -> 'results' -> 0 ->> 'success'")
+}
+
+#[test]
+fn a_push_in_a_transaction_from_before_the_attaching_writes_the_row() {
+    for isolation in ["read committed", "repeatable read", "serializable"] {
+        let mut stage = stage();
+        stage.admin.batch_execute("select sync_register_table('tasks')").unwrap();
+        // A session that knows which tables are attached, and has all locks that a push takes.
+        let other = push().replace("a0ee", "b0ee").replace("1111", "2222");
+        let mut device =
+            holding(&stage, &format!("set local transaction isolation level {isolation}; {other}"));
+        stage.admin.batch_execute(ATTACH).unwrap();
+        assert_eq!(outcome(&mut device, &push()), Ok("true".to_owned()), "{isolation}");
+        device.batch_execute("commit").unwrap();
+        let rows = "select string_agg(title, ',') from tasks";
+        assert_eq!(outcome(&mut stage.admin, rows), Ok("A".to_owned()), "{isolation}");
+    }
+}
+
+#[test]
+fn a_push_that_waits_while_its_table_is_attached_is_tried_again() {
+    let put = "select sync_put('w', 'tasks', 'c0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', '{}')";
+    for write in [push(), put.to_owned()] {
+        let mut stage = stage();
+        stage.admin.batch_execute("select sync_register_table('tasks')").unwrap();
+        let other = push().replace("a0ee", "b0ee").replace("1111", "2222");
+        let mut holder = holding(&stage, &other);
+        let waiting = stage.blocked(pid(&mut holder), move |session| outcome(session, &write));
+        stage.admin.batch_execute(ATTACH).unwrap();
+        holder.batch_execute("commit").unwrap();
+        assert_eq!(waiting.join().unwrap(), Err("40001".to_owned()));
+        assert_eq!(outcome(&mut stage.admin, &push()), Ok("true".to_owned()));
+        assert_eq!(outcome(&mut stage.admin, "select title from tasks"), Ok("A".to_owned()));
+    }
+}

@@ -87,6 +87,24 @@ fn a_scope_field_is_chosen_before_the_first_push_or_not_at_all() {
     assert_eq!(call(&mut stage.admin, scope, &[]).unwrap(), "none");
 }
 
+/// Also in a transaction that does not see it.
+#[test]
+fn a_record_from_after_the_transaction_began_has_no_scope_either() {
+    for isolation in ["repeatable read", "serializable"] {
+        let mut stage = Stage::new();
+        stage.admin.batch_execute("select sync_register_table('notes')").unwrap();
+        let mut registering = stage.session();
+        let begin =
+            format!("begin isolation level {isolation}; select count(*) from sync_ext.workspace");
+        registering.batch_execute(&begin).unwrap();
+        push(&mut stage.admin, "w", &[to(1, "a", "x")]);
+        let sql = "select sync_register_table('notes', scope_field => 'list')";
+        let error = registering.batch_execute(sql).unwrap_err();
+        let message = error.as_db_error().unwrap().message();
+        assert_eq!(message, "table has records", "{isolation}");
+    }
+}
+
 /// Pushes go on while the field changes: in the end each record has the scope that it names.
 #[test]
 fn a_scope_field_changes_beside_pushes() {

@@ -1,9 +1,10 @@
 //! What a push writes: the columns of the fields that an op has, and nothing else.
 
 use serde_json::json;
+use sync_ext_harness::steps::outcome;
 
 use super::{Own, TASKS, delete, patch, put};
-use crate::patching::with;
+use crate::patching::{results, with};
 
 #[test]
 fn a_push_writes_rows_and_the_log_has_their_images() {
@@ -344,9 +345,39 @@ fn private_records_are_written_by_their_owners_alone() {
     for op in [put("diary", "a", 9, r#"{"x":"2"}"#), delete("diary", "a", 9)] {
         assert_eq!(super::push_as(&mut bob, "w", &[op]), ["UNAUTHORIZED"]);
     }
+    // Nor does a refusal that comes before show it.
+    let too_high: Vec<String> =
+        (0..8).map(|_| put("diary", "a", (1 << 53) - 1, r#"{"x":"2"}"#)).collect();
+    for (session, is_seen) in [(&mut ann, true), (&mut bob, false)] {
+        for ops in [&too_high[..1], &too_high] {
+            for result in results(session, "w", ops) {
+                assert_eq!(result["errorCode"], "VALIDATION_ERROR");
+                assert_eq!(result.get("winner").is_some(), is_seen, "{result}");
+            }
+        }
+    }
     own.sql("insert into diary values ('b', 'w', 'ann', 'by SQL'), ('n', 'w', null, 'nobodys')");
     assert_eq!(super::push_as(&mut bob, "w", &[put("diary", "b", 9, "{}")]), ["UNAUTHORIZED"]);
     assert_eq!(super::push_as(&mut ann, "w", &[delete("diary", "b", 9)]), ["ok"]);
     assert_eq!(super::push_as(&mut bob, "w", &[put("diary", "n", 1, r#"{"x":"3"}"#)]), ["ok"]);
     assert_eq!(own.rows("select id, by from diary order by 1"), ["(a,ann)", "(n,bob)"]);
+}
+
+#[test]
+fn a_refusal_because_devices_only_read_shows_no_private_record() {
+    let own = Own::new(
+        "create table diary (id text primary key, workspace_id text, by text, x text);
+         select sync_attach_table('diary', owner_column => 'by', direction => 'down');
+         select sync_create_workspace('w', 'ann'), sync_set_member('w', 'bob', 'editor');
+         insert into diary values ('a', 'w', 'ann', 'secret')",
+    );
+    for (user, is_seen) in [("ann", true), ("bob", false)] {
+        let mut session = own.stage.session_of(user);
+        let result = &results(&mut session, "w", &[put("diary", "a", 9, "{}")])[0];
+        assert_eq!(result["errorCode"], "READ_ONLY");
+        assert_eq!(result.get("winner").is_some(), is_seen, "{result}");
+        let sql = "select sync_delete('w', 'diary', 'a')::text";
+        let shown = outcome(&mut session, sql).unwrap();
+        assert_eq!(shown.contains("secret"), is_seen, "{shown}");
+    }
 }

@@ -183,9 +183,11 @@ fn the_highest_clocks_are_the_servers() {
     own.sql("update tasks set n = 1");
     own.sql("update tasks set n = 2");
     assert_eq!(own.codes(&[titled(highest)]), ["lost"]);
+    let title = r#"{"title":"C"}"#;
+    own.sql(&format!("select sync_put('w', 'tasks', 'a', '{title}')"));
     assert_eq!(
-        own.rows("select revision ->> 'clock' from sync_ext.current_record"),
-        [format!("({})", highest + 2)]
+        own.rows("select revision ->> 'clock', payload ->> 'title' from sync_ext.current_record"),
+        [format!("({},C)", highest + 3)]
     );
     own.sql("delete from tasks");
     assert_eq!(own.codes(&[put("notes", "a", (1 << 53) - 1, "{}")]), ["ok"]);
@@ -270,4 +272,43 @@ fn many_bad_ops_of_one_record_are_refused_and_the_good_one_wins() {
     let codes = own.codes(&ops);
     assert!(codes[..98].iter().all(|code| code == "VALIDATION_ERROR 22P02"), "{codes:?}");
     assert_eq!(codes[98..], ["ok"]);
+}
+
+#[test]
+fn ops_that_reach_the_limit_of_captured_rows_together_are_not_refused() {
+    let mut own = Own::new(
+        "create table parents (id text primary key, workspace_id text not null);
+         create table children (id text primary key, workspace_id text not null,
+           parent text references parents on delete cascade);
+         select sync_attach_table('parents'), sync_attach_table('children');
+         insert into parents values ('p', 'w'), ('q', 'w');
+         insert into children select p || n, 'w', p
+           from unnest('{p,q}'::text[]) p, generate_series(1, 6) n;
+         set sync_ext.max_captured_rows = 10",
+    );
+    let [p, q] = ["p", "q"].map(|pk| delete("parents", pk, 9));
+    assert_eq!(own.failure(&[p.clone(), q.clone()]), "54000");
+    assert_eq!(own.rows("select count(*) from parents"), ["(2)"]);
+    assert_eq!((own.codes(&[p]), own.codes(&[q])), (vec!["ok".to_owned()], vec!["ok".to_owned()]));
+    assert_eq!(own.rows("select count(*) from children"), ["(0)"]);
+}
+
+#[test]
+fn rows_that_are_larger_than_what_was_pushed_are_refused_together_and_not_alone() {
+    let mut own = Own::new(
+        "create table texts (id text primary key, workspace_id text, title text, body text);
+         select sync_attach_table('texts');
+         insert into texts select n, 'w', '', repeat('x', 1024 * 1024) from generate_series(1, 100) n",
+    );
+    let short = |pk: i32| put("texts", &pk.to_string(), 9, r#"{"title":"T"}"#);
+    let ops: Vec<String> = (1..=100).map(short).collect();
+    let error = own.stage.admin.batch_execute(&push_sql("w", &ops)).unwrap_err();
+    let error = error.as_db_error().unwrap();
+    assert_eq!((error.code().code(), error.message()), ("54000", "too many ops in one push"));
+    assert_eq!(own.rows("select from texts where title <> ''").len(), 0);
+    for half in ops.chunks(50) {
+        assert!(own.codes(half).iter().all(|code| code == "ok"));
+    }
+    own.sql("update texts set body = repeat('y', 65 * 1024 * 1024) where id = '1'");
+    assert_eq!(own.codes(&[put("texts", "1", 99, r#"{"title":"T"}"#)]), ["ok"]);
 }

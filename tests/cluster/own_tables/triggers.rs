@@ -273,3 +273,19 @@ fn a_callers_temporary_table_is_not_found_by_the_owners_triggers() {
     assert_eq!(push_as(&mut caller, "w", &[titled("a", 1, "x")]), ["ok"]);
     assert_eq!(own.rows("select * from audit"), ["(a)"]);
 }
+
+#[test]
+fn an_error_that_a_trigger_caught_is_not_taken_for_the_one_that_ended_it() {
+    // Of an error for want of memory no copy is kept.
+    let body = "begin
+          insert into tasks values (new.id, new.workspace_id, 'again');
+          insert into tasks values (new.id, new.workspace_id, 'again');
+        exception when unique_violation then raise exception 'x' using errcode = '53200';
+        end;";
+    let mut own = with_trigger(
+        "before insert",
+        &format!("if new.title = 'A' then {body} end if; return new;"),
+    );
+    assert_eq!(own.failure(&[titled("a", 1, "A")]), "53200");
+    assert_eq!(own.head(), 0);
+}

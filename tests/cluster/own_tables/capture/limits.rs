@@ -53,6 +53,45 @@ fn a_transaction_that_changes_too_many_rows_is_refused_at_the_statement() {
     compare(admin);
 }
 
+/// Rows that are already captured may change again, and a savepoint does not end that.
+#[test]
+fn a_statement_that_was_refused_leaves_room_for_what_was_captured() {
+    let mut stage = stage(TASKS);
+    let admin = &mut stage.admin;
+    admin.batch_execute("load 'sync_ext'; set sync_ext.max_captured_rows = 3").unwrap();
+    admin.batch_execute("begin; insert into tasks values (1, 'w', 'a'); savepoint s").unwrap();
+    let four = "insert into tasks select n, 'v' || n, 'a' from generate_series(2, 5) n";
+    assert_eq!(outcome(admin, four), Err("54000".to_owned()));
+    admin.batch_execute("rollback to s; update tasks set title = 'b'; commit").unwrap();
+    compare(admin);
+    assert_eq!(ops(admin, "w").len(), 1);
+}
+
+/// What a transaction captures is not in memory at once.
+#[test]
+fn large_rows_are_captured_a_few_at_a_time() {
+    let mut stage = stage(
+        "create table texts (id integer primary key, workspace_id text, title text, body text);
+        select sync_attach_table('texts');",
+    );
+    stage.admin.batch_execute(
+        "insert into texts select n, 'w', '', repeat('x', 1024 * 1024) from generate_series(1, 200) n",
+    ).unwrap();
+    let mut session = stage.session();
+    let peak = |pid| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+    };
+    let pid = pid(&mut session);
+    session.batch_execute("begin; update texts set title = 'T' where id = 1; commit").unwrap();
+    let before = peak(pid);
+    session.batch_execute("update texts set title = 'U'").unwrap();
+    let grown = peak(pid) - before;
+    assert!(grown < 100, "200 MB of rows took {grown} MB");
+    compare(&mut stage.admin);
+}
+
 #[test]
 fn a_commit_that_captures_can_be_cancelled() {
     let mut stage = stage(TASKS);
