@@ -12,7 +12,7 @@ help:
 	@echo 'make upgrade-test  upgrades a loaded cluster from the last release, and by pg_upgrade from'
 	@echo '               Postgres 15 to 18; wire records calls and replies of this version'
 	@echo 'make proof     the long form of the tests, 30 minutes: SEED=7 MINUTES=60 (of simulation),'
-	@echo '               PARTS="small-world simulation access crash hostile long-life own_tables typed"'
+	@echo '               PARTS="small-world simulation access crash hostile long-life moves own_tables typed"'
 	@echo 'make client-proof plays histories of clients against the gateway: SEED=7 MINUTES=10;'
 	@echo '               client-browser tests the client in Chromium, client-bench measures it there:'
 	@echo '               ROUNDS=5 RECORDS=100000'

@@ -2,7 +2,7 @@
 --
 -- Callers need only EXECUTE: direct access to the tables checks no rights, and the few
 -- SQL statements run as the owner, with a search_path of their own
--- (src/store/rights.rs). So no function is SECURITY DEFINER. No function is STRICT, so
+-- (src/store/rights.rs). So no function in Rust is SECURITY DEFINER. No function is STRICT, so
 -- that a NULL gets an answer. None is PARALLEL SAFE: writers must run in the leader,
 -- and for readers a worker is not worth its cost.
 --
