@@ -2,9 +2,9 @@
 --
 -- Callers need only EXECUTE: direct access to the tables checks no rights, and the few
 -- SQL statements run as the owner, with a search_path of their own
--- (src/store/rights.rs). So no function in Rust is SECURITY DEFINER. No function is STRICT, so
--- that a NULL gets an answer. None is PARALLEL SAFE: writers must run in the leader,
--- and for readers a worker is not worth its cost.
+-- (src/store/rights.rs). So only functions in SQL or PL/pgSQL are SECURITY DEFINER. No
+-- function is STRICT, so that a NULL gets an answer. None that uses the tables is PARALLEL
+-- SAFE: writers must run in the leader, and for readers a worker is not worth its cost.
 --
 -- sync_pull is STABLE: all of it reads the snapshot of the calling statement.
 -- sync_snapshot is VOLATILE only because of its random snapshotId.
