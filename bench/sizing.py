@@ -24,9 +24,9 @@ RETENTION = 30  # days
 MEAN = 1 / 3  # of the ops at the peak, over the retention
 
 # Microseconds of a whole call, client included: bench/README.md.
-POLL = 55.81
-POLL_WITH_NEWS = 89.86
-PUSH_OF_1, PUSH_OF_10 = 142.6, 10 * 58.64
+POLL = 61.64
+POLL_WITH_NEWS = 61.45
+PUSH_OF_1, PUSH_OF_10 = 171.8, 10 * 64.84
 PUSH = PUSH_OF_1 + (OPS - 1) / 9 * (PUSH_OF_10 - PUSH_OF_1)
 # There is no figure of its own. It writes less than a push of one op.
 ACKNOWLEDGEMENT = PUSH_OF_1
@@ -34,7 +34,7 @@ ACKNOWLEDGEMENT = PUSH_OF_1
 ENTRY, RECORD, DEVICE, WAL = 330 + PAYLOAD, 430, 240, 1150
 
 # A server, of which each resource is used by half.
-COMMITS = 8350  # a second: 8 clients, 8 workspaces, on two cores
+COMMITS = 7261  # a second: 8 clients, 8 workspaces, on two cores
 CORES = 16
 DISK = 8e12
 USED = 0.5
