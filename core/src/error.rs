@@ -22,7 +22,7 @@ pub enum SyncError {
     #[error("too many ops in one push")]
     TooManyOps { max: usize },
     #[error("too many ops in one push")]
-    RowsTooLarge { max: usize },
+    TooMuchTogether { why: &'static str },
     #[error("too many names in tables")]
     TooManyTables { given: usize, max: usize },
     #[error("too many names in scopes")]
@@ -201,7 +201,7 @@ impl SyncError {
             SyncError::ValidationGone { .. } => "42883",
             SyncError::NoRole => "39000",
             SyncError::TooManyOps { .. }
-            | SyncError::RowsTooLarge { .. }
+            | SyncError::TooMuchTogether { .. }
             | SyncError::ReplyTooLarge { .. } => "54000",
             SyncError::OutOfMemory => "53200",
             SyncError::LastOwner
@@ -235,9 +235,7 @@ impl SyncError {
             SyncError::TooManyOps { max } => {
                 format!("sync_ext.max_ops_per_push allows {max}.")
             }
-            SyncError::RowsTooLarge { max } => {
-                format!("Rows that became other than pushed have more than {max} bytes.")
-            }
+            SyncError::TooMuchTogether { why } => (*why).to_owned(),
             SyncError::TooManyTables { given, max } | SyncError::TooManyScopes { given, max } => {
                 format!("There are {given}; {max} are allowed.")
             }
@@ -348,7 +346,7 @@ impl SyncError {
             SyncError::OpsNotAnArray => {
                 "Pass an array of ops, in most drivers as a string with $2::json."
             }
-            SyncError::TooManyOps { .. } | SyncError::RowsTooLarge { .. } => {
+            SyncError::TooManyOps { .. } | SyncError::TooMuchTogether { .. } => {
                 "Push the ops in several batches."
             }
             SyncError::Cursor { .. } => "Pass 0 at first, then the nextCursor of the last pull.",

@@ -91,7 +91,7 @@ impl Apply<'_> {
             }
             Ok(Err(Stop::Failed(error))) => Err(error),
             Ok(Err(Stop::Moved)) => Ok(Some(row(RowRefusal::Moved))),
-            Err(failure) => refusal(*failure).map(Some),
+            Err(failure) => refusal(*failure, self.changes.len()).map(Some),
         }
     }
 
@@ -135,7 +135,7 @@ impl Apply<'_> {
 }
 
 /// Why the op that caused an error is refused. Raises the error if no op did.
-fn refusal(failure: Failure) -> Result<Refusal> {
+fn refusal(failure: Failure, changes: usize) -> Result<Refusal> {
     let error = RowError {
         sqlstate: &failure.sqlstate,
         message: &failure.message,
@@ -146,7 +146,10 @@ fn refusal(failure: Failure) -> Result<Refusal> {
     match verdict(&error) {
         Verdict::Refuse(refusal) => Ok(refusal),
         Verdict::Wait => Err(SyncError::RowsHeld),
-        Verdict::Fail => failure.raise(),
+        Verdict::Split if changes > 1 => Err(SyncError::TooMuchTogether {
+            why: "They change more rows than sync_ext.max_captured_rows allows.",
+        }),
+        Verdict::Split | Verdict::Fail => failure.raise(),
     }
 }
 

@@ -7,6 +7,7 @@ use super::row::{Row, RowId};
 use super::scan::{By, Key, Scan};
 use super::shape::{ColumnType, IndexShape, Shape};
 use super::values::Value;
+use super::workspace;
 use super::writer::{Duplicates, Writer};
 use sync_ext_core::rules::merge::{Newest, RecordState};
 use sync_ext_core::rules::op::{RecordKey, Revision, Version};
@@ -39,7 +40,6 @@ static BY_SCOPE: IndexShape = IndexShape {
 };
 
 mod column {
-    pub const WORKSPACE_KEY: usize = 1;
     pub const TABLE_NAME: usize = 2;
     pub const PK: usize = 3;
     pub const SERVER_VERSION: usize = 4;
@@ -108,22 +108,19 @@ impl Records {
 }
 
 /// Whether a workspace has records of this table, live or deleted, by what is committed now.
+/// Those of a dropped one do not count.
 pub fn any_of(table_name: &str) -> Result<bool> {
     let table = Table::open(&TABLE, Access::Read)?;
     let index = table.index(&BY_NAME)?;
     let snapshot = MvccSnapshot::latest();
-    let mut workspaces = Scan::new(&table, &index, &snapshot, &[By::Int8After]);
     let mut records = Scan::new(&table, &index, &snapshot, &[By::Int8, By::Text]);
-    let mut last = i64::MIN;
-    loop {
-        workspaces.seek(&[Key::Int8(last)]);
-        let Some(row) = workspaces.next() else { return Ok(false) };
-        last = row.int8(column::WORKSPACE_KEY)?;
-        records.seek(&[Key::Int8(last), Key::Text(table_name)]);
-        if records.next().is_some() {
-            return Ok(true);
-        }
-    }
+    let mut has_any = false;
+    workspace::for_each_after(i64::MIN, &snapshot, |_, workspace| {
+        records.seek(&[Key::Int8(workspace.key), Key::Text(table_name)]);
+        has_any = records.next().is_some();
+        Ok(!has_any)
+    })?;
+    Ok(has_any)
 }
 
 /// Records in the order of their scopes.

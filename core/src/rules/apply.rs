@@ -26,6 +26,9 @@ pub enum Verdict {
     Refuse(Refusal),
     /// Another transaction holds a row: try again when it may have ended.
     Wait,
+    /// A limit of the server, which this op may have reached because of those before it: fewer
+    /// at once may pass.
+    Split,
     /// The fault is in the server or its set-up: no device can mend it.
     Fail,
 }
@@ -49,8 +52,7 @@ pub fn verdict(error: &RowError<'_>) -> Verdict {
         // What a trigger raises: P0001, or by a query that finds no row, or too many, for
         // this op. Were it the server's fault, the device would be stuck for ever.
         (_, "P0" | "21" | "44") => refuse(RowRefusal::Rejected { message: message() }),
-        // A limit of the server, which this op may have reached because of those before it.
-        ("54000", _) if error.is_own => Verdict::Fail,
+        ("54000", _) if error.is_own => Verdict::Split,
         // 54000 is a value too long for an index: the server is as it should be.
         ("54000", _) | (_, "22") => {
             refuse(RowRefusal::Value { sqlstate: sqlstate.to_owned(), message: message() })
@@ -135,7 +137,7 @@ mod tests {
             is_of_policy: false,
             is_own: true,
         };
-        assert_eq!(verdict(&error), Verdict::Fail);
+        assert_eq!(verdict(&error), Verdict::Split);
     }
 
     #[test]

@@ -193,7 +193,9 @@ impl<'p> Push<'p> {
                             bytes += row.image.len();
                             // Of one op there is always room.
                             if bytes > MAX_IMAGES && !images.is_empty() {
-                                return Err(SyncError::RowsTooLarge { max: MAX_IMAGES });
+                                return Err(SyncError::TooMuchTogether {
+                                    why: "Rows that became other than pushed have more than 64 MB.",
+                                });
                             }
                             images.insert(*record, row.image);
                         }

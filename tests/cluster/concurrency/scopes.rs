@@ -105,6 +105,18 @@ fn a_record_from_after_the_transaction_began_has_no_scope_either() {
     }
 }
 
+#[test]
+fn records_of_a_workspace_that_is_being_erased_do_not_keep_the_scope_field() {
+    let mut stage = Stage::new();
+    stage.admin.batch_execute("select sync_register_table('notes')").unwrap();
+    push(&mut stage.admin, "w", &[to(1, "a", "x"), to(2, "b", "x"), to(3, "c", "x")]);
+    let drop = "select sync_drop_workspace('w', 1)";
+    stage.admin.batch_execute(drop).unwrap();
+    let left = "select (count(*) > 0)::text from sync_ext.record";
+    assert_eq!(call(&mut stage.admin, left, &[]).unwrap(), "true");
+    with_lists(&mut stage.admin);
+}
+
 /// Pushes go on while the field changes: in the end each record has the scope that it names.
 #[test]
 fn a_scope_field_changes_beside_pushes() {
