@@ -71,6 +71,7 @@ const ATTACH: &str = "`sync_attach_table`, by the table's owner";
 const DETACH: &str = "`sync_detach_table`, by the table's owner";
 const BACKFILL: &str = "`sync_backfill_table`, by the table's owner";
 const REPAIR: &str = "`sync_repair_table`, by the table's owner";
+const SET_SCOPE: &str = "`sync_set_scope_field`";
 const CREATE: &str = "`sync_create_workspace`, for oneself";
 const CREATE_FOR_ANOTHER: &str = "`sync_create_workspace`, for another";
 const CREATE_TAKEN: &str = "`sync_create_workspace`, a name that is taken";
@@ -125,6 +126,7 @@ fn calls() -> Vec<Call> {
         always(KNOWN, call("view `counter`", counters, Items("counters"))),
         call("`sync_explain`", "sync_explain('{w}', 'notes', 'a')", Items("ops")),
         always(KNOWN, call("`sync_register_table`", "sync_register_table('tasks')", Stored)),
+        Call(SET_SCOPE, "call sync_set_scope_field('notes', 'n')".to_owned(), Stored, Some(KNOWN)),
         always(KNOWN, call("`sync_unregister_table`", "sync_unregister_table('notes')", Stored)),
         always(KNOWN, call(ATTACH, "sync_attach_table('papers')", Stored)),
         always(KNOWN, call(DETACH, "sync_detach_table('pictures')", Stored)),
@@ -217,6 +219,7 @@ fn furnish(database: Database, members: Members) -> Database {
             "load 'sync_ext';
              grant execute on all routines in schema public to app;
              grant usage on schema sync_ext to app;
+             grant execute on function sync_ext.set_scope_field to app;
              grant select on sync_ext.current_record, sync_ext.tombstone, sync_ext.conflict,
                sync_ext.workspace_status, sync_ext.device_status, sync_ext.counter,
                sync_ext.attached_table to app;
