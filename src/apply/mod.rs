@@ -27,13 +27,16 @@ const GROUP: usize = 32;
 /// turn, so that a chain of any length needs two.
 const PASSES: usize = 6;
 
-/// Writes rows; returns for each why it was refused, if it was.
+/// Writes rows; returns for each why it was refused, if it was. They are those of a batch of so
+/// many ops, or of its rest: then what it has written before counts as well.
 pub fn apply(
     tables: &Tables,
     changes: &[RowChange<'_>],
+    ops: usize,
     workspace_id: &str,
 ) -> Result<Vec<Option<Refusal>>> {
-    let mut apply = Apply { tables, changes, workspace_id, refused: vec![None; changes.len()] };
+    let refused = vec![None; changes.len()];
+    let mut apply = Apply { tables, changes, ops, workspace_id, refused };
     let all: Vec<usize> = (0..changes.len()).collect();
     if apply.try_together(&all)? {
         return Ok(apply.refused);
@@ -50,6 +53,7 @@ pub fn apply(
 struct Apply<'p> {
     tables: &'p Tables,
     changes: &'p [RowChange<'p>],
+    ops: usize,
     workspace_id: &'p str,
     refused: Vec<Option<Refusal>>,
 }
@@ -91,7 +95,7 @@ impl Apply<'_> {
             }
             Ok(Err(Stop::Failed(error))) => Err(error),
             Ok(Err(Stop::Moved)) => Ok(Some(row(RowRefusal::Moved))),
-            Err(failure) => refusal(*failure, self.changes.len()).map(Some),
+            Err(failure) => refusal(*failure, self.ops).map(Some),
         }
     }
 
@@ -135,7 +139,7 @@ impl Apply<'_> {
 }
 
 /// Why the op that caused an error is refused. Raises the error if no op did.
-fn refusal(failure: Failure, changes: usize) -> Result<Refusal> {
+fn refusal(failure: Failure, ops: usize) -> Result<Refusal> {
     let error = RowError {
         sqlstate: &failure.sqlstate,
         message: &failure.message,
@@ -146,7 +150,7 @@ fn refusal(failure: Failure, changes: usize) -> Result<Refusal> {
     match verdict(&error) {
         Verdict::Refuse(refusal) => Ok(refusal),
         Verdict::Wait => Err(SyncError::RowsHeld),
-        Verdict::Split if changes > 1 => Err(SyncError::TooMuchTogether {
+        Verdict::Split if ops > 1 => Err(SyncError::TooMuchTogether {
             why: "They change more rows than sync_ext.max_captured_rows allows.",
         }),
         Verdict::Split | Verdict::Fail => failure.raise(),

@@ -12,7 +12,7 @@ use crate::store::counters::{self, Counter};
 use crate::store::log::{Log, Versions};
 use crate::store::log_writer::NewEntry;
 use crate::store::mvcc::MvccSnapshot;
-use crate::store::record::Records;
+use crate::store::record::{self, Records};
 use crate::store::subtransaction::Subtransaction;
 use crate::store::typed::{TypedRow, TypedTable};
 use crate::store::workspace::{self, LockedWorkspace};
@@ -64,6 +64,7 @@ fn flush(workspace_id: &str, marked: Marked) -> Result<()> {
     // No statement is being executed any more, whose snapshot SQL would need.
     let _outer = MvccSnapshot::latest();
     let mut is_new = false;
+    record::lock_for_writing()?;
     let mut locked = loop {
         if let Some(locked) = workspace::lock_latest(workspace_id)? {
             break locked;

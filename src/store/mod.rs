@@ -33,6 +33,11 @@
 //! workspace or member, then device. A member is pinned before the workspace, because a
 //! drop deletes the workspace last.
 //!
+//! What is registered is changed without the lock of any workspace, so a push reads it with the
+//! latest snapshot. Whoever gives a table without records a scope field, or takes it, locks
+//! `record` against writers to see that there are none; pushes and captures open that table for
+//! writing before they lock a workspace, so they never wait there with a workspace locked.
+//!
 //! Whoever changes which workspaces this server owns locks the table of workspaces against
 //! writers, and so waits for those who create one; a creator looks at what is owned, with the
 //! latest snapshot, once it has opened that table for writing. A step of a move locks the

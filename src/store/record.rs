@@ -107,6 +107,13 @@ impl Records {
     }
 }
 
+/// Waits for a transaction that has found no records of a table, and because of that changes
+/// what its records are; until this transaction ends no other does so. To be called before a
+/// workspace is locked, and before what is registered is read.
+pub fn lock_for_writing() -> Result<()> {
+    Table::open(&TABLE, Access::Write).map(drop)
+}
+
 /// Whether a workspace has records of this table, live or deleted, by what is committed now.
 /// Those of a dropped one do not count.
 pub fn any_of(table_name: &str) -> Result<bool> {

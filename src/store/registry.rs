@@ -96,6 +96,15 @@ impl Registry {
         }
         Ok(self.known.get(table).and_then(Option::as_ref))
     }
+
+    /// The same by what is committed now, as attached tables are known: what a push makes of the
+    /// record and what it writes to the row must not go by different registrations.
+    pub fn find_latest(&mut self, table: &str) -> Result<Option<&Registered>> {
+        if !self.known.contains_key(table) {
+            self.find(table, &MvccSnapshot::latest())?;
+        }
+        Ok(self.known.get(table).and_then(Option::as_ref))
+    }
 }
 
 fn read(row: &Row<'_>) -> Result<Registered> {
@@ -237,7 +246,7 @@ pub fn choose_scope_field(table_name: &str, field: Option<&str>) -> Result<()> {
 }
 
 /// Whether there are records of the table. If not, nobody pushes any until this transaction
-/// ends.
+/// ends: see [`record::lock_for_writing`].
 fn has_records(table: &Table, table_name: &str) -> Result<bool> {
     if record::any_of(table_name)? {
         return Ok(true);

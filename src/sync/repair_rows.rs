@@ -19,7 +19,8 @@ pub fn write_rows(table: &Rc<AttachedTable>, workspace_id: &str, pks: &[String])
     until_rows_are_free(|| {
         let Locked::Row(locked) = workspace::lock(workspace_id, Wait::Block)? else { return Ok(0) };
         let changes = changes(&locked, table, &tables, pks)?;
-        let refused = locked.closed(|| apply::apply(&tables, &changes, workspace_id))?;
+        let refused =
+            locked.closed(|| apply::apply(&tables, &changes, changes.len(), workspace_id))?;
         Ok(refused.iter().filter(|refusal| refusal.is_none()).count())
     })
 }

@@ -121,7 +121,6 @@ const bySqlState: Record<string, ErrorName> = {
   '23505': 'already_exists',
   // The parser of JSON: an op is nested too deeply.
   '54001': 'too_large',
-  '54000': 'too_large',
   '28000': 'unavailable',
   '28P01': 'unavailable',
   '3D000': 'unavailable',
@@ -137,12 +136,16 @@ const byClass: Record<string, ErrorName> = {
   '08': 'unavailable',
   '22': 'invalid_request',
   '53': 'overloaded',
+  // Other limits are of the moment.
+  '54': 'overloaded',
   '57': 'unavailable',
 };
 
-/** Of 42501 and 55000, what sync_ext itself says; nothing else has these texts. */
+/** Of 42501, 54000 and 55000, what sync_ext itself says; nothing else has these texts. */
 const byText: Record<string, ErrorName> = {
   'permission denied for workspace': 'not_a_member',
+  'reply is too large': 'too_large',
+  'too many ops in one push': 'too_large',
   'workspace must keep an owner': 'last_owner',
   'members are kept elsewhere': 'members_kept_elsewhere',
 };
@@ -166,7 +169,7 @@ export function toProviderError(error: unknown): ProviderError {
 }
 
 /** SQLSTATEs with which a whole push fails because of what is in it. */
-const contentStates = new Set(['22P02', '22P05', '22021', '54000', '54001']);
+const contentStates = new Set(['22P02', '22P05', '22021']);
 
 /** Whether a push failed because of its ops, so that a part of them may be stored. */
 export function isAboutContent(error: unknown): boolean {

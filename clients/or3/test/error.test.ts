@@ -45,6 +45,9 @@ test.each([
   ['22023', 'invalid cursor', 'invalid_request', 400],
   ['22P02', 'invalid input', 'invalid_request', 400],
   ['54000', 'reply is too large', 'too_large', 413],
+  ['54000', 'too many ops in one push', 'too_large', 413],
+  ['54000', 'too many rows captured in one transaction', 'overloaded', 503],
+  ['54000', 'too many notifications in the NOTIFY queue', 'overloaded', 503],
   ['54001', 'stack depth limit exceeded', 'too_large', 413],
   ['53200', 'out of memory', 'overloaded', 503],
   ['53300', 'too many connections', 'overloaded', 503],
@@ -183,13 +186,13 @@ test('no call is made for an empty user', async () => {
 });
 
 /** A server that refuses whole pushes with one of these pks. */
-function refusing(code: string, pks: string[]) {
+function refusing(code: string, pks: string[], message?: string) {
   let head = 0;
   const sent: string[][] = [];
   const push = async (json: string): Promise<PushReply> => {
     const ops: Op[] = JSON.parse(json);
     sent.push(ops.map(({ pk }) => pk));
-    if (ops.some(({ pk }) => pks.includes(pk))) throw raisedByUs(code);
+    if (ops.some(({ pk }) => pks.includes(pk))) throw raisedByUs(code, message);
     const results = ops.map(({ stamp }) => ({
       opId: stamp.opId,
       success: true as const,
@@ -201,12 +204,19 @@ function refusing(code: string, pks: string[]) {
   return { sent, push };
 }
 
-const raisedByUs = (code: string) => toProviderError(raised(code));
+const raisedByUs = (code: string, message?: string) => toProviderError(raised(code, message));
 
-test.each(['22P02', '22P05', '22021', '54000', '54001'])(
-  'a push that fails with %s is halved, in order',
-  async (code) => {
-    const { sent, push } = refusing(code, ['b', 'e']);
+test.each([
+  ['22P02', 'invalid input syntax for type json'],
+  ['22P05', 'unsupported Unicode escape sequence'],
+  ['22021', 'invalid byte sequence'],
+  ['54000', 'reply is too large'],
+  ['54000', 'too many ops in one push'],
+  ['54001', 'stack depth limit exceeded'],
+])(
+  'a push that fails with %s "%s" is halved, in order',
+  async (code, message) => {
+    const { sent, push } = refusing(code, ['b', 'e'], message);
     const ops = ['a', 'b', 'c', 'd', 'e'].map((pk) => op('threads', pk, {}));
     const result = await pushBatch({ scope: { workspaceId: 'w' }, ops }, push);
     expect(result.results.map(({ success }) => success)).toEqual([true, false, true, true, false]);
@@ -221,7 +231,7 @@ test.each(['22P02', '22P05', '22021', '54000', '54001'])(
   },
 );
 
-test.each(['42501', '53200', '57014', '40001', '22023', '55000', 'SX004'])(
+test.each(['42501', '53200', '54000', '57014', '40001', '22023', '55000', 'SX004'])(
   'a push that fails with %s fails',
   async (code) => {
     const { sent, push } = refusing(code, ['b']);
@@ -233,7 +243,7 @@ test.each(['42501', '53200', '57014', '40001', '22023', '55000', 'SX004'])(
 );
 
 test('an empty push that fails is not halved', async () => {
-  const push = async () => Promise.reject(raisedByUs('54000'));
+  const push = async () => Promise.reject(raisedByUs('54000', 'reply is too large'));
   await expect(pushBatch({ scope: { workspaceId: 'w' }, ops: [] }, push)).rejects.toThrow(
     'too large',
   );

@@ -127,7 +127,8 @@ impl<'p> Push<'p> {
                 return Ok(Vec::new());
             }
             drop(versions);
-            (records, locked.closed(|| apply::apply(tables, &changes, locked.id()))?)
+            let ops = self.ops.len();
+            (records, locked.closed(|| apply::apply(tables, &changes, ops, locked.id()))?)
         };
         let mut refused = Vec::new();
         for ((record, place), verdict) in records.into_iter().zip(verdicts) {

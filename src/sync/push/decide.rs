@@ -7,7 +7,6 @@ use super::patched::Taken;
 use super::{Care, Detail, Outcome, Push, Result, Target};
 use crate::apply::Tables;
 use crate::store::log::Versions;
-use crate::store::mvcc::MvccSnapshot;
 use crate::store::registry::Registry;
 use crate::store::server;
 use crate::store::validation::Validation;
@@ -36,9 +35,8 @@ fn allowed<'a>(
     limits: Limits<'_>,
     tables: Option<&Tables>,
     registry: &mut Registry,
-    snapshot: &MvccSnapshot,
 ) -> Result<std::result::Result<Allowed<'a>, Refusal>> {
-    let table = registry.find(&op.key.table, snapshot)?;
+    let table = registry.find_latest(&op.key.table)?;
     let fields = table.map(|table| &table.fields);
     let facts = |payload, table: &_| payload_facts(payload, table, &op.key.pk, limits);
     let said = match admit(op, fields, limits, facts) {
@@ -59,12 +57,11 @@ pub fn refuse_all(
     caller: &Caller,
     tables: Option<&Tables>,
 ) -> Result<Option<Vec<Refusal>>> {
-    let snapshot = MvccSnapshot::fresh();
     let mut registry = Registry::open()?;
     let mut refusals = Vec::with_capacity(ops.len());
     for op in ops {
         server::check_interrupts();
-        let owned = match allowed(op, limits, tables, &mut registry, &snapshot)? {
+        let owned = match allowed(op, limits, tables, &mut registry)? {
             Ok(allowed) => own(caller.user(), &allowed.said.owner, op.operation, None),
             Err(refusal) => Err(refusal),
         };
@@ -125,8 +122,8 @@ impl Push<'_> {
         if let Some(refusal) = self.refused.get(&place) {
             return Ok(Some(Outcome::Refused(refusal.clone())));
         }
-        let Target { locked, limits, tables, .. } = self.target;
-        Ok(match allowed(op, limits, tables, registry, &locked.snapshot)? {
+        let Target { limits, tables, .. } = self.target;
+        Ok(match allowed(op, limits, tables, registry)? {
             // It is asked once, and about what is certain.
             Ok(Allowed { validation: Some(_), .. }) if care == Care::Presume => None,
             Ok(allowed) => match self.take_turn(place, &allowed, registry, versions)? {
@@ -236,7 +233,7 @@ impl Push<'_> {
         let (Some(payload), Some(owner), true) = (op.payload, &owned.owner, owned.fill) else {
             return Ok(None);
         };
-        let table = registry.find(&op.key.table, &self.target.locked.snapshot)?;
+        let table = registry.find_latest(&op.key.table)?;
         Ok(table
             .and_then(|table| table.fields.owner_field.as_deref())
             .map(|field| (field.to_owned(), fill(payload, field, owner)))

@@ -4,7 +4,7 @@ use super::Result;
 use crate::apply::Tables;
 use crate::capture;
 use crate::store::workspace::{self, LockedWorkspace};
-use crate::store::{Locked, Wait, server};
+use crate::store::{Locked, Wait, record, server};
 use sync_ext_core::rules::op::Version;
 
 /// A workspace that this transaction has locked.
@@ -24,6 +24,7 @@ impl Held {
         refuse: impl Fn() -> Result<Option<R>>,
     ) -> Result<std::result::Result<Held, R>> {
         let mut is_new = false;
+        record::lock_for_writing()?;
         loop {
             if let Locked::Row(locked) = workspace::lock(workspace_id, Wait::Block)? {
                 locked.require_not_held()?;

@@ -250,3 +250,91 @@ fn a_push_that_waits_while_its_table_is_attached_is_tried_again() {
         assert_eq!(outcome(&mut stage.admin, "select title from tasks"), Ok("A".to_owned()));
     }
 }
+
+const DIARIES: &str =
+    "create table diaries (id text primary key, workspace_id text not null, by text, list text);
+     select sync_register_table('diaries')";
+const ATTACH_DIARIES: &str =
+    "select sync_attach_table('diaries', owner_column => 'by', scope_column => 'list')";
+const REGISTER_WITH_BOTH: &str =
+    "select sync_register_table('diaries', owner_field => 'by', scope_field => 'list')";
+
+/// The owner has to be filled in.
+fn push_to_diary(pk: &str) -> String {
+    let op = OP.replace("tasks", "diaries").replace("\"title\":\"A\"", "\"list\":\"x\"");
+    let op = op.replace("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", pk);
+    format!("select sync_push('w', '[{op}]') -> 'results' -> 0 ->> 'success'")
+}
+
+fn records(client: &mut Client) -> Result<String, String> {
+    let sql = "select coalesce(string_agg(format('%s %s %s', pk, owner, scope), ','), '')
+                 from sync_ext.record";
+    outcome(client, sql)
+}
+
+const OF_ANN: &str = "select sync_create_workspace('w', 'ann')";
+
+#[test]
+fn a_push_in_a_transaction_from_before_goes_by_what_is_registered_now() {
+    for change in [ATTACH_DIARIES, REGISTER_WITH_BOTH] {
+        for isolation in ["read committed", "repeatable read", "serializable"] {
+            let mut stage = stage();
+            stage.admin.batch_execute(&format!("{DIARIES}; {OF_ANN}")).unwrap();
+            let begin = format!("set local transaction isolation level {isolation}; select 1");
+            let mut device = holding(&stage, &begin);
+            device.batch_execute("set local sync_ext.user_id = 'ann'").unwrap();
+            stage.admin.batch_execute(change).unwrap();
+            let pushed = outcome(&mut device, &push_to_diary("a"));
+            assert_eq!(pushed, Ok("true".to_owned()), "{change}, {isolation}");
+            device.batch_execute("commit").unwrap();
+            assert_eq!(
+                records(&mut stage.admin),
+                Ok("a ann x".to_owned()),
+                "{change}, {isolation}"
+            );
+            if change == ATTACH_DIARIES {
+                let rows = "select string_agg(concat_ws(' ', id, by, list), ',') from diaries";
+                assert_eq!(outcome(&mut stage.admin, rows), Ok("a ann x".to_owned()));
+            }
+        }
+    }
+}
+
+/// Whoever gives a table without records a scope field, or takes it, keeps pushes out until the
+/// end, and may have to lock a workspace then.
+#[test]
+fn a_push_that_waits_for_a_change_of_its_table_goes_by_it() {
+    let attach = format!("{ATTACH_DIARIES}; insert into diaries values ('b', 'w', 'ann', 'x')");
+    let unregister = "select sync_unregister_table('diaries')".to_owned();
+    let (ok, no) = (|word: &str| Ok(word.to_owned()), Err("40001".to_owned()));
+    for (before, change, pushed, stored) in [
+        ("select 1", REGISTER_WITH_BOTH.to_owned(), ok("true"), "a ann x"),
+        ("select 1", attach, no, "b ann x"),
+        (REGISTER_WITH_BOTH, unregister, ok("false"), ""),
+    ] {
+        let mut stage = stage();
+        stage.admin.batch_execute(&format!("{DIARIES}; {OF_ANN}; {before}")).unwrap();
+        let mut holder = holding(&stage, &change);
+        let waiting = stage.blocked(pid(&mut holder), move |session| {
+            session.batch_execute("set sync_ext.user_id = 'ann'").unwrap();
+            outcome(session, &push_to_diary("a"))
+        });
+        holder.batch_execute("commit").unwrap();
+        assert_eq!(waiting.join().unwrap(), pushed, "{change}");
+        assert_eq!(records(&mut stage.admin), ok(stored), "{change}");
+    }
+}
+
+#[test]
+fn rows_that_are_captured_while_a_table_is_attached_wait_without_their_workspace() {
+    let mut stage = stage();
+    stage.admin.batch_execute(&format!("{DIARIES}; {ATTACH}")).unwrap();
+    stage.admin.batch_execute(INSERT).unwrap();
+    let attach = format!("{ATTACH_DIARIES}; insert into diaries values ('b', 'w', 'ann', 'x')");
+    let mut holder = holding(&stage, &attach);
+    let waiting = stage.blocked(pid(&mut holder), |session| session.batch_execute(INSERT));
+    holder.batch_execute("commit").unwrap();
+    waiting.join().unwrap().unwrap();
+    let count = "select count(*) from sync_ext.record";
+    assert_eq!(outcome(&mut stage.admin, count), Ok("3".to_owned()));
+}

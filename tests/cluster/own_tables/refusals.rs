@@ -277,7 +277,7 @@ fn many_bad_ops_of_one_record_are_refused_and_the_good_one_wins() {
 #[test]
 fn ops_that_reach_the_limit_of_captured_rows_together_are_not_refused() {
     let mut own = Own::new(
-        "create table parents (id text primary key, workspace_id text not null);
+        "create table parents (id text primary key, workspace_id text not null, n integer);
          create table children (id text primary key, workspace_id text not null,
            parent text references parents on delete cascade);
          select sync_attach_table('parents'), sync_attach_table('children');
@@ -289,8 +289,11 @@ fn ops_that_reach_the_limit_of_captured_rows_together_are_not_refused() {
     );
     let [p, q, r] = ["p", "q", "r"].map(|pk| delete("parents", pk, 9));
     // By the first message clients halve their batch; the second one is for an operator.
+    // Of these one is refused, and then another is all that is left to write.
+    let more = vec![p.clone(), q.clone(), put("parents", "q", 10, r#"{"n":"x"}"#)];
     for (ops, message) in [
         (vec![p.clone(), q.clone()], "too many ops in one push"),
+        (more, "too many ops in one push"),
         (vec![r], "too many rows captured in one transaction"),
     ] {
         let error = own.stage.admin.batch_execute(&push_sql("w", &ops)).unwrap_err();
