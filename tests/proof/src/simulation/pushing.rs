@@ -68,8 +68,7 @@ impl World<'_> {
         let (lose, at) = (push.lose, self.now);
         let call = PushCall { device, level, lose, at, view, pull, sent, ops, hold };
 
-        let takes_lock =
-            call.view.as_deref().unwrap_or(&self.model).takes_lock(&workspace, &call.ops);
+        let takes_lock = self.pushed_to(&call).takes_lock(&workspace, &call.ops);
         let must_wait = takes_lock && self.must_wait(&workspace, &call);
         if must_wait && self.has_waiter(&workspace) {
             if opened {
@@ -90,6 +89,13 @@ impl World<'_> {
         self.doing[session] = Doing::Nothing;
         let answer = self.sessions[session].answer(&mut self.admin)?;
         self.pushed(session, call, answer)
+    }
+
+    /// What is registered it reads as it is now, also in a transaction with an older view.
+    fn pushed_to(&self, call: &PushCall) -> Server {
+        let model = &self.model;
+        let view = call.view.as_deref().unwrap_or(model);
+        Server { tables: model.tables.clone(), ..view.clone() }
     }
 
     /// Has somebody the lock that this push needs? One that is too late already
@@ -146,10 +152,7 @@ impl World<'_> {
     /// A push was answered, perhaps after it has waited.
     pub fn pushed(&mut self, session: usize, call: PushCall, answer: Answer) -> Result<()> {
         let workspace = self.peers[call.device].device.workspace.clone();
-        let mut after = match &call.view {
-            Some(view) => (**view).clone(),
-            None => self.model.clone(),
-        };
+        let mut after = self.pushed_to(&call);
         let takes_lock = after.takes_lock(&workspace, &call.ops);
         let expected = after.push(None, &workspace, &call.ops, call.at);
         let expected = expected.map_err(unexpected)?;
