@@ -374,7 +374,7 @@ fn what_another_session_changes_is_noticed() {
         (
             "alter schema sync_ext rename to gone",
             "alter schema gone rename to sync_ext",
-            "sync_ext.workspace is missing.",
+            "sync_ext.record is missing.",
         ),
     ] {
         goes_on(session);
