@@ -259,10 +259,12 @@ const ATTACH_DIARIES: &str =
 const REGISTER_WITH_BOTH: &str =
     "select sync_register_table('diaries', owner_field => 'by', scope_field => 'list')";
 
+const OF_ANN: &str = "select sync_create_workspace('w', 'ann')";
+
 /// The owner has to be filled in.
-fn push_to_diary(pk: &str) -> String {
+fn push_to_diary() -> String {
     let op = OP.replace("tasks", "diaries").replace("\"title\":\"A\"", "\"list\":\"x\"");
-    let op = op.replace("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", pk);
+    let op = op.replace("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "a");
     format!("select sync_push('w', '[{op}]') -> 'results' -> 0 ->> 'success'")
 }
 
@@ -271,8 +273,6 @@ fn records(client: &mut Client) -> Result<String, String> {
                  from sync_ext.record";
     outcome(client, sql)
 }
-
-const OF_ANN: &str = "select sync_create_workspace('w', 'ann')";
 
 #[test]
 fn a_push_in_a_transaction_from_before_goes_by_what_is_registered_now() {
@@ -284,7 +284,7 @@ fn a_push_in_a_transaction_from_before_goes_by_what_is_registered_now() {
             let mut device = holding(&stage, &begin);
             device.batch_execute("set local sync_ext.user_id = 'ann'").unwrap();
             stage.admin.batch_execute(change).unwrap();
-            let pushed = outcome(&mut device, &push_to_diary("a"));
+            let pushed = outcome(&mut device, &push_to_diary());
             assert_eq!(pushed, Ok("true".to_owned()), "{change}, {isolation}");
             device.batch_execute("commit").unwrap();
             assert_eq!(
@@ -317,7 +317,7 @@ fn a_push_that_waits_for_a_change_of_its_table_goes_by_it() {
         let mut holder = holding(&stage, &change);
         let waiting = stage.blocked(pid(&mut holder), move |session| {
             session.batch_execute("set sync_ext.user_id = 'ann'").unwrap();
-            outcome(session, &push_to_diary("a"))
+            outcome(session, &push_to_diary())
         });
         holder.batch_execute("commit").unwrap();
         assert_eq!(waiting.join().unwrap(), pushed, "{change}");

@@ -288,9 +288,9 @@ fn ops_that_reach_the_limit_of_captured_rows_together_are_not_refused() {
          set sync_ext.max_captured_rows = 10",
     );
     let [p, q, r] = ["p", "q", "r"].map(|pk| delete("parents", pk, 9));
-    // By the first message clients halve their batch; the second one is for an operator.
-    // Of these one is refused, and then another is all that is left to write.
+    // Of these the last one is refused, and then the one before is all that is left to write.
     let more = vec![p.clone(), q.clone(), put("parents", "q", 10, r#"{"n":"x"}"#)];
+    // By the first message clients halve their batch; the other one is for an operator.
     for (ops, message) in [
         (vec![p.clone(), q.clone()], "too many ops in one push"),
         (more, "too many ops in one push"),
